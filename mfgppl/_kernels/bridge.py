@@ -1,0 +1,119 @@
+"""Where torch meets numba: kernels with their workspaces, as NumPy functions and with autograd."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mfgppl._kernels import sweeps
+
+# reward (T, S, A) to the log likelihood and its gradient; the gradient's array is reused
+Evaluator = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+def causal_evaluator(
+    transition: np.ndarray, counts: np.ndarray, *, discount: float, temperature: float
+) -> Evaluator:
+    """Return the causal log likelihood of a reward with its gradient, in a workspace of its own."""
+    shape = counts.shape
+    soft_values = np.empty(shape[:2])
+    log_policy, policy, gradient = np.empty(shape), np.empty(shape), np.empty(shape)
+
+    def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
+        value = sweeps.causal_value_and_gradient(
+            reward,
+            transition,
+            discount,
+            temperature,
+            counts,
+            soft_values,
+            log_policy,
+            policy,
+            gradient,
+        )
+        return value, gradient
+
+    return evaluate
+
+
+def energy_evaluator(
+    transition: np.ndarray,
+    counts: np.ndarray,
+    *,
+    starts: np.ndarray,
+    ends_seen: np.ndarray,
+    ends_unseen: np.ndarray,
+    entry: np.ndarray,
+    marginal: bool,
+    temperature: float,
+) -> Evaluator:
+    """Return the energy log likelihood of a reward with its gradient, likewise."""
+    shape = counts.shape
+    log_partition = np.empty(shape[:2])
+    log_next, log_policy, gradient = np.empty(shape), np.empty(shape), np.empty(shape)
+
+    def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
+        value = sweeps.energy_value_and_gradient(
+            reward,
+            transition,
+            temperature,
+            counts,
+            starts,
+            ends_seen,
+            ends_unseen,
+            entry,
+            marginal,
+            log_partition,
+            log_next,
+            log_policy,
+            gradient,
+        )
+        return value, gradient
+
+    return evaluate
+
+
+def soft_arrays(
+    reward: np.ndarray, transition: np.ndarray, *, discount: float, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return soft values (T, S) and the log policy (T, S, A)."""
+    soft_values = np.empty(reward.shape[:2])
+    log_policy, policy = np.empty(reward.shape), np.empty(reward.shape)
+    sweeps.soft_sweep(
+        reward, transition, discount, temperature, soft_values, log_policy, policy
+    )
+    return soft_values, log_policy
+
+
+def energy_arrays(
+    reward: np.ndarray, transition: np.ndarray, *, temperature: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return W (T, S), `log sum_x P exp W` (T, S, A) and the energy law's log policy (T, S, A)."""
+    log_partition = np.empty(reward.shape[:2])
+    log_next, log_policy = np.empty(reward.shape), np.empty(reward.shape)
+    sweeps.energy_sweep(reward, transition, temperature, log_partition, log_next, log_policy)
+    return log_partition, log_next, log_policy
+
+
+class _WithGradient(torch.autograd.Function):
+    """A kernel's value, with the gradient that came with it."""
+
+    @staticmethod
+    def forward(ctx: Any, reward: Tensor, evaluate: Evaluator) -> Tensor:
+        value, gradient = evaluate(np.ascontiguousarray(reward.detach().numpy()))
+        ctx.save_for_backward(torch.from_numpy(gradient.copy()))
+        return torch.tensor(value, dtype=torch.float64)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return cotangent * gradient, None
+
+
+def differentiable(reward: Tensor, evaluate: Evaluator) -> Tensor:
+    """Return a kernel's value at a reward as a tensor that autograd can differentiate once."""
+    return _WithGradient.apply(reward, evaluate)

@@ -1,0 +1,1 @@
+"""Panels: reading, checking, counting."""

@@ -1,0 +1,71 @@
+"""Panels drawn from a policy along a flow."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl._arguments import positive_int, strict_keywords
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.game import MeanFieldGame
+
+
+@strict_keywords
+def simulate(
+    game: MeanFieldGame, policy: Tensor, mean_field: Tensor, *, n_agents: int, random_seed: int
+) -> Trajectories:
+    """Draw a balanced panel of agents that follow a policy in the mean-field limit.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game.
+    policy : Tensor, shape (T, S, A)
+        Probability of each action.
+    mean_field : Tensor, shape (T, S)
+        The flow that the dynamics see.
+    n_agents : int
+        Number of agents; each is observed at all T decisions.
+    random_seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    Trajectories
+        T decisions an agent; the state after the last one is not recorded.
+    """
+    positive_int("n_agents", n_agents)
+    rng = np.random.default_rng(random_seed)
+    T, S, A = game.shape
+    tables = game.transition_along(mean_field).detach().numpy()
+    acts = policy.detach().numpy().cumsum(-1)
+    state = np.empty((n_agents, T), dtype=np.int64)
+    action = np.empty((n_agents, T), dtype=np.int64)
+    state[:, 0] = _draw(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
+    for t in range(T):
+        action[:, t] = _draw(rng, acts[t, state[:, t]])
+        if t < T - 1:
+            table = tables[t if len(tables) > 1 else 0]
+            state[:, t + 1] = _draw(rng, table[state[:, t], action[:, t]].cumsum(-1))
+    return Trajectories(
+        space=game.space,
+        actions=game.actions,
+        first_time=0,
+        horizon=T,
+        agents=np.arange(n_agents),
+        offsets=np.arange(n_agents + 1) * T,
+        time=np.tile(np.arange(T), n_agents),
+        state=state.ravel(),
+        action=action.ravel(),
+    )
+
+
+def _draw(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
+    """Draw one category a row from cumulative probabilities."""
+    uniform = rng.random(len(cumulative))[:, None] * cumulative[:, -1:]
+    return (uniform >= cumulative).sum(-1)
+
+
+def uniform_policy(game: MeanFieldGame) -> Tensor:
+    """Return the policy that takes each available action equally often, shape (T, S, A)."""
+    allowed = game.available.to(torch.float64)
+    return (allowed / allowed.sum(-1, keepdim=True)).repeat(game.horizon, 1, 1)

@@ -1,0 +1,117 @@
+"""Soft backward induction against a fixed flow, and the flow that a policy generates."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class SoftSolution(NamedTuple):
+    """The entropy-regularised best response to a flow.
+
+    Attributes
+    ----------
+    q_values : Tensor, shape (T, S, A)
+        Soft state-action values, reward units.
+    soft_values : Tensor, shape (T, S)
+        Soft state values, reward units; zero after the horizon.
+    log_policy : Tensor, shape (T, S, A)
+        Log probability of each action, -inf where it is not available.
+    """
+
+    q_values: Tensor
+    soft_values: Tensor
+    log_policy: Tensor
+
+
+def soft_backward_induction(
+    reward: Tensor, transition: Tensor, *, discount: float = 1.0, temperature: float = 1.0
+) -> SoftSolution:
+    """Solve the entropy-regularised control problem against a fixed mean field.
+
+    `Q_t = r_t + discount * P_t V_{t+1}`, `V_t = temperature * logsumexp_a(Q_t / temperature)`.
+
+    Parameters
+    ----------
+    reward : Tensor, shape (T, S, A)
+        Reward units; -inf where an action is not available.
+    transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
+        Probability of the next state; the last axis sums to 1.
+    discount : float in (0, 1]
+        Weight of the next period.
+    temperature : float, positive
+        Weight of the entropy bonus, in reward units.
+
+    Returns
+    -------
+    SoftSolution
+        Soft values and the log policy.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree.
+
+    References
+    ----------
+    .. [1] Ziebart, Bagnell and Dey (2010), *Modeling interaction via the principle of maximum
+       causal entropy*, ICML.
+    """
+    horizon = reward.shape[0]
+    tables = as_steps(transition, horizon)
+    expected = (reward.shape[1], reward.shape[2], reward.shape[1])
+    if tuple(tables.shape[1:]) != expected:
+        raise ValueError(
+            f"`transition` must have shape (S, A, S) = {expected} at each step to match `reward` "
+            f"{tuple(reward.shape)}; got {tuple(transition.shape)}."
+        )
+    q_steps: list[Tensor] = []
+    v_steps: list[Tensor] = []
+    values = torch.zeros_like(reward[0, :, 0])
+    for t in range(horizon - 1, -1, -1):
+        q = reward[t]
+        if t < horizon - 1:
+            q = q + discount * (tables[t if len(tables) > 1 else 0] @ values)
+        values = temperature * torch.logsumexp(q / temperature, dim=-1)
+        q_steps.append(q)
+        v_steps.append(values)
+    q_values, soft_values = torch.stack(q_steps[::-1]), torch.stack(v_steps[::-1])
+    log_policy = (q_values - soft_values[..., None]) / temperature
+    return SoftSolution(q_values, soft_values, log_policy)
+
+
+def as_steps(transition: Tensor, horizon: int) -> Tensor:
+    """Return a transition with a leading axis of 1 or T-1 steps, else raise."""
+    tables = transition if transition.ndim == 4 else transition[None]
+    if tables.ndim != 4 or len(tables) not in (1, horizon - 1):
+        raise ValueError(
+            f"`transition` must have shape (S, A, S) or (T-1, S, A, S) with T-1 = {horizon - 1}; "
+            f"got {tuple(transition.shape)}."
+        )
+    return tables
+
+
+def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) -> Tensor:
+    """Return the flow that a policy generates along given transitions.
+
+    Parameters
+    ----------
+    policy : Tensor, shape (T, S, A)
+        Probability of each action.
+    transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
+        Probability of the next state.
+    initial : Tensor, shape (S,)
+        Distribution of the first state.
+
+    Returns
+    -------
+    Tensor, shape (T, S)
+        The share of the population in each state at each decision time.
+    """
+    tables = as_steps(transition, len(policy))
+    flow = [initial]
+    for t in range(len(policy) - 1):
+        occupancy = flow[-1][:, None] * policy[t]
+        table = tables[t if len(tables) > 1 else 0]
+        flow.append(torch.einsum("sa,sax->x", occupancy, table))
+    return torch.stack(flow)

@@ -1,0 +1,68 @@
+"""The package's own errors and warnings."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One kind of fault found in a panel.
+
+    Attributes
+    ----------
+    what : str
+        What is wrong.
+    n_rows : int
+        How many rows show it.
+    examples : tuple of str
+        The first three of them.
+    remedy : str
+        What to do about it.
+    """
+
+    what: str
+    n_rows: int
+    examples: tuple[str, ...]
+    remedy: str
+
+
+class DataError(ValueError):
+    """All faults of a panel, reported together.
+
+    Parameters
+    ----------
+    faults : sequence of Fault
+        The faults found; nothing was repaired.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(fault_table(self.faults))
+
+
+def fault_table(faults: Sequence[Fault]) -> str:
+    """Lay out faults as a text table: what, rows, the first three, remedy."""
+    header = ("fault", "rows", "first three", "remedy")
+    rows = [(f.what, str(f.n_rows), "; ".join(f.examples), f.remedy) for f in faults]
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(3)]
+    lines = [
+        "  " + "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
+        for row in [header, *rows]
+    ]
+    count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
+    return "\n".join([f"the panel has {count}; nothing was changed.", *lines])
+
+
+class ConvergenceError(RuntimeError):
+    """An iteration ended without reaching its tolerance."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit whose numbers should not be trusted yet."""
+
+
+class IdentificationWarning(UserWarning):
+    """A combination of parameters that the data cannot tell."""
+
+
+class CompilationWarning(UserWarning):
+    """A reward program that cannot be compiled and runs at the speed of its Python."""

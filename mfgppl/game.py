@@ -1,0 +1,360 @@
+"""The mean field game: its spaces, dynamics, start and constants. It knows no reward."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+import xarray as xr
+from torch import Tensor
+
+from mfgppl._arguments import positive_int, real_between, strict_keywords, suggestion
+from mfgppl.data.space import StateSpace, check_labels
+from mfgppl.data.trajectories import TransitionEstimate
+
+# what the inputs of a reward program are called whatever the game
+RESERVED = ("action", "density", "expect", "mean_field", "share", "state", "time")
+ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class MeanFieldGame:
+    """A finite mean field game, checked on construction.
+
+    Parameters
+    ----------
+    states : mapping of str to list, or list
+        Labels of each state coordinate; the state space is their product, row-major.
+    actions : list
+        Action labels.
+    horizon : int
+        Number of decision times T.
+    transition : array, sparse matrix, DataArray, TransitionEstimate or callable
+        Probability of the next state: shape (S, A, S); or (T-1, S, A, S), one table a step; or
+        scipy sparse of shape (S*A, S); or a function of the mean field (S,) and the time that
+        returns (S, A, S). Labelled arrays are put in the game's order.
+    initial : array or DataArray, shape (S,)
+        Distribution of the first state.
+    features : mapping of str to array, optional
+        Extra inputs of reward programs by named axes: a DataArray, or a pair (dims, values), with
+        dims among "time", "state", "action" and the coordinates' names.
+    available : array, shape (S, A), or DataArray, optional
+        Which actions each state allows; by default all.
+    discount : float in (0, 1]
+        Weight of the next period.
+    temperature : float, positive
+        Weight of the policy's entropy, in reward units.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape, a label or a probability is wrong.
+    """
+
+    space: StateSpace
+    actions: tuple[Any, ...]
+    horizon: int
+    transition: Tensor | scipy.sparse.csr_array | Callable[[Tensor, int], Tensor]
+    initial: Tensor
+    features: dict[str, Tensor] = field(default_factory=dict)
+    available: Tensor = field(default_factory=lambda: torch.ones(0))
+    discount: float = 1.0
+    temperature: float = 1.0
+
+    @strict_keywords
+    def __init__(
+        self,
+        *,
+        states: Mapping[str, Sequence[Any]] | Sequence[Any],
+        actions: Sequence[Any],
+        horizon: int,
+        transition: Any,
+        initial: Any,
+        features: Mapping[str, Any] | None = None,
+        available: Any = None,
+        discount: float = 1.0,
+        temperature: float = 1.0,
+    ) -> None:
+        put = functools.partial(object.__setattr__, self)
+        put("space", StateSpace.from_labels(states))
+        put("actions", check_labels("actions", actions))
+        put("horizon", positive_int("horizon", horizon))
+        put("discount", real_between("discount", discount, above=0.0, upto=1.0))
+        put("temperature", real_between("temperature", temperature, above=0.0))
+        self._check_names(features or {})
+        put("initial", self._check_initial(initial))
+        put("transition", self._check_transition(transition))
+        put("available", self._check_available(available))
+        put("features", {k: self._named_feature(k, v) for k, v in (features or {}).items()})
+
+    @property
+    def n_states(self) -> int:
+        """Number of states S."""
+        return self.space.size
+
+    @property
+    def n_actions(self) -> int:
+        """Number of actions A."""
+        return len(self.actions)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, S, A)."""
+        return self.horizon, self.n_states, self.n_actions
+
+    @property
+    def crowd_moves_dynamics(self) -> bool:
+        """Whether the transition depends on the mean field."""
+        return callable(self.transition)
+
+    def transition_along(self, mean_field: Tensor) -> Tensor:
+        """Return the transition along a flow.
+
+        Parameters
+        ----------
+        mean_field : Tensor, shape (T, S)
+            The flow; rows sum to 1.
+
+        Returns
+        -------
+        Tensor, shape (1, S, A, S) or (T-1, S, A, S)
+            One table, or one a step where it changes.
+
+        Raises
+        ------
+        ValueError
+            If a callable transition returns a wrong shape or no probabilities.
+        """
+        if callable(self.transition):
+            steps = [self._call_transition(mean_field[t], t) for t in range(self.horizon - 1)]
+            return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape)
+        if isinstance(self.transition, scipy.sparse.csr_array):
+            return torch.as_tensor(self.transition.toarray()).reshape(1, *self._table_shape)
+        return self.transition if self.transition.ndim == 4 else self.transition[None]
+
+    @property
+    def _table_shape(self) -> tuple[int, int, int]:
+        return self.n_states, self.n_actions, self.n_states
+
+    def _check_names(self, features: Mapping[str, Any]) -> None:
+        for name in [*self.space.coordinates, *features]:
+            if name in RESERVED and not (name == "state" and len(self.space.coordinates) == 1):
+                raise ValueError(
+                    f"{name!r} is an input of every reward program; rename the coordinate or "
+                    f"feature. Reserved: {', '.join(RESERVED)}."
+                )
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} must be a Python name: reward programs read `x.{name}`.")
+        clash = sorted(set(self.space.coordinates) & set(features))
+        if clash:
+            raise ValueError(f"`features` names {clash[0]!r}, which is a state coordinate already.")
+
+    def _check_initial(self, initial: Any) -> Tensor:
+        if isinstance(initial, xr.DataArray):
+            initial = self._in_game_order("initial", initial, ("state",))
+        array = _probabilities("initial", initial, (self.n_states,), "(S,)")
+        if not torch.isclose(array.sum(), torch.ones((), dtype=array.dtype), rtol=0, atol=ROW_SUM):
+            raise ValueError(f"`initial` must sum to 1; it sums to {array.sum():.6g}.")
+        return array
+
+    def _check_transition(self, transition: Any) -> Any:
+        if callable(transition):
+            object.__setattr__(self, "transition", transition)
+            for t in {0, max(self.horizon - 2, 0)}:
+                self._call_transition(self.initial, t)
+            return transition
+        if scipy.sparse.issparse(transition):
+            matrix = scipy.sparse.csr_array(transition, dtype=np.float64)
+            expected = (self.n_states * self.n_actions, self.n_states)
+            if matrix.shape != expected:
+                message = f"a sparse `transition` must have shape (S*A, S) = {expected}"
+                raise ValueError(f"{message}; got {matrix.shape}.")
+            self._check_rows(torch.as_tensor(matrix.sum(1)).reshape(self._table_shape[:2]))
+            if matrix.data.size and not matrix.data.min() >= 0:
+                raise ValueError(f"`transition` has the negative entry {matrix.data.min():.6g}.")
+            return matrix
+        if isinstance(transition, TransitionEstimate):
+            transition = self._estimated(transition)
+        elif isinstance(transition, xr.DataArray):
+            dims = ("state", "action", "next_state")
+            dims = ("time", *dims) if "time" in transition.dims else dims
+            transition = self._in_game_order("transition", transition, dims)
+        steps = self.horizon - 1
+        by_time = np.ndim(transition) == 4
+        expected = (steps, *self._table_shape) if by_time else self._table_shape
+        if by_time and np.shape(transition)[0] == self.horizon and self.horizon > 1:
+            raise ValueError(
+                f"`transition` has {self.horizon} steps where T-1 = {steps} are used: after the "
+                "last decision nothing follows; drop the last table."
+            )
+        hint = "(T-1, S, A, S)" if by_time else "(S, A, S)"
+        array = _probabilities("transition", transition, expected, hint)
+        self._check_rows(array.sum(-1))
+        return array
+
+    def _call_transition(self, mean_field: Tensor, time: int) -> Tensor:
+        try:
+            value = self.transition(mean_field, time)  # type: ignore[operator]
+        except Exception as error:
+            message = f"`transition` failed at time {time} of a mean field (S,): {error!r}"
+            raise ValueError(message) from error
+        hint = "(S, A, S) at each time"
+        array = _probabilities("transition", value, self._table_shape, hint)
+        self._check_rows(array.detach().sum(-1), time)
+        return array
+
+    def _check_rows(self, sums: Tensor, time: int | None = None) -> None:
+        wrong = ((sums - 1).abs() > ROW_SUM).nonzero()
+        if len(wrong):
+            *step, s, a = wrong[0].tolist()
+            when = f", time={step[0] if step else time}" if step or time is not None else ""
+            raise ValueError(
+                f"each row of `transition` must sum to 1; {len(wrong)} do not, first "
+                f"state={self.space.labels[s]!r}, action={self.actions[a]!r}{when} with sum "
+                f"{sums[tuple(wrong[0])]:.6g}."
+            )
+
+    def _estimated(self, estimate: TransitionEstimate) -> np.ndarray:
+        where = self.space.positions_of(estimate.space, whose="the estimated `transition`")
+        if len(where) != self.n_states:
+            raise ValueError(
+                f"the estimated `transition` has {len(where)} states, the game {self.n_states}: "
+                "some labels never occur in the panel. Pass all of them as `state_labels` when "
+                "reading it."
+            )
+        array = estimate.probabilities
+        unknown = [a for a in array.action.values.tolist() if a not in self.actions]
+        if unknown or array.sizes["action"] != self.n_actions:
+            raise ValueError(
+                f"the estimated `transition` has the actions {array.action.values.tolist()}, the "
+                f"game {list(self.actions)}; pass them as `action_labels` when reading the panel."
+            )
+        moves = [self.actions.index(a) for a in array.action.values.tolist()]
+        values = np.empty(array.shape)
+        values[..., where[:, None, None], np.array(moves)[None, :, None], where] = array.values
+        return values
+
+    def _in_game_order(self, name: str, array: xr.DataArray, dims: tuple[str, ...]) -> np.ndarray:
+        """Return a labelled array with the given dims, its labels in the game's order."""
+        if set(array.dims) != set(dims):
+            raise ValueError(f"`{name}` must have the dims {dims}; got {array.dims}.")
+        if "coordinates" in array.attrs and len(self.space.coordinates) > 1:
+            other = StateSpace({k: tuple(v) for k, v in array.attrs["coordinates"].items()})
+            where = self.space.positions_of(other, whose=f"`{name}`")
+            values = np.zeros(self.n_states)
+            values[where] = array.values
+            return values
+        known = {"state": self.space.labels, "next_state": self.space.labels}
+        known |= {"action": self.actions, **self.space.coordinates}
+        for dim in dims:
+            if dim in array.coords and dim in known:
+                array = self._select(name, array, dim, known[dim])
+        return array.transpose(*dims).values
+
+    def _select(
+        self, name: str, array: xr.DataArray, dim: str, labels: Sequence[Any]
+    ) -> xr.DataArray:
+        there = array[dim].values.tolist()
+        absent = [v for v in labels if v not in there]
+        strange = [v for v in there if v not in labels]
+        if absent or strange:
+            odd = f"lacks {absent[0]!r}" if absent else f"has the unknown {strange[0]!r}"
+            raise ValueError(f"`{name}` {odd} along {dim!r}; the game has {list(labels)}.")
+        return array.isel({dim: [there.index(v) for v in labels]})
+
+    def _check_available(self, available: Any) -> Tensor:
+        if available is None:
+            return torch.ones(self.n_states, self.n_actions, dtype=torch.bool)
+        if isinstance(available, xr.DataArray):
+            available = self._in_game_order("available", available, ("state", "action"))
+        array = torch.as_tensor(np.asarray(available))
+        expected = (self.n_states, self.n_actions)
+        if tuple(array.shape) != expected:
+            message = f"`available` must have shape (S, A) = {expected}"
+            raise ValueError(f"{message}; got {tuple(array.shape)}.")
+        if not bool(((array == 0) | (array == 1)).all()):
+            raise ValueError("`available` must be true or false for each state and action.")
+        stuck = (~array.bool().any(1)).nonzero()
+        if len(stuck):
+            label = self.space.labels[int(stuck[0])]
+            raise ValueError(f"`available` leaves no action in state {label!r}; leave at least one.")
+        return array.bool()
+
+    def _named_feature(self, name: str, value: Any) -> Tensor:
+        """Return a feature as a tensor that broadcasts to (T, S, A)."""
+        if isinstance(value, tuple) and len(value) == 2:
+            dims = (value[0],) if isinstance(value[0], str) else tuple(value[0])
+            if np.ndim(value[1]) != len(dims):
+                raise ValueError(
+                    f"feature {name!r} names the axes {dims} but has {np.ndim(value[1])} of them."
+                )
+            value = xr.DataArray(np.asarray(value[1]), dims=dims)
+        if not isinstance(value, xr.DataArray):
+            if np.shape(value) != self.shape:
+                raise ValueError(
+                    f"feature {name!r} must be a DataArray or a pair (dims, values), or have the "
+                    f"full shape (T, S, A) = {self.shape}; got shape {np.shape(value)}."
+                )
+            value = xr.DataArray(np.asarray(value), dims=("time", "state", "action"))
+        sizes = {"time": self.horizon, "state": self.n_states, "action": self.n_actions}
+        sizes |= {k: len(v) for k, v in self.space.coordinates.items()}
+        for dim, size in value.sizes.items():
+            if dim not in sizes:
+                raise ValueError(
+                    f"feature {name!r} has the axis {dim!r}; the game's axes are "
+                    f"{', '.join(sizes)}.{suggestion(dim, sizes)}"
+                )
+            if size != sizes[str(dim)]:
+                raise ValueError(
+                    f"feature {name!r} has {size} entries along {dim!r}; the game has {sizes[dim]}."
+                )
+        values = self._in_game_order(name, value, tuple(str(d) for d in value.dims))
+        if not np.isfinite(np.asarray(values, dtype=float)).all():
+            raise ValueError(f"feature {name!r} has a value that is not finite.")
+        return self._broadcast(np.asarray(values, dtype=float), tuple(map(str, value.dims)))
+
+    def _broadcast(self, values: np.ndarray, dims: tuple[str, ...]) -> Tensor:
+        """Spread an array over named axes to one that broadcasts to (T, S, A)."""
+        coordinates = list(self.space.coordinates)
+        whole = "state" in dims and not ("state" in coordinates)
+        axes = ["time", *(["state"] if whole else coordinates), "action"]
+        array = xr.DataArray(values, dims=dims)
+        if whole and set(dims) & set(coordinates):
+            raise ValueError(f"an array names both 'state' and a coordinate: {dims}.")
+        array = array.expand_dims([a for a in axes if a not in dims]).transpose(*axes)
+        if not whole and set(dims) & set(coordinates):
+            full = {k: len(v) for k, v in self.space.coordinates.items()}
+            shape = (array.sizes["time"], *full.values(), array.sizes["action"])
+            spread = np.broadcast_to(array.values, shape)
+            return torch.as_tensor(spread.reshape(shape[0], -1, shape[-1]).copy())
+        flat = array.values.reshape(array.sizes["time"], -1, array.sizes["action"])
+        return torch.as_tensor(flat.copy())
+
+    def __repr__(self) -> str:
+        T, S, A = self.shape
+        return (
+            f"MeanFieldGame({S} states, {A} actions, {T} decision times, "
+            f"discount={self.discount:g}, temperature={self.temperature:g})"
+        )
+
+
+def _probabilities(name: str, value: Any, shape: tuple[int, ...], hint: str) -> Tensor:
+    """Return an array of probabilities as float64, else raise."""
+    try:
+        array = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, float))
+    except (TypeError, ValueError):
+        message = f"`{name}` must be an array of numbers of shape {hint}"
+        raise TypeError(f"{message}; got {type(value).__name__}.") from None
+    array = array.to(torch.float64)
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(
+            f"`{name}` must have shape {hint} = {tuple(shape)}; got {tuple(array.shape)}."
+        )
+    if not bool(torch.isfinite(array.detach()).all()):
+        raise ValueError(f"`{name}` has an entry that is not finite.")
+    if bool((array.detach() < 0).any()):
+        raise ValueError(f"`{name}` has the negative entry {array.detach().min():.6g}.")
+    return array

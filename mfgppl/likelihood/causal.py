@@ -1,0 +1,70 @@
+"""The causal likelihood: the exact law of the actions along a fixed flow.
+
+`log L = sum_tsa N_t(s, a) (Q_t(s, a) - V_t(s)) / temperature`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl._kernels import bridge
+from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.equilibrium.soft_control import soft_backward_induction
+from mfgppl.likelihood.terms import Term, counted, decisions
+
+
+class CausalLikelihood(NamedTuple):
+    """The law of the actions under the soft policy along a fixed flow.
+
+    Rewards are (T, S, A), with -inf where an action is not available.
+
+    Attributes
+    ----------
+    transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
+        Dynamics along the flow.
+    counts : Counts
+        Sufficient statistics of the panel.
+    discount, temperature : float
+        The game's constants.
+    """
+
+    transition: Tensor
+    counts: Counts
+    discount: float
+    temperature: float
+
+    def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
+        """Return reward to (log likelihood, gradient), by kernel, for the panel's or other counts."""
+        return bridge.causal_evaluator(
+            self.transition.numpy(),
+            self.counts.actions if actions is None else actions,
+            discount=self.discount,
+            temperature=self.temperature,
+        )
+
+    def log_likelihood(self, reward: Tensor) -> Tensor:
+        """Return the log likelihood in plain torch: the kernel's twin, on the reward's device."""
+        return counted(torch.as_tensor(self.counts.actions).to(reward.device), *self.tables(reward))
+
+    def tables(self, reward: Tensor) -> tuple[Tensor]:
+        """Return the log policy (T, S, A), whose entries add up to the log likelihood, in torch."""
+        transition = self.transition.to(reward.device)
+        solution = soft_backward_induction(
+            reward, transition, discount=self.discount, temperature=self.temperature
+        )
+        return (solution.log_policy,)
+
+    def table_arrays(self, reward: np.ndarray) -> tuple[np.ndarray]:
+        """Return the same by kernel."""
+        return (self.log_policy(reward),)
+
+    def log_policy(self, reward: np.ndarray) -> np.ndarray:
+        """Return the log probability of each action, shape (T, S, A)."""
+        constants = {"discount": self.discount, "temperature": self.temperature}
+        return bridge.soft_arrays(reward, self.transition.numpy(), **constants)[1]
+
+    def terms(self, panel: Trajectories) -> list[Term]:
+        """Return what each trajectory adds."""
+        return [Term(0, *decisions(panel, self.counts.actions.shape), 1.0)]

@@ -1,0 +1,301 @@
+"""The trajectory model: rewards as latent variables, an ordinary Pyro model."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from mfgppl._arguments import one_of, strict_keywords
+from mfgppl._kernels import bridge
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.exceptions import DataError, Fault
+from mfgppl.game import ROW_SUM, MeanFieldGame
+from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.energy import EnergyLikelihood
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import RewardProgram, is_parameter, reward_table
+
+Likelihood = CausalLikelihood | EnergyLikelihood
+
+
+class ActionCounts(TorchDistribution):
+    """The law of a panel's action counts given the states visited.
+
+    Parameters
+    ----------
+    likelihood : CausalLikelihood or EnergyLikelihood
+        The law of trajectories.
+    reward : Tensor, shape (T, S, A)
+        Reward units; -inf where an action is not available.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    support = dist.constraints.independent(dist.constraints.nonnegative_integer, 3)
+
+    def __init__(self, likelihood: Likelihood, reward: Tensor) -> None:
+        self.likelihood, self.reward = likelihood, reward
+        shape = torch.Size(likelihood.counts.actions.shape)
+        super().__init__(torch.Size(), shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log likelihood of the counts, nats."""
+        return bridge.differentiable(self.reward, self.likelihood.evaluator(value.numpy()))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Draw counts at the states that the panel visits, shape sample_shape + (T, S, A)."""
+        policy = torch.as_tensor(self.likelihood.log_policy(self.reward.detach().numpy())).exp()
+        return draw_counts(policy, torch.as_tensor(self.likelihood.counts.actions), sample_shape)
+
+
+def draw_counts(policy: Tensor, counts: Tensor, sample_shape: Any = ()) -> Tensor:
+    """Draw action counts with the row totals of `counts` by successive binomials."""
+    left = counts.sum(-1).expand(torch.Size(sample_shape) + counts.shape[:-1])
+    drawn, share_left = [], torch.ones_like(policy[..., 0])
+    for a in range(policy.shape[-1] - 1):
+        share = (policy[..., a] / share_left.clamp_min(1e-300)).clamp(0.0, 1.0)
+        drawn.append(torch.binomial(left.contiguous(), share.expand(left.shape).contiguous()))
+        left = left - drawn[-1]
+        share_left = share_left - policy[..., a]
+    return torch.stack([*drawn, left], dim=-1)
+
+
+class TrajectoryModel:
+    """The trajectory model of a game, a reward program and a panel, as a Pyro model.
+
+    Calling it runs the reward program, whose sample sites are the latent variables, and observes
+    the panel's action counts at the site "actions". The mean field is conditioning data.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game.
+    reward : callable
+        A reward program: a Pyro program from `RewardInputs` to what broadcasts to (T, S, A).
+    panel : Trajectories
+        The observed panel; its labels are put in the game's order.
+    likelihood : {"causal", "energy"}
+        The exact law of the actions, or Theorem 4's energy model as printed.
+    start : {"marginal", "conditional"}
+        For the energy model: one partition function for all who enter at a time, or one a state.
+    mean_field : "empirical" or array, shape (T, S)
+        The flow that agents face: the panel's own, or a given one.
+
+    Raises
+    ------
+    DataError
+        If the panel does what the game forbids.
+    ValueError
+        If sizes, labels or options disagree, or the reward is not finite.
+
+    References
+    ----------
+    .. [1] Chen, Zhang, Liu and Witbrock (2023), *Adversarial inverse reinforcement learning for
+       mean field games*, AAMAS, Theorem 4.
+    """
+
+    @strict_keywords
+    def __init__(
+        self,
+        game: MeanFieldGame,
+        reward: RewardProgram,
+        panel: Trajectories,
+        *,
+        likelihood: str = "causal",
+        start: str = "marginal",
+        mean_field: Any = "empirical",
+    ) -> None:
+        if not isinstance(game, MeanFieldGame):
+            raise TypeError(f"`game` must be a MeanFieldGame; got {type(game).__name__}.")
+        if not callable(reward):
+            raise TypeError(f"`reward` must be a Pyro program of x; got {type(reward).__name__}.")
+        if not isinstance(panel, Trajectories):
+            raise TypeError(
+                f"`panel` must be Trajectories; got {type(panel).__name__}. "
+                "Read a table with Trajectories.from_frame."
+            )
+        one_of("likelihood", likelihood, ["causal", "energy"])
+        one_of("start", start, ["marginal", "conditional"])
+        if likelihood == "energy" and game.discount < 1.0:
+            raise ValueError(
+                f"the energy likelihood has no form with `discount` below 1 (got "
+                f"{game.discount:g}): use likelihood='causal', or a discount of 1."
+            )
+        self.game, self.reward = game, reward
+        self.panel = panel.recode(game.space, game.actions)
+        self.likelihood_name, self.start = likelihood, start
+        self.mean_field = self._flow(mean_field)
+        self.inputs = RewardInputs(game, self.mean_field)
+        transition = game.transition_along(self.mean_field).contiguous()
+        _check_moves(self.panel, game, transition)
+        self.likelihood = self._likelihood(transition)
+        self.observed = torch.as_tensor(self.likelihood.counts.actions)
+        self.sites = self._sites()
+
+    def __call__(self) -> Tensor:
+        """Run the program and observe the panel; return the reward table (T, S, A)."""
+        with double_precision():
+            reward = reward_table(self.reward, self.inputs)
+            law = ActionCounts(self.likelihood, self.masked(reward))
+            pyro.sample("actions", law, obs=self.observed)
+        return reward
+
+    def masked(self, reward: Tensor) -> Tensor:
+        """Return a reward with -inf where an action is not available."""
+        return reward if bool(self.game.available.all()) else reward.masked_fill(
+            ~self.game.available, -torch.inf
+        )
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the latent sites, in the order of the program."""
+        return list(self.sites)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return short hashes of the game and of the data, for the record."""
+        game = self.game
+        parts = [game.space, game.actions, game.shape, game.discount, game.temperature]
+        tables = [self.likelihood.transition, game.initial, game.available, *game.features.values()]
+        panel = self.panel
+        data = [panel.time, panel.state, panel.action, panel.offsets, self.mean_field.numpy()]
+        return {
+            "game": _digest(repr(parts), [np.asarray(t) for t in tables]),
+            "data": _digest(repr(panel.labels.tolist()), data),
+        }
+
+    def __repr__(self) -> str:
+        return f"TrajectoryModel({self.likelihood_name}, {self.game}, {self.panel})"
+
+    def _flow(self, mean_field: Any) -> Tensor:
+        T, S, _ = self.game.shape
+        if isinstance(mean_field, str):
+            if mean_field != "empirical":
+                raise ValueError(
+                    f"`mean_field` must be 'empirical' or an array (T, S); got {mean_field!r}."
+                )
+            if self.panel.horizon != T:
+                raise ValueError(
+                    f"the panel has {self.panel.horizon} decision times and the game a horizon of "
+                    f"{T}; make them equal, or pass `mean_field` as an array (T, S)."
+                )
+            return torch.as_tensor(self.panel.mean_field())
+        flow = torch.as_tensor(np.asarray(mean_field, dtype=float))
+        if tuple(flow.shape) != (T, S):
+            raise ValueError(
+                f"`mean_field` must have shape (T, S) = {(T, S)}; got {tuple(flow.shape)}."
+            )
+        if bool((flow < 0).any()) or bool(((flow.sum(1) - 1).abs() > ROW_SUM).any()):
+            raise ValueError("`mean_field` must be shares: not negative, each row summing to 1.")
+        if self.panel.horizon > T:
+            raise ValueError(
+                f"the panel has {self.panel.horizon} decision times, more than the horizon {T}."
+            )
+        return flow
+
+    def _likelihood(self, transition: Tensor) -> Likelihood:
+        game, counts = self.game, self.panel.counts
+        missing = game.horizon - self.panel.horizon
+        if missing:
+            panel = _with_horizon(self.panel, game.horizon)
+            counts = panel.counts
+        if self.likelihood_name == "causal":
+            return CausalLikelihood(transition, counts, game.discount, game.temperature)
+        entry = self.mean_field.numpy().copy()
+        entry[0] = game.initial.numpy()
+        marginal = self.start == "marginal"
+        return EnergyLikelihood(transition, counts, entry, marginal, game.temperature)
+
+    def _sites(self) -> dict[str, torch.Size]:
+        """Run the program once, with random numbers of its own, and note its latent sites."""
+        with torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
+            torch.manual_seed(0)
+            with double_precision():
+                reward_table(self.reward, self.inputs)
+        sites = {}
+        for name, site in tracer.trace.nodes.items():
+            if site["type"] == "param":
+                raise ValueError(
+                    f"the reward program has the `pyro.param` site {name!r}, which has no prior; "
+                    "declare it with `pyro.sample` (for a network: PyroModule with PyroSample)."
+                )
+            if name == "actions":
+                raise ValueError("the site name 'actions' is taken by the observed counts.")
+            if is_parameter(site):
+                if site["fn"].has_enumerate_support:
+                    raise ValueError(
+                        f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
+                        "reward parameters must be continuous."
+                    )
+                sites[name] = site["value"].shape
+        if not sites:
+            raise ValueError(
+                "the reward program has no latent site: declare its parameters with `pyro.sample`."
+            )
+        return sites
+
+
+def _with_horizon(panel: Trajectories, horizon: int) -> Trajectories:
+    from dataclasses import replace
+
+    return replace(panel, horizon=horizon)
+
+
+def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -> None:
+    """Raise where the panel takes actions or steps that the game rules out."""
+    faults = []
+    acted = np.flatnonzero(panel.action >= 0)
+    allowed = game.available.numpy()[panel.state[acted], panel.action[acted]]
+    forbidden = acted[~allowed]
+    if len(forbidden):
+        examples = tuple(
+            f"agent={panel.agents[panel.trajectory[r]]!r}, time={panel.time[r] + panel.first_time},"
+            f" state={panel.space.labels[panel.state[r]]!r}, "
+            f"action={panel.actions[panel.action[r]]!r}"
+            for r in forbidden[:3]
+        )
+        remedy = "correct the rows, or `available` in the game"
+        faults.append(
+            Fault("action not available in its state", len(forbidden), examples, remedy)
+        )
+    steps, n = panel.transition_counts()
+    steps, n = (steps, n) if len(transition) == 1 else (
+        steps[steps[:, 0] < len(transition)], n[steps[:, 0] < len(transition)])
+    table = transition.detach().numpy()
+    first = steps[:, 0] if len(transition) > 1 else np.zeros(len(steps), dtype=int)
+    impossible = table[first, steps[:, 1], steps[:, 2], steps[:, 3]] == 0
+    if impossible.any():
+        states = panel.space.labels
+        examples = tuple(
+            f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} "
+            f"by {panel.actions[a]!r}"
+            for t, s, a, x in steps[impossible][:3]
+        )
+        remedy = "correct the rows, or `transition` in the game"
+        what = "step of probability zero under the game"
+        faults.append(Fault(what, int(n[impossible].sum()), examples, remedy))
+    if faults:
+        raise DataError(faults)
+
+
+def _digest(text: str, arrays: list[np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Make new tensors float64 within the block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

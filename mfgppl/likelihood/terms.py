@@ -1,0 +1,51 @@
+"""What one trajectory adds to a log likelihood: entries of a few tables, each with a sign."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from mfgppl.data.trajectories import Trajectories
+
+
+class Term(NamedTuple):
+    """Entries of one table that trajectories add to their log likelihoods.
+
+    Attributes
+    ----------
+    table : int
+        Which table of the likelihood.
+    trajectory : ndarray of int
+        The trajectory of each entry.
+    entry : ndarray of int
+        The flat position of each entry in the table.
+    sign : float
+        1 or -1.
+    """
+
+    table: int
+    trajectory: np.ndarray
+    entry: np.ndarray
+    sign: float
+
+
+def decisions(panel: Trajectories, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the trajectory and the flat (t, s, a) of each decision."""
+    acted = panel.action >= 0
+    taken = panel.time[acted], panel.state[acted], panel.action[acted]
+    return panel.trajectory[acted], np.ravel_multi_index(taken, shape)
+
+
+def add_up(terms: Sequence[Term], tables: Sequence[np.ndarray], n_trajectories: int) -> np.ndarray:
+    """Return the log likelihood of each trajectory, shape (J,), nats."""
+    total = np.zeros(n_trajectories)
+    for term in terms:
+        values = tables[term.table].reshape(-1)[term.entry]
+        total += term.sign * np.bincount(term.trajectory, values, minlength=n_trajectories)
+    return total
+
+
+def counted(counts: Tensor, logs: Tensor) -> Tensor:
+    """Return `sum counts * logs`, where nothing counted adds nothing (also for log 0)."""
+    return (counts * logs.masked_fill(counts == 0, 0.0)).sum()
