@@ -132,6 +132,8 @@ class TrajectoryModel:
         self.likelihood_name, self.start = likelihood, start
         self.mean_field = self._flow(mean_field)
         self.inputs = RewardInputs(game, self.mean_field)
+        self.forbidden = ~game.available
+        self.forbids = bool(self.forbidden.any())
         transition = game.transition_along(self.mean_field).contiguous()
         _check_moves(self.panel, game, transition)
         self.likelihood = self._likelihood(transition)
@@ -148,9 +150,7 @@ class TrajectoryModel:
 
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
-        return reward if bool(self.game.available.all()) else reward.masked_fill(
-            ~self.game.available, -torch.inf
-        )
+        return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
 
     @property
     def parameters(self) -> list[str]:
