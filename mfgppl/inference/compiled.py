@@ -154,6 +154,10 @@ class Program:
             for s in self.sites
         ]
 
+    def entry_names(self) -> list[str]:
+        """One name a constrained parameter, site by site."""
+        return [name for s in self.sites for name in _entry_names(s.name, s.shape)]
+
     def reward_at(self, values: dict[str, Tensor]) -> Tensor:
         """Return the reward table at constrained parameters."""
         with pyro.poutine.block(), _Substitute(lambda name, fn: values[name]):
