@@ -184,6 +184,14 @@ class Program:
                 self.model.reward(self.model.inputs)
         return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
 
+    def priors(self) -> dict[str, str]:
+        """Describe the prior of each site: its family, and its numbers at one draw."""
+        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+            torch.manual_seed(0)
+            with pyro.poutine.block(expose=[s.name for s in self.sites]):
+                self.model.reward(self.model.inputs)
+        return {s.name: _described(tracer.trace.nodes[s.name]["fn"]) for s in self.sites}
+
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
@@ -196,6 +204,26 @@ class Program:
             for name, node in tracer.trace.nodes.items()
             if is_parameter(node)
         }
+
+
+def _described(fn: Any) -> str:
+    """Return a distribution as text: its family and arguments."""
+    inner = fn
+    while hasattr(inner, "base_dist") and type(inner).__name__ != "HalfNormal":
+        if type(inner).__name__ not in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+            break
+        inner = inner.base_dist
+    shown = []
+    for name in inner.arg_constraints:
+        value = getattr(inner, name, None)
+        if isinstance(value, Tensor):
+            value = value.detach()
+            same = value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
+            text = f"{value.reshape(-1)[0]:.4g}" if same else "..."
+            shown.append(f"{name}={text}")
+    shape = tuple(fn.batch_shape + fn.event_shape)
+    size = f", shape {shape}" if shape else ""
+    return f"{type(inner).__name__}({', '.join(shown)}){size}"
 
 
 def _entry_names(name: str, shape: tuple[int, ...]) -> list[str]:

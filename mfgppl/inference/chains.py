@@ -1,0 +1,189 @@
+"""Chains side by side: one forked process each, so that closures work and no lock is shared."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mfgppl.inference.progress import on_terminal
+
+
+class Chain(NamedTuple):
+    """Draws of one chain after tuning.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (n, K)
+        Unconstrained parameters.
+    stats : dict of str to ndarray, shape (n,)
+        Sampler statistics under ArviZ's names.
+    """
+
+    theta: np.ndarray
+    stats: dict[str, np.ndarray]
+
+
+# a chain's number and a function to call at each draw, to the chain
+RunChain = Callable[[int, Callable[[], None]], Chain]
+
+
+def run_chains(
+    run: RunChain, n_chains: int, *, cores: int, n_steps: int, progressbar: bool
+) -> tuple[list[Chain], bool]:
+    """Run chains on some cores; an interrupt ends them and keeps the draws they have.
+
+    Parameters
+    ----------
+    run : callable
+        Runs one chain; on `KeyboardInterrupt` it returns the draws it has.
+    n_chains, cores : int
+        How many chains, and how many at a time.
+    n_steps : int
+        Steps of one chain, for the progress bar.
+    progressbar : bool
+        Whether to show progress on a terminal.
+
+    Returns
+    -------
+    chains : list of Chain
+        Those that were started.
+    interrupted : bool
+        Whether an interrupt ended them early.
+    """
+    bar = tqdm(
+        total=n_chains * n_steps,
+        desc=f"NUTS, {n_chains} chains",
+        unit="draw",
+        leave=False,
+        disable=not on_terminal(progressbar),
+    )
+    with bar:
+        can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+        if cores > 1 and n_chains > 1 and can_fork:
+            return _forked(run, n_chains, cores, bar)
+        return _in_turn(run, n_chains, bar)
+
+
+def _in_turn(run: RunChain, n_chains: int, bar: Any) -> tuple[list[Chain], bool]:
+    chains: list[Chain] = []
+    with _Interrupts() as interrupts:
+        try:
+            for k in range(n_chains):
+                chains.append(run(k, bar.update))
+                if interrupts.seen:
+                    break
+        except KeyboardInterrupt:
+            pass
+    return chains, interrupts.seen
+
+
+class _Interrupts:
+    """Remember whether Ctrl-C was pressed, for a sampler that answers it by itself."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __enter__(self) -> "_Interrupts":
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, *_: Any) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+    def __exit__(self, *_: Any) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+
+def _forked(run: RunChain, n_chains: int, cores: int, bar: Any) -> tuple[list[Chain], bool]:
+    context = multiprocessing.get_context("fork")
+    steps = context.RawArray("q", n_chains)
+    chains: dict[int, Chain] = {}
+    running: dict[Connection, tuple[int, Any]] = {}
+    waiting, interrupted = list(range(n_chains)), False
+    try:
+        while waiting or running:
+            try:
+                while waiting and len(running) < cores:
+                    k = waiting.pop(0)
+                    receiver, process = _fork(context, run, k, steps)
+                    running[receiver] = (k, process)
+                for receiver in wait(list(running), timeout=0.1):
+                    k, process = running.pop(receiver)  # type: ignore[index]
+                    outcome = _receive(receiver, k)  # type: ignore[arg-type]
+                    process.join()
+                    if isinstance(outcome, BaseException):
+                        raise outcome
+                    chains[k] = outcome
+                bar.update(sum(steps) - bar.n)
+            except KeyboardInterrupt:
+                interrupted, waiting = True, []
+                _signal_all(running)
+    finally:
+        for _, process in running.values():
+            process.terminate()
+    return [chains[k] for k in sorted(chains)], interrupted
+
+
+def _fork(context: Any, run: RunChain, k: int, steps: Any) -> tuple[Connection, Any]:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(run, k, steps, sender), daemon=True)
+    with warnings.catch_warnings():
+        # threads of torch and BLAS hold no lock that a chain needs
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    sender.close()
+    return receiver, process
+
+
+def _child(run: RunChain, k: int, steps: Any, sender: Connection) -> None:
+    def interrupt_once(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def count() -> None:
+        steps[k] += 1
+
+    signal.signal(signal.SIGINT, interrupt_once)
+    torch.set_num_threads(1)
+    try:
+        sender.send(run(k, count))
+    except BaseException as error:
+        sender.send(error)
+
+
+def _receive(receiver: Connection, k: int) -> Chain | BaseException:
+    try:
+        outcome: Chain | BaseException = receiver.recv()
+    except EOFError:
+        return RuntimeError(f"the process of chain {k} ended without its draws; try cores=1.")
+    if isinstance(outcome, KeyboardInterrupt):
+        return Chain(np.empty((0, 0)), {})
+    return outcome
+
+
+def _signal_all(running: dict[Connection, tuple[int, Any]]) -> None:
+    for _, process in running.values():
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
+
+
+def complete_chains(chains: Sequence[Chain]) -> list[Chain]:
+    """Return chains cut to the draws that all have, leaving out those without any."""
+    kept = [c for c in chains if len(c.theta)]
+    if not kept:
+        return []
+    n = min(len(c.theta) for c in kept)
+    return [Chain(c.theta[:n], {k: v[:n] for k, v in c.stats.items()}) for c in kept]

@@ -1,0 +1,331 @@
+"""Posterior draws by the No-U-Turn Sampler: nutpie by default, Pyro's own as the reference."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+
+from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
+from mfgppl.exceptions import ConvergenceWarning
+from mfgppl.inference.chains import Chain, RunChain, complete_chains, run_chains
+from mfgppl.inference.checks import convergence_messages
+from mfgppl.inference.compiled import Density
+from mfgppl.inference.results import to_datatree
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.program import check_finite
+
+try:
+    from os import process_cpu_count as cpu_count  # type: ignore[attr-defined]
+except ImportError:
+    from os import cpu_count
+
+
+class _Settings(NamedTuple):
+    draws: int
+    tune: int
+    target_accept: float
+    max_treedepth: int
+
+
+@strict_keywords
+def nuts(
+    model: TrajectoryModel,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    cores: int | None = None,
+    target_accept: float = 0.8,
+    max_treedepth: int = 10,
+    init: Mapping[str, Any] | None = None,
+    random_seed: int | None = None,
+    sampler: str = "nutpie",
+    log_likelihood: bool | None = None,
+    progressbar: bool = True,
+) -> xr.DataTree:
+    """Draw from the posterior of a trajectory model.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    draws, tune : int
+        Draws kept and tuning steps of each chain.
+    chains : int
+        Number of chains.
+    cores : int, optional
+        Chains at a time, a process each; by default the processors at hand.
+    target_accept : float in (0, 1)
+        Acceptance rate that tuning aims at.
+    max_treedepth : int
+        At most 2 ** max_treedepth gradients a draw.
+    init : mapping of str to value, optional
+        Where chains start, by site, with a little jitter; by default uniform in (-2, 2) over
+        unconstrained parameters.
+    random_seed : int, optional
+        The same seed gives the same draws, whatever the cores; by default one is drawn and
+        recorded.
+    sampler : {"nutpie", "pyro"}
+        The sampler.
+    log_likelihood : bool, optional
+        Whether to keep the log likelihood by trajectory; by default if it takes below 1 GB.
+    progressbar : bool
+        Whether to show progress on a terminal.
+
+    Returns
+    -------
+    DataTree
+        ArviZ groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive,
+        observed_data and constant_data. An interrupt returns the finished draws.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the checks find a reason not to trust the draws.
+
+    References
+    ----------
+    .. [1] Hoffman and Gelman (2014), *The No-U-Turn Sampler*, JMLR 15, 1593-1623.
+    """
+    if not isinstance(model, TrajectoryModel):
+        raise TypeError(f"`model` must be a TrajectoryModel; got {type(model).__name__}.")
+    positive_int("draws", draws)
+    positive_int("tune", tune)
+    positive_int("chains", chains)
+    positive_int("max_treedepth", max_treedepth)
+    real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
+    one_of("sampler", sampler, ["nutpie", "pyro"])
+    cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
+    seeds = np.random.SeedSequence(
+        None if random_seed is None else positive_int("random_seed", random_seed, least=0)
+    )
+    began = time.perf_counter()
+    density = Density(model)
+    compiled = time.perf_counter()
+    # one stream a chain, one for predictions
+    streams = [int(s.generate_state(1)[0]) for s in seeds.spawn(chains + 1)]
+    starts = [_start(density, init, s) for s in streams[:-1]]
+    settings = _Settings(draws, tune, target_accept, max_treedepth)
+    run_one = _nutpie_chain if sampler == "nutpie" else _pyro_chain
+
+    def run(k: int, count: Callable[[], None]) -> Chain:
+        return run_one(density, settings, starts[k], streams[k], count)
+
+    found, interrupted = run_chains(
+        run, chains, cores=min(cores, chains), n_steps=draws + tune, progressbar=progressbar
+    )
+    found = complete_chains(found)
+    if not found:
+        raise KeyboardInterrupt("interrupted before the first draw after tuning")
+    attrs = {
+        "sampler": sampler,
+        "random_seed": int(seeds.entropy),  # type: ignore[arg-type]
+        "sampling_time": time.perf_counter() - compiled,
+        "compile_time": compiled - began,
+        "tuning_steps": tune,
+        "target_accept": target_accept,
+        "max_treedepth": max_treedepth,
+        "interrupted": int(interrupted),
+        "chains_asked": chains,
+        "draws_asked": draws,
+    }
+    tree = to_datatree(model, density, found, attrs, streams[-1], log_likelihood)
+    messages = convergence_messages(tree)
+    tree.attrs["warnings"] = messages
+    if messages:
+        warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=3)
+    return tree
+
+
+def _start(density: Density, init: Mapping[str, Any] | None, seed: int) -> np.ndarray:
+    """Return where a chain starts: a point of finite density."""
+    rng = np.random.default_rng(seed)
+    evaluate = density.evaluator()
+    for _ in range(100):
+        if init is None:
+            theta = rng.uniform(-2.0, 2.0, density.n_dim)
+        else:
+            theta = density.program.free(dict(init)) + 0.05 * rng.standard_normal(density.n_dim)
+        value, gradient = evaluate(theta)
+        if np.isfinite(value) and np.isfinite(gradient).all():
+            return theta
+    reward = torch.as_tensor(density.reward(theta))
+    check_finite(reward.masked_fill(density.model.forbidden, 0.0), density.model.game)
+    raise ValueError(
+        "no starting point of finite log density in 100 tries; pass `init` with values by site."
+    )
+
+
+def _nutpie_chain(
+    density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
+) -> Chain:
+    import nutpie
+    from nutpie import compiled_pyfunc
+
+    def expand(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        def keep(theta: np.ndarray) -> dict[str, np.ndarray]:
+            count()
+            return {"theta": np.array(theta)}
+
+        return keep
+
+    sampled = compiled_pyfunc.from_pyfunc(
+        density.n_dim,
+        lambda: _finite_or_reject(density.evaluator()),
+        expand,
+        [np.dtype("float64")],
+        [(density.n_dim,)],
+        ["theta"],
+        make_initial_point_fn=lambda _: start,
+    )
+    trace = nutpie.sample(
+        sampled,
+        draws=settings.draws,
+        tune=settings.tune,
+        chains=1,
+        cores=1,
+        seed=seed,
+        target_accept=settings.target_accept,
+        maxdepth=settings.max_treedepth,
+        progress_bar=False,
+        return_raw_trace=True,
+    )
+    draws, stats = (batches[0] for batches in trace.get_arrow_trace())
+    import pyarrow as pa
+
+    draws, stats = pa.record_batch(draws), pa.record_batch(stats)
+    kept = ~stats["tuning"].to_numpy(zero_copy_only=False)
+    theta = draws["theta"].flatten().to_numpy().reshape(-1, density.n_dim)[kept]
+    names = {
+        "lp": "logp",
+        "energy": "energy",
+        "diverging": "diverging",
+        "tree_depth": "depth",
+        "n_steps": "n_steps",
+        "step_size": "step_size",
+        "acceptance_rate": "mean_tree_accept",
+        "reached_max_treedepth": "maxdepth_reached",
+    }
+    return Chain(
+        theta, {k: stats[v].to_numpy(zero_copy_only=False)[kept] for k, v in names.items()}
+    )
+
+
+def _finite_or_reject(
+    evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]],
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Give a point without a finite density or gradient the log density -inf."""
+
+    def checked(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = evaluate(theta)
+        if value - value != 0.0:
+            return -np.inf, np.zeros_like(theta)
+        return float(value), gradient
+
+    return checked
+
+
+class _Potential(torch.autograd.Function):
+    """Minus the log density as a torch function of the flat parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: torch.Tensor, evaluate: Any) -> torch.Tensor:
+        value, gradient = evaluate(theta.detach().numpy())
+        ctx.save_for_backward(torch.from_numpy(gradient.copy()))
+        return torch.tensor(-value, dtype=torch.float64)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return -cotangent * gradient, None
+
+
+def _pyro_chain(
+    density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
+) -> Chain:
+    from pyro.infer import NUTS
+
+    evaluate = _finite_or_reject(density.evaluator())
+    theta: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
+    watch = _Watch(lambda values: _Potential.apply(values["theta"], evaluate))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        kernel = NUTS(
+            potential_fn=watch.potential,
+            target_accept_prob=settings.target_accept,
+            max_tree_depth=settings.max_treedepth,
+        )
+        values = {"theta": torch.from_numpy(start.copy())}
+        kernel.initial_params = values
+        kernel.setup(settings.tune)
+        watch.attach(kernel)
+        try:
+            for step in range(settings.tune + settings.draws):
+                watch.begin()
+                values = kernel.sample(values)
+                count()
+                if step >= settings.tune:
+                    theta.append(values["theta"].detach().numpy().copy())
+                    rows.append(watch.row(step - settings.tune, settings.max_treedepth))
+        except KeyboardInterrupt:
+            pass  # what is done is kept
+        kernel.cleanup()
+    if not rows:
+        return Chain(np.empty((0, density.n_dim)), {})
+    stats = {k: np.array([row[k] for row in rows]) for k in rows[0]}
+    return Chain(np.array(theta[: len(rows)]), stats)
+
+
+class _Watch:
+    """Notes what a step of Pyro's NUTS does and does not return."""
+
+    def __init__(self, potential: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> None:
+        self._potential = potential
+        self._kernel: Any = None
+        self._accepted = 0.0
+        self.begin()
+
+    def attach(self, kernel: Any) -> None:
+        """Follow a kernel's kinetic energy: its first value in a step is the momentum drawn."""
+        self._kernel = kernel
+        original = kernel._kinetic_energy
+
+        def noted(momentum: Any) -> Any:
+            energy = original(momentum)
+            self._kinetic = float(energy) if self._kinetic is None else self._kinetic
+            return energy
+
+        kernel._kinetic_energy = noted
+
+    def potential(self, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Count an evaluation and pass it on."""
+        self._calls += 1
+        return self._potential(values)
+
+    def begin(self) -> None:
+        """Start a step."""
+        self._calls, self._kinetic = 0, None
+        self._before = float(self._kernel._potential_energy_last) if self._kernel else 0.0
+        self._divergences = len(self._kernel._divergences) if self._kernel else 0
+
+    def row(self, draw: int, max_treedepth: int) -> dict[str, Any]:
+        """Return the statistics of the step that gave a draw."""
+        kernel = self._kernel
+        accepted, before = kernel._mean_accept_prob * (draw + 1), self._accepted
+        self._accepted = accepted
+        depth = int(np.ceil(np.log2(self._calls + 1)))
+        return {
+            "lp": -float(kernel._potential_energy_last),
+            "energy": self._before + (self._kinetic or 0.0),
+            "diverging": len(kernel._divergences) > self._divergences,
+            "tree_depth": depth,
+            "n_steps": self._calls,
+            "step_size": float(kernel.step_size),
+            "acceptance_rate": accepted - before,
+            "reached_max_treedepth": depth >= max_treedepth,
+        }
