@@ -1,0 +1,52 @@
+"""Probabilistic inverse reinforcement learning in mean field games."""
+
+from mfgppl import datasets
+from mfgppl._version import __version__
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.simulation import simulate
+from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
+from mfgppl.exceptions import (
+    CompilationWarning,
+    ConvergenceError,
+    ConvergenceWarning,
+    DataError,
+    IdentificationWarning,
+)
+from mfgppl.game import MeanFieldGame
+from mfgppl.inference.nuts import nuts
+from mfgppl.inference.point import PointEstimate, map_estimate, mle
+from mfgppl.inference.products import choice_probabilities, policy
+from mfgppl.inference.results import load, save
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.report.html import report
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import linear_reward
+
+__all__ = [
+    "CompilationWarning",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "DataError",
+    "IdentificationWarning",
+    "MeanFieldGame",
+    "PointEstimate",
+    "RewardInputs",
+    "Trajectories",
+    "TrajectoryModel",
+    "__version__",
+    "choice_probabilities",
+    "datasets",
+    "linear_reward",
+    "load",
+    "map_estimate",
+    "mle",
+    "nuts",
+    "policy",
+    "propagate_mean_field",
+    "report",
+    "save",
+    "simulate",
+    "soft_backward_induction",
+    "solve_equilibrium",
+]

@@ -1,0 +1,1 @@
+"""The gallery: one file a game, with its panel's columns, `game`, `reward` and `model`."""

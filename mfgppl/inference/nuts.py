@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import nutpie
+import pyarrow as pa
 import torch
 import xarray as xr
+from nutpie import compiled_pyfunc
 
 from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning
@@ -163,9 +166,6 @@ def _start(density: Density, init: Mapping[str, Any] | None, seed: int) -> np.nd
 def _nutpie_chain(
     density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
 ) -> Chain:
-    import nutpie
-    from nutpie import compiled_pyfunc
-
     def expand(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         def keep(theta: np.ndarray) -> dict[str, np.ndarray]:
             count()
@@ -195,8 +195,6 @@ def _nutpie_chain(
         return_raw_trace=True,
     )
     draws, stats = (batches[0] for batches in trace.get_arrow_trace())
-    import pyarrow as pa
-
     draws, stats = pa.record_batch(draws), pa.record_batch(stats)
     kept = ~stats["tuning"].to_numpy(zero_copy_only=False)
     theta = draws["theta"].flatten().to_numpy().reshape(-1, density.n_dim)[kept]

@@ -1,0 +1,124 @@
+"""What draws or an estimate say of behaviour: policies and choice probabilities."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from mfgppl._arguments import positive_int, strict_keywords
+from mfgppl.inference.compiled import Program
+from mfgppl.inference.point import PointEstimate
+from mfgppl.inference.results import labels, thinned
+from mfgppl.likelihood.model import TrajectoryModel, double_precision
+
+Fit = xr.DataTree | PointEstimate | Mapping[str, Any]
+
+
+@strict_keywords
+def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArray:
+    """Return the probability of each action along the model's flow, by draw.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model, with the flow that agents face.
+    fit : DataTree, PointEstimate or mapping
+        Posterior draws, a point estimate, or values by site.
+    draws : int
+        Draws to use at most, evenly spaced over all chains.
+
+    Returns
+    -------
+    DataArray
+        Dims (chain, draw, time, state, action), without chain and draw for a point.
+
+    Raises
+    ------
+    ValueError
+        If the fit has other parameters than the model.
+    """
+    positive_int("draws", draws)
+    program = Program(model)
+    coords, _ = labels(model)
+    table = ("time", "state", "action")
+    coords = {k: coords[k] for k in table}
+    if not isinstance(fit, xr.DataTree):
+        values = _point_values(program, fit)
+        return xr.DataArray(_policy_at(model, program, values), coords, table, name="policy")
+    posterior = _parameters_of(program, fit)
+    n_chains, n_draws = (next(iter(posterior.values())).shape[k] for k in (0, 1))
+    index = np.broadcast_to(np.arange(n_draws), (n_chains, n_draws))
+    kept = thinned(index, draws)
+    rows = [
+        _policy_at(model, program, {k: v[c, d] for k, v in posterior.items()})
+        for c in range(n_chains)
+        for d in kept[c]
+    ]
+    array = np.stack(rows).reshape(n_chains, -1, *model.game.shape)
+    coords = {"chain": np.arange(n_chains), "draw": kept[0], **coords}
+    return xr.DataArray(array, coords, ("chain", "draw", *table), name="policy")
+
+
+@strict_keywords
+def choice_probabilities(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArray:
+    """Return the probability of each action by state, averaged over the observed visits.
+
+    Parameters
+    ----------
+    model, fit, draws
+        As in `policy`.
+
+    Returns
+    -------
+    DataArray
+        Dims (chain, draw, state, action), without chain and draw for a point; NaN in states that
+        nobody visits.
+    """
+    probabilities = policy(model, fit, draws=draws)
+    visits = xr.DataArray(
+        model.likelihood.counts.actions.sum(-1),
+        {k: probabilities[k] for k in ("time", "state")},
+        ("time", "state"),
+    )
+    total = visits.sum("time")
+    averaged = (probabilities * visits).sum("time") / total.where(total > 0)
+    return averaged.rename("choice_probability")
+
+
+def _policy_at(model: TrajectoryModel, program: Program, values: dict[str, Any]) -> np.ndarray:
+    tensors = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+    with double_precision(), torch.no_grad():
+        reward = model.masked(program.reward_at(tensors))
+    return np.exp(model.likelihood.log_policy(np.ascontiguousarray(reward.numpy())))
+
+
+def _point_values(program: Program, fit: PointEstimate | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(fit, PointEstimate):
+        flat, values, start = fit.params.to_numpy(), {}, 0
+        if list(fit.params.index) != program.entry_names():
+            raise ValueError(
+                f"`fit` has the parameters {list(fit.params.index)}; the model has "
+                f"{program.entry_names()}."
+            )
+        for site in program.sites:
+            stop = start + int(np.prod(site.shape, dtype=int))
+            values[site.name] = flat[start:stop].reshape(site.shape)
+            start = stop
+        return values
+    return _named(program, fit)
+
+
+def _parameters_of(program: Program, draws: xr.DataTree) -> dict[str, np.ndarray]:
+    if "posterior" not in draws.children:
+        raise ValueError(f"`fit` must have the group posterior; it has {list(draws.children)}.")
+    posterior = draws["posterior"].dataset
+    return _named(program, {str(k): v.values for k, v in posterior.data_vars.items()})
+
+
+def _named(program: Program, values: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [s.name for s in program.sites if s.name not in values]
+    if missing:
+        raise ValueError(f"`fit` lacks the parameter {missing[0]!r} of the model.")
+    return {s.name: values[s.name] for s in program.sites}
