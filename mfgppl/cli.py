@@ -70,18 +70,38 @@ def demo(out: str, seed: int, draws: int) -> None:
 @main.command()
 @click.argument("model_file", metavar="MODEL.py")
 @click.argument("panel", metavar="PANEL")
-@click.option("--method", type=click.Choice(["nuts", "mle", "map"]), default="nuts",
-              show_default=True, help="Posterior draws, or a point estimate.")
+@click.option(
+    "--method",
+    type=click.Choice(["nuts", "mle", "map"]),
+    default="nuts",
+    show_default=True,
+    help="Posterior draws, or a point estimate.",
+)
 @click.option("--out", help="Where to write: a .nc file of draws, or a .csv of estimates.")
 @click.option("--draws", default=1000, show_default=True, help="Draws a chain, after tuning.")
 @click.option("--tune", default=1000, show_default=True, help="Tuning steps a chain.")
 @click.option("--chains", default=4, show_default=True, help="Chains.")
 @click.option("--cores", type=int, help="Chains at a time [default: all processors].")
-@click.option("--sampler", type=click.Choice(["nutpie", "pyro"]), default="nutpie",
-              show_default=True, help="NUTS implementation.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["nutpie", "pyro"]),
+    default="nutpie",
+    show_default=True,
+    help="NUTS implementation.",
+)
 @click.option("--seed", type=int, help="Seed of the draws [default: a fresh one, recorded].")
-def fit(model_file: str, panel: str, method: str, out: str | None, draws: int, tune: int,
-        chains: int, cores: int | None, sampler: str, seed: int | None) -> None:
+def fit(
+    model_file: str,
+    panel: str,
+    method: str,
+    out: str | None,
+    draws: int,
+    tune: int,
+    chains: int,
+    cores: int | None,
+    sampler: str,
+    seed: int | None,
+) -> None:
     """Fit the model of MODEL.py to the table PANEL.
 
     MODEL.py is a Python file, or the name of a gallery model. It defines `model(panel)`, which
@@ -110,8 +130,15 @@ def fit(model_file: str, panel: str, method: str, out: str | None, draws: int, t
             click.echo(f"Estimates: {out}")
         sys.exit(0 if estimate.converged else FAILED_CHECKS)
     tree = _sampled(
-        lambda: mfg.nuts(model, draws=draws, tune=tune, chains=chains, cores=cores,
-                         sampler=sampler, random_seed=seed)
+        lambda: mfg.nuts(
+            model,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            cores=cores,
+            sampler=sampler,
+            random_seed=seed,
+        )
     )
     _show(tree)
     if out is not None:
@@ -137,13 +164,24 @@ def report(fitted: str, out: str | None, level: float) -> None:
 @click.argument("panel", metavar="PANEL")
 @click.option("--agent", default="agent", show_default=True, help="Column of the agent.")
 @click.option("--time", default="time", show_default=True, help="Column of the (integer) time.")
-@click.option("--state", multiple=True, default=["state"], show_default=True,
-              help="Column of the state; repeat it for several.")
+@click.option(
+    "--state",
+    multiple=True,
+    default=["state"],
+    show_default=True,
+    help="Column of the state; repeat it for several.",
+)
 @click.option("--action", default="action", show_default=True, help="Column of the action.")
-@click.option("--gaps", type=click.Choice(["error", "split"]), default="error", show_default=True,
-              help="Whether a missing time is a fault or starts a new trajectory.")
-def check(panel: str, agent: str, time: str, state: tuple[str, ...], action: str,
-          gaps: str) -> None:
+@click.option(
+    "--gaps",
+    type=click.Choice(["error", "split"]),
+    default="error",
+    show_default=True,
+    help="Whether a missing time is a fault or starts a new trajectory.",
+)
+def check(
+    panel: str, agent: str, time: str, state: tuple[str, ...], action: str, gaps: str
+) -> None:
     """Audit the table PANEL: all its faults at once, or what it holds.
 
     Exit code 1 where it has faults; nothing is changed.

@@ -147,7 +147,9 @@ class MeanFieldGame:
                     f"feature. Reserved: {', '.join(RESERVED)}."
                 )
             if not name.isidentifier():
-                raise ValueError(f"{name!r} must be a Python name: reward programs read `x.{name}`.")
+                raise ValueError(
+                    f"{name!r} must be a Python name: reward programs read `x.{name}`."
+                )
         clash = sorted(set(self.space.coordinates) & set(features))
         if clash:
             raise ValueError(f"`features` names {clash[0]!r}, which is a state coordinate already.")
@@ -179,19 +181,19 @@ class MeanFieldGame:
         if isinstance(transition, TransitionEstimate):
             transition = self._estimated(transition)
         elif isinstance(transition, xr.DataArray):
-            dims = ("state", "action", "next_state")
-            dims = ("time", *dims) if "time" in transition.dims else dims
+            step = ("time",) if "time" in transition.dims else ()
+            dims = (*step, "state", "action", "next_state")
             transition = self._in_game_order("transition", transition, dims)
         steps = self.horizon - 1
         by_time = np.ndim(transition) == 4
-        expected = (steps, *self._table_shape) if by_time else self._table_shape
+        shape = (steps, *self._table_shape) if by_time else self._table_shape
         if by_time and np.shape(transition)[0] == self.horizon and self.horizon > 1:
             raise ValueError(
                 f"`transition` has {self.horizon} steps where T-1 = {steps} are used: after the "
                 "last decision nothing follows; drop the last table."
             )
         hint = "(T-1, S, A, S)" if by_time else "(S, A, S)"
-        array = _probabilities("transition", transition, expected, hint)
+        array = _probabilities("transition", transition, shape, hint)
         self._check_rows(array.sum(-1))
         return array
 
@@ -280,7 +282,9 @@ class MeanFieldGame:
         stuck = (~array.bool().any(1)).nonzero()
         if len(stuck):
             label = self.space.labels[int(stuck[0])]
-            raise ValueError(f"`available` leaves no action in state {label!r}; leave at least one.")
+            raise ValueError(
+                f"`available` leaves no action in state {label!r}; leave at least one."
+            )
         return array.bool()
 
     def _named_feature(self, name: str, value: Any) -> Tensor:
@@ -319,7 +323,7 @@ class MeanFieldGame:
     def _broadcast(self, values: np.ndarray, dims: tuple[str, ...]) -> Tensor:
         """Spread an array over named axes to one that broadcasts to (T, S, A)."""
         coordinates = list(self.space.coordinates)
-        whole = "state" in dims and not ("state" in coordinates)
+        whole = "state" in dims and "state" not in coordinates
         axes = ["time", *(["state"] if whole else coordinates), "action"]
         array = xr.DataArray(values, dims=dims)
         if whole and set(dims) & set(coordinates):

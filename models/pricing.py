@@ -2,9 +2,10 @@
 
 Each product stands at a margin relative to its own median and lowers, holds or raises its price
 each month. Changing a price costs; being far from one's median costs; so may being far from where
-the other products are. With the crowd's mean margin `m_t = sum_s mu_t(s) c_s`:
+the other products are. With the bins' centres in tenths, `l_s = c_s / 0.1`, and the crowd's mean
+`m_t = sum_s mu_t(s) l_s`:
 
-    r = cut 1{lower} + raise 1{raise} + level c_s/0.1 + level2 (c_s/0.1)^2 + gap2 ((c_s - m_t)/0.1)^2
+    r = cut 1{lower} + raise 1{raise} + level l_s + level2 l_s^2 + gap2 (l_s - m_t)^2
 
 Data: Aguirregabiria (1999), "The dynamics of markups and inventories in retailing firms", Review of
 Economic Studies 66(2), 275-308; discretised, bundled as `mfgppl.datasets.supermarket_pricing`.

@@ -1,0 +1,1 @@
+"""Private numba loops and their bridge to torch."""

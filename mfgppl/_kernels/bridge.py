@@ -82,9 +82,7 @@ def soft_arrays(
     """Return soft values (T, S) and the log policy (T, S, A)."""
     soft_values = np.empty(reward.shape[:2])
     log_policy, policy = np.empty(reward.shape), np.empty(reward.shape)
-    sweeps.soft_sweep(
-        reward, transition, discount, temperature, soft_values, log_policy, policy
-    )
+    sweeps.soft_sweep(reward, transition, discount, temperature, soft_values, log_policy, policy)
     return soft_values, log_policy
 
 

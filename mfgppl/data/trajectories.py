@@ -345,9 +345,7 @@ class Trajectories:
             "state coordinates": {k: list(v) for k, v in self.space.coordinates.items()},
             "states": self.space.size,
             "states never visited": int((visited == 0).sum()),
-            "state and action pairs never taken": int(
-                (self.counts.actions.sum(0) == 0).sum()
-            ),
+            "state and action pairs never taken": int((self.counts.actions.sum(0) == 0).sum()),
             "action shares": {
                 str(a): round(float(s), 4) for a, s in zip(self.actions, shares, strict=True)
             },

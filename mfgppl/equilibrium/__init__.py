@@ -1,0 +1,1 @@
+"""Forward problem: soft control, equilibria, simulation."""

@@ -35,7 +35,7 @@ def simulate(
     """
     positive_int("n_agents", n_agents)
     rng = np.random.default_rng(random_seed)
-    T, S, A = game.shape
+    T = game.horizon
     tables = game.transition_along(mean_field).detach().numpy()
     acts = policy.detach().numpy().cumsum(-1)
     state = np.empty((n_agents, T), dtype=np.int64)

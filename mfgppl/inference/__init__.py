@@ -1,0 +1,1 @@
+"""Fits: the compiled density, point estimates, draws, their products."""

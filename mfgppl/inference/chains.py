@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -120,9 +120,10 @@ def _forked(run: RunChain, n_chains: int, cores: int, bar: Any) -> tuple[list[Ch
                     k = waiting.pop(0)
                     receiver, process = _fork(context, run, k, steps)
                     running[receiver] = (k, process)
-                for receiver in wait(list(running), timeout=0.1):
-                    k, process = running.pop(receiver)  # type: ignore[index]
-                    outcome = _receive(receiver, k)  # type: ignore[arg-type]
+                for ready in wait(list(running), timeout=0.1):
+                    receiver = cast(Connection, ready)
+                    k, process = running.pop(receiver)
+                    outcome = _receive(receiver, k)
                     process.join()
                     if isinstance(outcome, BaseException):
                         raise outcome

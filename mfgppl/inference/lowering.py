@@ -176,9 +176,7 @@ def scatter(x: np.ndarray, g: Any, dim: int, k: int) -> np.ndarray:
     return out
 
 
-def scatter_slice(
-    x: np.ndarray, g: Any, dim: int, start: Any, end: Any, step: int
-) -> np.ndarray:
+def scatter_slice(x: np.ndarray, g: Any, dim: int, start: Any, end: Any, step: int) -> np.ndarray:
     """Return a copy of `x` with `g` in a slice along an axis."""
     out = x.copy()
     out[_at(x, dim, start, end, step)] = g
@@ -243,7 +241,7 @@ def as_type(x: Any, dtype: Any) -> Any:
     return float(x) if np.dtype(dtype).kind == "f" else np.dtype(dtype).type(x)
 
 
-HELPERS = {
+HELPERS: dict[str, Any] = {
     f.__name__: f
     for f in (
         take, take_slice, put, scatter, scatter_slice, expand, squeeze, total, mean, amax, as_type,
@@ -275,7 +273,9 @@ def lower(module: GraphModule) -> Callable[..., tuple[Any, ...]]:
     names: dict[Node, str] = {}
     constants: dict[Node, Any] = {}
     space: dict[str, Any] = dict(HELPERS)
-    lines, inputs, output = [], [], ""
+    lines: list[str] = []
+    inputs: list[str] = []
+    output = ""
 
     def source(value: Any) -> Any:
         """Return the source of an argument, binding folded constants by name."""
@@ -311,7 +311,8 @@ def lower(module: GraphModule) -> Callable[..., tuple[Any, ...]]:
             lines.append(f"{names[node]} = {_line(node, source)}")
     text = f"def lowered({', '.join(inputs)}):\n    " + "\n    ".join([*lines, f"return {output}"])
     exec(compile(text, "<reward program>", "exec"), space)  # source of our own making
-    return space["lowered"]  # type: ignore[no-any-return]
+    lowered: Callable[..., tuple[Any, ...]] = space["lowered"]
+    return lowered
 
 
 def _line(node: Node, source: Callable[[Any], Any]) -> str:

@@ -14,7 +14,7 @@ from nutpie import compiled_pyfunc
 
 from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning
-from mfgppl.inference.chains import Chain, RunChain, complete_chains, run_chains
+from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
 from mfgppl.inference.compiled import Density
 from mfgppl.inference.results import to_datatree
@@ -286,6 +286,7 @@ class _Watch:
         self._potential = potential
         self._kernel: Any = None
         self._accepted = 0.0
+        self._kinetic: float | None = None
         self.begin()
 
     def attach(self, kernel: Any) -> None:

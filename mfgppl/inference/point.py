@@ -505,7 +505,7 @@ def _scores(density: Density, theta: np.ndarray) -> np.ndarray:
         for k in range(len(theta)):
             along = torch.zeros_like(point)
             along[k] = 1.0
-            _, slopes = torch.func.jvp(tables, (point,), (along,))
+            slopes = torch.func.jvp(tables, (point,), (along,))[1]
             arrays = [s.nan_to_num(0.0).numpy() for s in slopes]
             scores[:, k] = add_up(terms, arrays, model.panel.n_trajectories)
     return scores
@@ -540,7 +540,7 @@ def _warn(
 def describe_direction(direction: np.ndarray, names: list[str]) -> str:
     """Name a direction of parameters, its largest entry 1: "level + 0.5 crowd"."""
     direction = direction / direction[np.abs(direction).argmax()]
-    parts = []
+    parts: list[str] = []
     for weight, name in zip(direction, names, strict=True):
         if abs(weight) > 1e-3:
             size = "" if abs(abs(weight) - 1) < 5e-4 else f"{abs(weight):.3g} "

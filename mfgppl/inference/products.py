@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 
 from mfgppl._arguments import positive_int, strict_keywords
-from mfgppl.inference.compiled import Program
 from mfgppl.inference.point import PointEstimate
+from mfgppl.inference.program import Program
 from mfgppl.inference.results import labels, thinned
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 

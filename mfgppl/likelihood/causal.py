@@ -36,7 +36,7 @@ class CausalLikelihood(NamedTuple):
     temperature: float
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
-        """Return reward to (log likelihood, gradient), by kernel, for the panel's or other counts."""
+        """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
         return bridge.causal_evaluator(
             self.transition.numpy(),
             self.counts.actions if actions is None else actions,

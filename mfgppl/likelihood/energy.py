@@ -43,7 +43,7 @@ class EnergyLikelihood(NamedTuple):
     temperature: float
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
-        """Return reward to (log likelihood, gradient), by kernel, for the panel's or other counts."""
+        """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
         return bridge.energy_evaluator(
             self.transition.numpy(),
             self.counts.actions if actions is None else actions,

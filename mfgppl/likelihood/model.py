@@ -260,20 +260,20 @@ def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -
             for r in forbidden[:3]
         )
         remedy = "correct the rows, or `available` in the game"
-        faults.append(
-            Fault("action not available in its state", len(forbidden), examples, remedy)
-        )
+        faults.append(Fault("action not available in its state", len(forbidden), examples, remedy))
     steps, n = panel.transition_counts()
-    steps, n = (steps, n) if len(transition) == 1 else (
-        steps[steps[:, 0] < len(transition)], n[steps[:, 0] < len(transition)])
+    steps, n = (
+        (steps, n)
+        if len(transition) == 1
+        else (steps[steps[:, 0] < len(transition)], n[steps[:, 0] < len(transition)])
+    )
     table = transition.detach().numpy()
     first = steps[:, 0] if len(transition) > 1 else np.zeros(len(steps), dtype=int)
     impossible = table[first, steps[:, 1], steps[:, 2], steps[:, 3]] == 0
     if impossible.any():
         states = panel.space.labels
         examples = tuple(
-            f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} "
-            f"by {panel.actions[a]!r}"
+            f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} by {panel.actions[a]!r}"
             for t, s, a, x in steps[impossible][:3]
         )
         remedy = "correct the rows, or `transition` in the game"

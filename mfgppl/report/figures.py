@@ -41,8 +41,10 @@ def posterior_figures(draws: xr.DataTree, names: list[str]) -> list[tuple[str, s
             "Rank: flat within the band if chains agree",
             lambda: arviz_plots.plot_rank(draws, var_names=few),
         ),
-        ("Energy: the two curves overlap if the sampler moves well",
-         lambda: arviz_plots.plot_energy(draws)),
+        (
+            "Energy: the two curves overlap if the sampler moves well",
+            lambda: arviz_plots.plot_energy(draws),
+        ),
     ]
     if _n_values(draws, names) > 1:
         pairs = names[:MOST_PAIRS]
@@ -69,9 +71,9 @@ def _n_values(draws: xr.DataTree, names: list[str]) -> int:
 
 def predictive_by_time(draws: xr.DataTree) -> Figure:
     """Draw observed action shares over time against their 90% predictive band."""
-    observed = draws["observed_data"]["share_by_time"]
-    low, high = _band(draws["posterior_predictive"]["share_by_time"])
-    actions = observed["action"].values
+    observed = draws["observed_data"].dataset["share_by_time"]
+    low, high = predictive_band(draws, "share_by_time")
+    actions = observed["action"].to_numpy()
     columns = min(len(actions), 3)
     rows = -(-len(actions) // columns)
     figure, axes = plt.subplots(
@@ -79,7 +81,7 @@ def predictive_by_time(draws: xr.DataTree) -> Figure:
     )
     for axis, action in zip(axes.flat, actions, strict=False):
         at = {"action": action}
-        time = observed["time"].values
+        time = observed["time"].to_numpy()
         axis.fill_between(time, low.sel(at), high.sel(at), color=BAND, lw=0)
         axis.plot(time, observed.sel(at), "o-", ms=3, lw=0.8, color=DOT)
         axis.set_title(str(action), fontsize=10)
@@ -93,9 +95,9 @@ def predictive_by_time(draws: xr.DataTree) -> Figure:
 
 def predictive_by_state(draws: xr.DataTree) -> Figure:
     """Draw observed action shares by state against their 90% predictive interval."""
-    observed = draws["observed_data"]["share_by_state"]
-    low, high = _band(draws["posterior_predictive"]["share_by_state"])
-    actions, states = observed["action"].values, observed["state"].values
+    observed = draws["observed_data"].dataset["share_by_state"]
+    low, high = predictive_band(draws, "share_by_state")
+    actions, states = observed["action"].to_numpy(), observed["state"].to_numpy()
     figure, axes = plt.subplots(
         1, len(actions), figsize=(3.6 * len(actions), 2.8), sharey=True, squeeze=False
     )
@@ -113,6 +115,8 @@ def predictive_by_state(draws: xr.DataTree) -> Figure:
     return figure
 
 
-def _band(shares: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+def predictive_band(draws: xr.DataTree, name: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the 5% and 95% predictive quantiles of a share."""
+    shares = draws["posterior_predictive"].dataset[name]
     quantiles = shares.quantile([0.05, 0.95], dim=["chain", "draw"])
     return quantiles.isel(quantile=0), quantiles.isel(quantile=1)

@@ -16,6 +16,7 @@ from mfgppl._arguments import real_between, strict_keywords
 from mfgppl.report.figures import (
     as_image,
     posterior_figures,
+    predictive_band,
     predictive_by_state,
     predictive_by_time,
 )
@@ -66,7 +67,7 @@ def report(
 
 
 def _content(draws: xr.DataTree, ci_prob: float, title: str | None) -> dict[str, Any]:
-    attrs = draws.attrs
+    attrs = {str(k): v for k, v in draws.attrs.items()}
     names = [str(n) for n in draws["posterior"].data_vars]
     posterior = draws["posterior"].dataset
     messages = list(attrs.get("warnings", []))
@@ -159,10 +160,9 @@ def _loo(draws: xr.DataTree) -> dict[str, str] | None:
 
 def _coverage(draws: xr.DataTree) -> str:
     """Say how many observed shares lie inside their predictive bands."""
-    observed = draws["observed_data"]["share_by_time"]
-    shares = draws["posterior_predictive"]["share_by_time"]
-    low, high = (shares.quantile(q, dim=["chain", "draw"]) for q in (0.05, 0.95))
-    known = observed.notnull()
+    observed = draws["observed_data"].dataset["share_by_time"]
+    low, high = predictive_band(draws, "share_by_time")
+    known = observed.notnull()  # noqa: PD004 - xarray's name
     inside = int(((observed >= low) & (observed <= high) & known).sum())
     total = int(known.sum())
     share = inside / max(total, 1)
@@ -170,4 +170,5 @@ def _coverage(draws: xr.DataTree) -> str:
         judged = "about what a model that is right would give"
     else:
         judged = "fewer than a model that is right would give: something moves that it leaves out"
-    return f"{inside} of {total} observed shares over time ({100 * share:.0f}%) lie in the 90% band, {judged}."
+    counted = f"{inside} of {total} observed shares over time ({100 * share:.0f}%)"
+    return f"{counted} lie in the 90% band, {judged}."

@@ -1,0 +1,1 @@
+"""Reward programs and what they see."""

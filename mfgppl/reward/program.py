@@ -160,9 +160,7 @@ def linear_reward(
     if not isinstance(priors, Mapping):
         priors = dict.fromkeys(named, priors)
     if set(priors) != set(named):
-        raise ValueError(
-            f"`priors` must name the features {sorted(named)}; got {sorted(priors)}."
-        )
+        raise ValueError(f"`priors` must name the features {sorted(named)}; got {sorted(priors)}.")
     for name, prior in priors.items():
         if not isinstance(prior, dist.Distribution) and not hasattr(prior, "log_prob"):
             raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")

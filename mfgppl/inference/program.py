@@ -1,0 +1,227 @@
+"""A reward program over one flat vector of unconstrained parameters."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import biject_to
+
+from mfgppl.likelihood.model import TrajectoryModel, double_precision
+from mfgppl.reward.program import is_parameter, spread_reward
+
+
+class Site(NamedTuple):
+    """Where a latent site stands in the flat unconstrained vector.
+
+    Attributes
+    ----------
+    name : str
+        The site.
+    shape : tuple of int
+        Shape of its value.
+    free_shape : tuple of int
+        Shape of its unconstrained value.
+    start, stop : int
+        Its place in the flat vector.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    free_shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Number of unconstrained values."""
+        return self.stop - self.start
+
+
+class Run(NamedTuple):
+    """What one run of a reward program at unconstrained parameters gives.
+
+    Attributes
+    ----------
+    log_prior : Tensor
+        Log density of the parameters and of factors in the program.
+    log_jacobian : Tensor
+        Log determinant of the map from unconstrained to constrained parameters.
+    values : dict of str to Tensor
+        Constrained parameters.
+    deterministics : dict of str to Tensor
+        What the program records with `pyro.deterministic`.
+    site_log_priors : dict of str to Tensor
+        Log prior by site.
+    reward : Tensor, shape (T, S, A)
+        The reward table.
+    """
+
+    log_prior: Tensor
+    log_jacobian: Tensor
+    values: dict[str, Tensor]
+    deterministics: dict[str, Tensor]
+    site_log_priors: dict[str, Tensor]
+    reward: Tensor
+
+
+class _Substitute(Messenger):
+    """Give latent sites their values from a function of the site."""
+
+    def __init__(self, value_of: Callable[[str, Any], Tensor]) -> None:
+        super().__init__()
+        self.value_of = value_of
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if is_parameter(msg):
+            msg["value"] = self.value_of(msg["name"], msg["fn"])
+            msg["done"] = True
+
+
+class Program:
+    """A model's reward program as functions of one flat vector of unconstrained parameters.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    """
+
+    def __init__(self, model: TrajectoryModel) -> None:
+        self.model = model
+        self.sites: list[Site] = []
+        self.names: list[str] = []
+        start = 0
+        for name, (shape, free_shape) in self._shapes().items():
+            stop = start + int(np.prod(free_shape, dtype=int))
+            self.sites.append(Site(name, shape, free_shape, start, stop))
+            self.names += _entry_names(name, free_shape)
+            start = stop
+        self.n_dim = start
+
+    def run(self, parts: Sequence[Tensor]) -> Run:
+        """Run the program at the unconstrained values of its sites."""
+        free = {site.name: part for site, part in zip(self.sites, parts, strict=True)}
+        jacobian = []
+
+        def value_of(name: str, fn: Any) -> Tensor:
+            transform = biject_to(fn.support)
+            value = transform(free[name])
+            jacobian.append(transform.log_abs_det_jacobian(free[name], value).sum())
+            return value
+
+        with pyro.poutine.block(), pyro.poutine.trace() as tracer, _Substitute(value_of):
+            reward = spread_reward(self.model.reward, self.model.inputs)
+        values, deterministics, priors = {}, {}, {}
+        for name, node in tracer.trace.nodes.items():
+            if node["type"] != "sample" or type(node["fn"]).__name__ == "_Subsample":
+                continue
+            if node["infer"].get("_deterministic"):
+                deterministics[name] = node["value"]
+                continue
+            log_prob = pyro.distributions.util.scale_and_mask(
+                node["fn"].log_prob(node["value"]), node["scale"], node["mask"]
+            )
+            priors[name] = log_prob.sum()
+            if name in free:
+                values[name] = node["value"]
+        return Run(
+            functools.reduce(torch.add, priors.values()),
+            functools.reduce(torch.add, jacobian),
+            values,
+            deterministics,
+            {k: v for k, v in priors.items() if k in values},
+            self.model.masked(reward),
+        )
+
+    def split(self, theta: Any) -> list[Any]:
+        """Return a flat vector (an array or a tensor) as the unconstrained values by site."""
+        return [
+            theta[s.start : s.stop].reshape(s.free_shape) if s.free_shape else theta[s.start]
+            for s in self.sites
+        ]
+
+    def entry_names(self) -> list[str]:
+        """One name a constrained parameter, site by site."""
+        return [name for s in self.sites for name in _entry_names(s.name, s.shape)]
+
+    def reward_at(self, values: dict[str, Tensor]) -> Tensor:
+        """Return the reward table at constrained parameters."""
+        with pyro.poutine.block(), _Substitute(lambda name, fn: values[name]):
+            return spread_reward(self.model.reward, self.model.inputs)
+
+    def free(self, values: dict[str, Any]) -> np.ndarray:
+        """Return the flat unconstrained vector of constrained parameters."""
+        parts: dict[str, Tensor] = {}
+
+        def value_of(name: str, fn: Any) -> Tensor:
+            value = torch.as_tensor(values[name], dtype=torch.float64)
+            parts[name] = biject_to(fn.support).inv(value).reshape(-1)
+            return value
+
+        with double_precision(), pyro.poutine.block(), _Substitute(value_of):
+            spread_reward(self.model.reward, self.model.inputs)
+        return torch.cat([parts[s.name] for s in self.sites]).numpy()
+
+    def draw(self, seed: int) -> np.ndarray:
+        """Draw unconstrained parameters from the prior."""
+        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+            torch.manual_seed(seed)
+            with pyro.poutine.block(expose=[s.name for s in self.sites]):
+                self.model.reward(self.model.inputs)
+        return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
+
+    def priors(self) -> dict[str, str]:
+        """Describe the prior of each site: its family, and its numbers at one draw."""
+        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+            torch.manual_seed(0)
+            with pyro.poutine.block(expose=[s.name for s in self.sites]):
+                self.model.reward(self.model.inputs)
+        return {s.name: _described(tracer.trace.nodes[s.name]["fn"]) for s in self.sites}
+
+    def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+            torch.manual_seed(0)
+            self.model.reward(self.model.inputs)
+        return {
+            name: (
+                tuple(node["value"].shape),
+                tuple(biject_to(node["fn"].support).inverse_shape(node["value"].shape)),
+            )
+            for name, node in tracer.trace.nodes.items()
+            if is_parameter(node)
+        }
+
+
+def _described(fn: Any) -> str:
+    """Return a distribution as text: its family and arguments."""
+    inner = fn
+    while hasattr(inner, "base_dist") and type(inner).__name__ != "HalfNormal":
+        if type(inner).__name__ not in (
+            "Independent",
+            "ExpandedDistribution",
+            "MaskedDistribution",
+        ):
+            break
+        inner = inner.base_dist
+    shown = []
+    for name in inner.arg_constraints:
+        value = getattr(inner, name, None)
+        if isinstance(value, Tensor):
+            value = value.detach()
+            same = value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
+            text = f"{value.reshape(-1)[0]:.4g}" if same else "..."
+            shown.append(f"{name}={text}")
+    shape = tuple(fn.batch_shape + fn.event_shape)
+    size = f", shape {shape}" if shape else ""
+    return f"{type(inner).__name__}({', '.join(shown)}){size}"
+
+
+def _entry_names(name: str, shape: tuple[int, ...]) -> list[str]:
+    if not shape:
+        return [name]
+    return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
