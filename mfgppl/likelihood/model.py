@@ -262,14 +262,12 @@ def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -
         remedy = "correct the rows, or `available` in the game"
         faults.append(Fault("action not available in its state", len(forbidden), examples, remedy))
     steps, n = panel.transition_counts()
-    steps, n = (
-        (steps, n)
-        if len(transition) == 1
-        else (steps[steps[:, 0] < len(transition)], n[steps[:, 0] < len(transition)])
-    )
     table = transition.detach().numpy()
-    first = steps[:, 0] if len(transition) > 1 else np.zeros(len(steps), dtype=int)
-    impossible = table[first, steps[:, 1], steps[:, 2], steps[:, 3]] == 0
+    if len(table) > 1:  # the step after the last decision has no table of its own
+        n = n[steps[:, 0] < len(table)]
+        steps = steps[steps[:, 0] < len(table)]
+    which = steps[:, 0] if len(table) > 1 else 0
+    impossible = table[which, steps[:, 1], steps[:, 2], steps[:, 3]] == 0
     if impossible.any():
         states = panel.space.labels
         examples = tuple(
