@@ -68,7 +68,7 @@ SOURCE: dict[Any, Callable[..., str]] = {
     aten.neg: lambda x: f"(-{x})",
     aten.reciprocal: lambda x: f"(1.0 / {x})",
     aten.rsqrt: lambda x: f"(1.0 / np.sqrt({x}))",
-    aten.relu: lambda x: f"np.maximum({x}, 0.0)",
+    aten.relu: lambda x: f"np.maximum({x}, 0)",
     aten.exp: _call("np.exp"),
     aten.expm1: _call("np.expm1"),
     aten.log: _call("np.log"),
@@ -117,6 +117,10 @@ SOURCE: dict[Any, Callable[..., str]] = {
     aten.arange: lambda start, end=None, step=1, **_: f"np.arange({start}, {end}, {step})",
     operator.getitem: lambda x, k: f"{x}[{k}]",
     aten.cumsum: lambda x, dim, **_: f"np.cumsum({x}, {dim})",
+    aten._softmax: lambda x, dim, _: f"special.softmax({x}, {dim})",
+    aten._log_softmax: lambda x, dim, _: f"special.log_softmax({x}, {dim})",
+    aten.copy: lambda _, source, *__: str(source),
+    aten.scatter: lambda x, dim, index, value: f"put_along({x}, {index}, {value}, {dim})",
     aten.mm: _infix("@"),
     aten.mv: _infix("@"),
     aten.bmm: _infix("@"),
@@ -142,7 +146,8 @@ SOURCE: dict[Any, Callable[..., str]] = {
     aten.ones_like: lambda x, **_: f"np.ones_like({x})",
     aten.zeros_like: lambda x, **_: f"np.zeros_like({x})",
     aten.full_like: lambda x, value, **_: f"np.full_like({x}, {value})",
-    aten.index: lambda x, where: f"{x}[tuple(slice(None) if i is None else i for i in {where})]",
+    aten.index: lambda x, where: f"{x}[at({where})]",
+    aten.index_put: lambda x, where, v, add=False: f"index_put({x}, {where}, {v}, {add})",
 }
 # a single number goes through `math`, ten times as fast
 SCALAR = {aten.exp: "math.exp", aten.log: "math.log", aten.sqrt: "math.sqrt"}
@@ -221,6 +226,28 @@ def top(x: np.ndarray, dim: int, keepdim: bool) -> tuple[Any, Any]:
     return np.max(x, axis=dim, keepdims=keepdim), np.argmax(x, axis=dim, keepdims=keepdim)
 
 
+def put_along(x: np.ndarray, index: np.ndarray, value: Any, dim: int) -> np.ndarray:
+    """Return a copy of `x` with a value at an index along an axis."""
+    out = np.array(x)
+    np.put_along_axis(out, index, value, dim)
+    return out
+
+
+def at(where: Sequence[Any]) -> tuple[Any, ...]:
+    """Return torch's list of indices as NumPy's, None standing for a whole axis."""
+    return tuple(slice(None) if index is None else index for index in where)
+
+
+def index_put(x: np.ndarray, where: Sequence[Any], values: Any, accumulate: bool) -> np.ndarray:
+    """Return a copy of `x` with values put, or added, at indices."""
+    out = np.array(x)
+    if accumulate:
+        np.add.at(out, at(where), values)
+    else:
+        out[at(where)] = values
+    return out
+
+
 def padded(x: np.ndarray, pad: Sequence[int], value: float) -> np.ndarray:
     """Pad (or crop, where negative) axes from the last one backwards, as torch counts them."""
     for k, axis in enumerate(range(x.ndim - 1, x.ndim - 1 - len(pad) // 2, -1)):
@@ -245,7 +272,7 @@ HELPERS: dict[str, Any] = {
     f.__name__: f
     for f in (
         take, take_slice, put, scatter, scatter_slice, expand, squeeze, total, mean, amax, as_type,
-        top, padded,
+        top, put_along, at, index_put, padded,
     )
 }  # fmt: skip
 HELPERS |= {"np": np, "math": math, "special": scipy.special, "inf": math.inf, "nan": math.nan}

@@ -1,12 +1,14 @@
 """A reward program over one flat vector of unconstrained parameters."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
@@ -123,10 +125,9 @@ class Program:
             if node["infer"].get("_deterministic"):
                 deterministics[name] = node["value"]
                 continue
-            log_prob = pyro.distributions.util.scale_and_mask(
-                node["fn"].log_prob(node["value"]), node["scale"], node["mask"]
-            )
-            priors[name] = log_prob.sum()
+            with _unvalidated(node["fn"]):
+                log_prob = node["fn"].log_prob(node["value"])
+            priors[name] = scale_and_mask(log_prob, node["scale"], node["mask"]).sum()
             if name in free:
                 values[name] = node["value"]
         return Run(
@@ -172,7 +173,7 @@ class Program:
         with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
             torch.manual_seed(seed)
             with pyro.poutine.block(expose=[s.name for s in self.sites]):
-                self.model.reward(self.model.inputs)
+                spread_reward(self.model.reward, self.model.inputs)
         return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
 
     def priors(self) -> dict[str, str]:
@@ -180,13 +181,13 @@ class Program:
         with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
             with pyro.poutine.block(expose=[s.name for s in self.sites]):
-                self.model.reward(self.model.inputs)
+                spread_reward(self.model.reward, self.model.inputs)
         return {s.name: _described(tracer.trace.nodes[s.name]["fn"]) for s in self.sites}
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
-            self.model.reward(self.model.inputs)
+            spread_reward(self.model.reward, self.model.inputs)
         return {
             name: (
                 tuple(node["value"].shape),
@@ -195,6 +196,24 @@ class Program:
             for name, node in tracer.trace.nodes.items()
             if is_parameter(node)
         }
+
+
+@contextmanager
+def _unvalidated(fn: Any) -> Iterator[None]:
+    """Let a distribution made elsewhere skip its checks, which cannot be traced."""
+    changed = []
+    while fn is not None:
+        changed.append((fn, fn.__dict__.get("_validate_args")))
+        fn._validate_args = False
+        fn = getattr(fn, "base_dist", None)
+    try:
+        yield
+    finally:
+        for inner, before in changed:
+            if before is None:
+                inner.__dict__.pop("_validate_args", None)
+            else:
+                inner._validate_args = before
 
 
 def _described(fn: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mfgppl._arguments import strict_keywords
@@ -16,9 +17,19 @@ from mfgppl.reward.inputs import RewardInputs
 RewardProgram = Callable[[RewardInputs], Any]
 
 
+class _InDouble(Messenger):
+    """Make sampled values float64 whatever the type of their prior's numbers."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if isinstance(msg["value"], Tensor) and msg["value"].is_floating_point():
+            msg["value"] = msg["value"].to(torch.float64)
+
+
 def spread_reward(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     """Run a reward program and spread what it returns to shape (T, S, A), without checks."""
-    return torch.as_tensor(program(inputs), dtype=torch.float64).broadcast_to(inputs.shape)
+    with _InDouble():
+        value = program(inputs)
+    return torch.as_tensor(value, dtype=torch.float64).broadcast_to(inputs.shape)
 
 
 def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
@@ -43,7 +54,8 @@ def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     ValueError
         If the reward does not broadcast to (T, S, A), or is not finite somewhere.
     """
-    value = program(inputs)
+    with _InDouble():
+        value = program(inputs)
     if not isinstance(value, (Tensor, int, float)):
         raise TypeError(
             f"the reward program must return a tensor; got {type(value).__name__}."
