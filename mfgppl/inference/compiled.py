@@ -5,6 +5,7 @@ differentiated there, and the likelihood's kernel is called in between. No effec
 an evaluation.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -211,7 +212,7 @@ def compile_program(program: Program) -> Compiled:
         _warn_eager(str(error))
         return Compiled(eager, recorded, affine, "eager")
     try:
-        lowered = graphs.each(lambda graph: _safe(lower(graph), _numpy(graph)))
+        lowered = Functions(*map(_lowered, graphs, examples))
         if _agree(program, eager, lowered):
             return Compiled(lowered, recorded, affine, "graph" if affine is None else "linear")
     except Unlowered:
@@ -267,11 +268,23 @@ def _functions(program: Program, core: Callable[[Run], tuple[Tensor, ...]]) -> F
 
 
 def _trace(function: Callable[..., Any], examples: tuple[Tensor, ...]) -> GraphModule:
-    """Trace a function of tensors to core operations without mutation."""
+    """Trace a function of tensors to a graph of core operations."""
     with double_precision(), pyro.validation_enabled(False):
-        graph = make_fx(function)(*examples)
-        pure = torch.func.functionalize(graph, remove="mutations")
-        return make_fx(pure, dict(core_aten_decompositions()))(*examples)
+        return make_fx(function, _decompositions())(*examples)
+
+
+def _lowered(graph: Any, examples: tuple[Tensor, ...]) -> Callable[..., tuple[Any, ...]]:
+    """Lower a graph, rewritten without mutation where it mutates."""
+    try:
+        fast = lower(graph)
+    except Unlowered:
+        fast = lower(_trace(torch.func.functionalize(graph, remove="mutations"), examples))
+    return _safe(fast, _numpy(graph))
+
+
+@functools.cache
+def _decompositions() -> dict[Any, Any]:
+    return dict(core_aten_decompositions())
 
 
 def _numpy(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:

@@ -27,6 +27,7 @@ from mfgppl.likelihood.terms import Term, add_up
 
 FLAT = 1e-8  # curvature, relative to its diagonal, below which a direction counts as flat
 TOUCHES = 1e-6  # share of a parameter within flat directions that refuses its standard error
+ROUNDING = 1e-13  # curvature, relative to the largest, that is no more than rounding
 EDGE = 1e-5  # slope of the constraint below which a parameter counts as at its edge
 
 
@@ -441,11 +442,34 @@ def _polish(
 
 def _newton_step(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Return an ascent step that flips upward curvature and stays put in flat directions."""
-    scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
-    eigenvalues, vectors = np.linalg.eigh(-hessian / np.outer(scale, scale))
+    standard, scale = equilibrate(-hessian)
+    eigenvalues, vectors = np.linalg.eigh(standard)
     bend = np.abs(eigenvalues)
     inverse = np.where(bend > FLAT, 1.0 / np.maximum(bend, FLAT), 0.0)
     return vectors @ (inverse * (vectors.T @ (gradient / scale))) / scale
+
+
+def equilibrate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale a symmetric matrix so that each row's largest entry is 1, or the row is zero.
+
+    Returns
+    -------
+    standard : ndarray, shape (K, K)
+        The matrix without the parameters' units; rows below rounding are zero.
+    scale : ndarray, shape (K,)
+        Its rows and columns are divided by this.
+    """
+    standard = 0.5 * (matrix + matrix.T)
+    largest = np.abs(standard).max(1)
+    idle = largest <= ROUNDING * max(float(largest.max()), 1e-300)
+    standard[idle, :] = standard[:, idle] = 0.0
+    scale = np.ones(len(matrix))
+    for _ in range(30):
+        step = np.sqrt(np.abs(standard).max(1))
+        step[step == 0] = 1.0
+        standard = standard / np.outer(step, step)
+        scale *= step
+    return standard, scale
 
 
 def analyse_curvature(information: np.ndarray) -> Curvature:
@@ -461,12 +485,8 @@ def analyse_curvature(information: np.ndarray) -> Curvature:
     Curvature
         Covariance on the known directions, and the flat ones.
     """
-    diagonal = np.abs(np.diag(information))
-    enters = diagonal > 1e-14 * max(float(diagonal.max()), 1e-300)
-    scale = np.where(enters, np.sqrt(np.where(enters, diagonal, 1.0)), 1.0)
-    standard = information / np.outer(scale, scale)
-    standard[~enters, :] = standard[:, ~enters] = 0.0
-    eigenvalues, vectors = np.linalg.eigh(0.5 * (standard + standard.T))
+    standard, scale = equilibrate(information)
+    eigenvalues, vectors = np.linalg.eigh(standard)
     flat = np.abs(eigenvalues) <= FLAT
     known = eigenvalues > FLAT
     unscaled = vectors / scale[:, None]
