@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -89,6 +90,8 @@ def real_between(
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` must be a finite number; got {number}.")
     inside = above < number < upto if strict else above < number <= upto
     if not inside:
         if upto == float("inf"):
@@ -96,3 +99,21 @@ def real_between(
         bracket = ")" if strict else "]"
         raise ValueError(f"`{name}` must lie in ({above:g}, {upto:g}{bracket}; got {number:g}.")
     return number
+
+
+def not_negative(name: str, value: Any) -> float:
+    """Return `value` as a finite float that is not negative, else raise."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"`{name}` must be finite and not negative; got {number:g}.")
+    return number
+
+
+def is_a(name: str, value: Any, kind: type, hint: str = "") -> Any:
+    """Return `value` if it is of a kind, else raise a `TypeError` that says what came."""
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a {kind.__name__}; got {type(value).__name__}.{hint}")
+    return value

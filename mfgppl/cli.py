@@ -13,7 +13,7 @@ import click
 from mfgppl import datasets
 from mfgppl._version import __version__
 
-FAILED_CHECKS = 2  # exit code of a fit whose draws should not be trusted
+FAILED_CHECKS = 3  # exit code of a fit whose draws should not be trusted
 
 
 class _OneLine(click.ClickException):
@@ -53,6 +53,7 @@ def demo(out: str, seed: int, draws: int) -> None:
     """
     import mfgppl as mfg
 
+    _check_target(out, ".html")
     pricing = _gallery_module("pricing")
     click.echo("Reading the supermarket panel ...")
     panel = pricing.panel()
@@ -107,18 +108,19 @@ def fit(
     MODEL.py is a Python file, or the name of a gallery model. It defines `model(panel)`, which
     returns a TrajectoryModel, and may define COLUMNS, a dict that says which columns are agent,
     time, state (one or a list) and action. PANEL is a CSV or Parquet file, or the name of a
-    bundled panel. Exit code 2 means that the draws failed a convergence check.
+    bundled panel. Exit code 3 means that the fit
+    failed a convergence check.
     """
     import mfgppl as mfg
 
-    if out is not None and not Path(out).parent.exists():
-        raise _OneLine(f"no folder {Path(out).parent} to write {Path(out).name} in")
+    if out is not None:
+        _check_target(out, ".nc" if method == "nuts" else ".csv")
     module = _load_model(model_file)
     columns = getattr(module, "COLUMNS", {})
     table = _panel_path(panel)
     data = _plainly(lambda: mfg.Trajectories.from_frame(table, **columns))
     click.echo(f"{data}")
-    model = _plainly(lambda: module.model(data))
+    model = _built(module, data, model_file)
     if method != "nuts":
         estimator = mfg.mle if method == "mle" else mfg.map_estimate
         with warnings.catch_warnings():
@@ -196,6 +198,29 @@ def check(
     )
     for key, value in data.audit().items():
         click.echo(f"{key + ':':36}{value}")
+
+
+def _check_target(out: str, suffix: str) -> None:
+    """Refuse a file to write that has no folder or another kind's name, before any work."""
+    path = Path(out)
+    if not path.parent.exists():
+        raise _OneLine(f"no folder {path.parent} to write {path.name} in")
+    if path.suffix != suffix:
+        raise _OneLine(f"--out must end in {suffix} here; got {out}")
+
+
+def _built(module: types.ModuleType, data: Any, name: str) -> Any:
+    """Return the model of a model file, or say in one line why it fails."""
+    from mfgppl import TrajectoryModel
+
+    try:
+        model = module.model(data)
+    except Exception as error:
+        raise _OneLine(f"{name}: model(panel) failed: {type(error).__name__}: {error}") from None
+    if not isinstance(model, TrajectoryModel):
+        kind = type(model).__name__
+        raise _OneLine(f"{name}: model(panel) must return a TrajectoryModel; got {kind}")
+    return model
 
 
 def _panel_path(panel: str) -> Path:

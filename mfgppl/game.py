@@ -1,6 +1,7 @@
 """The mean field game: its spaces, dynamics, start and constants. It knows no reward."""
 
 import functools
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +12,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from mfgppl._arguments import positive_int, real_between, strict_keywords, suggestion
+from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords, suggestion
 from mfgppl.data.space import StateSpace, check_labels
 from mfgppl.data.trajectories import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
-RESERVED = ("action", "density", "expect", "mean_field", "share", "state", "time")
+RESERVED = ("action", "density", "expect", "mean_field", "shape", "share", "state", "time")
 ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 
 
@@ -84,6 +85,7 @@ class MeanFieldGame:
         put("horizon", positive_int("horizon", horizon))
         put("discount", real_between("discount", discount, above=0.0, upto=1.0))
         put("temperature", real_between("temperature", temperature, above=0.0))
+        is_a("features", features if features is not None else {}, Mapping)
         self._check_names(features or {})
         put("initial", self._check_initial(initial))
         put("transition", self._check_transition(transition))
@@ -135,6 +137,16 @@ class MeanFieldGame:
             return torch.as_tensor(self.transition.toarray()).reshape(1, *self._table_shape)
         return self.transition if self.transition.ndim == 4 else self.transition[None]
 
+    def check_flow(self, name: str, mean_field: Any) -> Tensor:
+        """Return a flow (T, S) as float64, else raise a `ValueError`."""
+        flow = _probabilities(name, mean_field, (self.horizon, self.n_states), "(T, S)")
+        wrong = ((flow.sum(1) - 1).abs() > ROW_SUM).nonzero()
+        if len(wrong):
+            t = int(wrong[0])
+            message = f"each row of `{name}` must sum to 1; at time {t} it sums to"
+            raise ValueError(f"{message} {flow[t].sum():.6g}.")
+        return flow
+
     @property
     def _table_shape(self) -> tuple[int, int, int]:
         return self.n_states, self.n_actions, self.n_states
@@ -146,9 +158,9 @@ class MeanFieldGame:
                     f"{name!r} is an input of every reward program; rename the coordinate or "
                     f"feature. Reserved: {', '.join(RESERVED)}."
                 )
-            if not name.isidentifier():
+            if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
                 raise ValueError(
-                    f"{name!r} must be a Python name: reward programs read `x.{name}`."
+                    f"{name!r} must be a plain Python name: reward programs read `x.{name}`."
                 )
         clash = sorted(set(self.space.coordinates) & set(features))
         if clash:
@@ -174,6 +186,8 @@ class MeanFieldGame:
             if matrix.shape != expected:
                 message = f"a sparse `transition` must have shape (S*A, S) = {expected}"
                 raise ValueError(f"{message}; got {matrix.shape}.")
+            if not np.isfinite(matrix.data).all():
+                raise ValueError("`transition` has an entry that is not finite.")
             self._check_rows(torch.as_tensor(matrix.sum(1)).reshape(self._table_shape[:2]))
             if matrix.data.size and not matrix.data.min() >= 0:
                 raise ValueError(f"`transition` has the negative entry {matrix.data.min():.6g}.")
@@ -289,7 +303,13 @@ class MeanFieldGame:
 
     def _named_feature(self, name: str, value: Any) -> Tensor:
         """Return a feature as a tensor that broadcasts to (T, S, A)."""
-        if isinstance(value, tuple) and len(value) == 2:
+        try:
+            return self._read_feature(name, value)
+        except TypeError as error:
+            raise TypeError(f"feature {name!r} must hold numbers: {error}") from None
+
+    def _read_feature(self, name: str, value: Any) -> Tensor:
+        if isinstance(value, tuple) and len(value) == 2 and _names_axes(value[0]):
             dims = (value[0],) if isinstance(value[0], str) else tuple(value[0])
             if np.ndim(value[1]) != len(dims):
                 raise ValueError(
@@ -297,10 +317,15 @@ class MeanFieldGame:
                 )
             value = xr.DataArray(np.asarray(value[1]), dims=dims)
         if not isinstance(value, xr.DataArray):
-            if np.shape(value) != self.shape:
+            try:
+                shape = np.shape(value)
+            except ValueError:  # rows of several lengths, or (dims, values) as a list
+                shape = None
+            if shape != self.shape:
+                came = f"shape {shape}" if shape is not None else f"a {type(value).__name__}"
                 raise ValueError(
                     f"feature {name!r} must be a DataArray or a pair (dims, values), or have the "
-                    f"full shape (T, S, A) = {self.shape}; got shape {np.shape(value)}."
+                    f"full shape (T, S, A) = {self.shape}; got {came}."
                 )
             value = xr.DataArray(np.asarray(value), dims=("time", "state", "action"))
         sizes = {"time": self.horizon, "state": self.n_states, "action": self.n_actions}
@@ -315,7 +340,12 @@ class MeanFieldGame:
                 raise ValueError(
                     f"feature {name!r} has {size} entries along {dim!r}; the game has {sizes[dim]}."
                 )
+        steps = np.diff(value["time"].values) if "time" in value.coords else np.ones(1)
+        if not (np.asarray(steps) == 1).all():
+            raise ValueError(f"feature {name!r} has times that do not count up by 1 a step.")
         values = self._in_game_order(name, value, tuple(str(d) for d in value.dims))
+        if np.asarray(values).dtype.kind not in "buif":
+            raise TypeError(f"got {np.asarray(values).dtype} values; code words as numbers.")
         if not np.isfinite(np.asarray(values, dtype=float)).all():
             raise ValueError(f"feature {name!r} has a value that is not finite.")
         return self._broadcast(np.asarray(values, dtype=float), tuple(map(str, value.dims)))
@@ -345,10 +375,17 @@ class MeanFieldGame:
         )
 
 
+def _names_axes(value: Any) -> bool:
+    """Return whether a value is an axis name or a tuple or list of them."""
+    return isinstance(value, str) or (
+        isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
+    )
+
+
 def _probabilities(name: str, value: Any, shape: tuple[int, ...], hint: str) -> Tensor:
     """Return an array of probabilities as float64, else raise."""
     try:
-        array = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, float))
+        array = value if isinstance(value, Tensor) else torch.tensor(np.asarray(value, float))
     except (TypeError, ValueError):
         message = f"`{name}` must be an array of numbers of shape {hint}"
         raise TypeError(f"{message}; got {type(value).__name__}.") from None
@@ -361,4 +398,4 @@ def _probabilities(name: str, value: Any, shape: tuple[int, ...], hint: str) -> 
         raise ValueError(f"`{name}` has an entry that is not finite.")
     if bool((array.detach() < 0).any()):
         raise ValueError(f"`{name}` has the negative entry {array.detach().min():.6g}.")
-    return array
+    return array.clone()

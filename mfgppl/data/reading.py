@@ -1,6 +1,7 @@
 """From a table in any form to coded trajectories, with every fault found and none repaired."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from mfgppl._arguments import one_of
+from mfgppl._arguments import is_a, one_of
 from mfgppl.data.space import StateSpace, check_labels, plain_label
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import DataError, Fault
@@ -30,15 +31,24 @@ def read_panel(
 ) -> Trajectories:
     """Read, code, check and sort a panel; see `Trajectories.from_frame`."""
     one_of("gaps", gaps, ["error", "split"])
-    names = [columns["state"]] if isinstance(columns["state"], str) else list(columns["state"])
-    wanted = [columns["agent"], columns["time"], *names, columns["action"], *groups]
+    names = _column_names("state", columns["state"])
+    if not names:
+        raise ValueError("`state` must name at least one column; got none.")
+    if isinstance(groups, str):
+        raise TypeError(
+            f"`groups` must be a list of column names; got {groups!r}: write [{groups!r}]."
+        )
+    single = [_column_names(k, columns[k], several=False)[0] for k in ("agent", "time", "action")]
+    wanted = [*single[:2], *names, single[2], *groups]
+    if labels["state"] is not None:
+        is_a("state_labels", labels["state"], Mapping, " Write {column: [labels]}.")
     table = read_table(source, wanted)
     if table.num_rows == 0:
         raise DataError([Fault("empty table", 0, (), "give a table with rows")])
 
     faults: list[Fault] = []
     where = _row_namer(table, columns["agent"], columns["time"])
-    agents, agent = _code(table[columns["agent"]], columns["agent"])
+    agents, agent = _in_order(*_code(table[columns["agent"]], columns["agent"]))
     _missing(faults, columns["agent"], agent == MISSING, where)
     time, timed = _times(faults, table[columns["time"]], columns["time"], where)
     declared = labels["state"] or {}
@@ -51,10 +61,9 @@ def read_panel(
         faults, table[columns["action"]], columns["action"], labels["action"], where, optional=True
     )
     codes = np.stack([code for _, code in coded.values()])
-    valid = (agent >= 0) & timed & (codes >= 0).all(0) & (action != UNKNOWN)
 
     order = np.lexsort((time, agent))
-    order = order[valid[order]]
+    order = order[((agent >= 0) & timed)[order]]
     agent_s, time_s, action_s = agent[order], time[order], action[order]
     faults += _structural_faults(agent_s, time_s, action_s, order, where, gaps)
     if agent_s.size:
@@ -103,24 +112,35 @@ def read_table(source: Any, wanted: Sequence[str]) -> pa.Table:
         return frame.to_arrow()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         remedy = "give each column one type"
-        raise DataError([Fault("a column mixes types", 0, (str(error)[:80],), remedy)]) from None
+        reason = "; ".join(str(a) for a in error.args)
+        raise DataError([Fault("a column mixes types", 0, (reason,), remedy)]) from None
 
 
 def _read_file(path: Path) -> pa.Table:
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
     if path.is_dir() or path.suffix in (".parquet", ".pq"):
-        return pa.parquet.read_table(path)
+        try:
+            return pa.parquet.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            what = f"{path.name} is not a Parquet table"
+            raise DataError([Fault(what, 0, (str(error)[:80],), "write it again")]) from None
     if ".csv" not in path.suffixes:
         raise ValueError(f"`frame` must end in .csv, .csv.gz or .parquet; got {path.name!r}.")
     options = pa.csv.ConvertOptions(strings_can_be_null=True)
     try:
-        return pa.csv.read_csv(path, convert_options=options)
-    except pa.ArrowInvalid as error:
+        table = pa.csv.read_csv(path, convert_options=options)
+    except (pa.ArrowInvalid, OSError) as error:
         if "empty" in str(error).lower():
             raise DataError([Fault("empty table", 0, (), "give a file with rows")]) from None
-        remedy = "write one header and as many cells in each row"
-        raise DataError([Fault("not a CSV table", 0, (str(error)[:80],), remedy)]) from None
+        remedy = "write one header and as many cells in each row, in UTF-8"
+        what = f"{path.name} is not a CSV table"
+        raise DataError([Fault(what, 0, (str(error)[:80],), remedy)]) from None
+    broken = [f.name for f in table.schema if pa.types.is_binary(f.type)]
+    if broken:
+        what = f"{path.name} is not UTF-8 in column {broken[0]!r}"
+        raise DataError([Fault(what, 0, (), "save the file as UTF-8")])
+    return table
 
 
 def _absent_column(name: str, present: Sequence[str]) -> Fault:
@@ -146,12 +166,14 @@ def _code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
     """Return the distinct labels of a column and the position of each row, MISSING where null."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         blank = pc.equal(pc.utf8_trim_whitespace(column), "")
         column = pc.if_else(blank, pa.scalar(None, column.type), column)
-    if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+    if not _is_labels(column.type):
         raise DataError(
             [Fault(f"column {name!r} holds {column.type}", 0, (), "use numbers or strings")]
         )
@@ -161,6 +183,23 @@ def _code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
     values = [plain_label(v) for v in encoded.dictionary.to_pylist()]
     code = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
     return values, code
+
+
+def _is_labels(kind: pa.DataType) -> bool:
+    checks = (
+        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer,
+        pa.types.is_floating, pa.types.is_boolean, pa.types.is_null,
+    )  # fmt: skip
+    return any(check(kind) for check in checks)
+
+
+def _column_names(argument: str, value: Any, *, several: bool = True) -> list[str]:
+    """Return one column name, or a list of them, as a list."""
+    names = list(value) if several and isinstance(value, (list, tuple)) else [value]
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"`{argument}` must be a column name; got {name!r}.")
+    return names
 
 
 def _code_labels(
@@ -174,6 +213,12 @@ def _code_labels(
 ) -> tuple[tuple[Any, ...], np.ndarray]:
     """Code a column against declared or sorted labels, noting missing and unknown ones."""
     values, code = _code(column, name)
+    infinite = [v for v in values if isinstance(v, float) and math.isinf(v)]
+    if infinite:
+        rows = np.isin(code, [values.index(v) for v in infinite])
+        what = f"label in {name!r} that is not finite: {infinite[0]}"
+        remedy = "give a label, or leave the cell empty"
+        raise DataError([*faults, Fault(what, int(rows.sum()), where(rows), remedy)])
     known = declared if declared is not None else _sorted(values) or ["?"]
     labels = check_labels(f"labels of {name}", known)
     here = {v: k for k, v in enumerate(labels)}
@@ -191,7 +236,14 @@ def _code_labels(
 
 
 def _sorted(values: Sequence[Any]) -> list[Any]:
-    return sorted(values, key=lambda v: (isinstance(v, str), v))
+    return sorted((v for v in values if v is not None), key=lambda v: (isinstance(v, str), v))
+
+
+def _in_order(values: list[Any], code: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """Return labels sorted, with their codes, so that the order of rows plays no part."""
+    ordered = _sorted(values)
+    place = {v: k for k, v in enumerate(ordered)}
+    return ordered, np.array([place.get(v, MISSING) for v in values] + [MISSING])[code]
 
 
 def _missing(faults: list[Fault], name: str, rows: np.ndarray, where: Any) -> None:
@@ -205,6 +257,10 @@ def _times(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return integer times and which rows have one."""
     remedy = "give integer periods, one step apart (months since the first, say)"
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         what = f"times in {name!r} are {column.type}, not integers"
         everything = np.arange(len(column))
@@ -261,7 +317,7 @@ def _size_faults(agent: np.ndarray, time: np.ndarray, action: np.ndarray) -> lis
     if (action == MISSING).all():
         faults.append(Fault("no action in any row", len(action), (), "check the `action` column"))
         return faults
-    last = time[action >= 0].max()
+    last = time[action != MISSING].max()
     empty = np.setdiff1d(np.arange(time.min(), last + 1), time)
     if len(empty):
         examples = tuple(f"time={t}" for t in empty[:3])

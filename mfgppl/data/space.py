@@ -1,5 +1,6 @@
 """Labelled product spaces: what a state is called and where it stands."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +27,9 @@ def check_labels(name: str, labels: Iterable[Any]) -> tuple[Any, ...]:
     if not plain:
         raise ValueError(f"`{name}` must have at least one label; got none.")
     for label in plain:
-        if not isinstance(label, (str, int, float, bool)) or label != label:
-            raise TypeError(f"`{name}` takes strings and numbers as labels; got {label!r}.")
+        number = isinstance(label, (int, float)) and math.isfinite(label)
+        if not (isinstance(label, str) or number):
+            raise TypeError(f"`{name}` takes strings and finite numbers as labels; got {label!r}.")
     repeated = sorted({str(v) for v in plain if plain.count(v) > 1})
     if repeated:
         raise ValueError(f"`{name}` repeats the label {', '.join(repeated)}; labels must differ.")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mfgppl._arguments import strict_keywords
+from mfgppl._arguments import not_negative, strict_keywords
 from mfgppl.data.space import StateSpace
 from mfgppl.exceptions import DataError, Fault
 
@@ -206,12 +206,18 @@ class Trajectories:
         ndarray, shape (T, S)
             Rows sum to 1.
         """
-        if not prior_count >= 0:
-            raise ValueError(f"`prior_count` must not be negative; got {prior_count}.")
-        visits = np.full((self.horizon, self.space.size), float(prior_count))
+        prior_count = not_negative("prior_count", prior_count)
+        visits = np.full((self.horizon, self.space.size), prior_count)
         inside = self.time < self.horizon
         np.add.at(visits, (self.time[inside], self.state[inside]), 1.0)
-        return visits / visits.sum(axis=1, keepdims=True)
+        totals = visits.sum(axis=1, keepdims=True)
+        empty = np.flatnonzero(totals == 0)
+        if len(empty):
+            raise ValueError(
+                f"no agent is observed at time {empty[0] + self.first_time}: the mean field is not "
+                "known there; give `prior_count` above 0."
+            )
+        return visits / totals
 
     def initial_distribution(self, *, prior_count: float = 0.0) -> xr.DataArray:
         """Share of the observed agents in each state at the first time, dims (state,)."""
@@ -255,8 +261,7 @@ class Trajectories:
         DataError
             If `prior_count` is zero and some state and action were never followed.
         """
-        if not prior_count >= 0:
-            raise ValueError(f"`prior_count` must not be negative; got {prior_count}.")
+        prior_count = not_negative("prior_count", prior_count)
         S, A = self.space.size, len(self.actions)
         steps, n = self.transition_counts()
         counts = np.zeros((self.horizon - 1 if by_time else 1, S, A, S))
@@ -275,7 +280,7 @@ class Trajectories:
             xr.DataArray(a if by_time else a[0], dims=dims if by_time else dims[1:], coords=coords)
             for a in (probabilities, counts)
         ]
-        return TransitionEstimate(arrays[0], arrays[1], float(prior_count), self.space)
+        return TransitionEstimate(arrays[0], arrays[1], prior_count, self.space)
 
     def _never_followed(self, empty: np.ndarray, by_time: bool) -> Fault:
         examples = tuple(
@@ -313,6 +318,8 @@ class Trajectories:
     def subset(self, keep: np.ndarray) -> "Trajectories":
         """Return the panel of some trajectories, by position; repeats are allowed (bootstrap)."""
         keep = np.arange(self.n_trajectories)[keep]
+        if not len(keep):
+            raise ValueError("`keep` selects no trajectory; keep at least one.")
         rows = np.concatenate([np.arange(self.offsets[j], self.offsets[j + 1]) for j in keep])
         lengths = np.diff(self.offsets)[keep]
         return replace(
@@ -359,6 +366,7 @@ class Trajectories:
 
 
 def _index(labels: Sequence[Any]) -> np.ndarray:
-    """Labels as an index array: numbers stay numbers, mixed labels become strings."""
-    kinds = {type(v) for v in labels}
-    return np.array(labels) if len(kinds) == 1 else np.array([str(v) for v in labels])
+    """Labels as an index array, each of its own type."""
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return np.array(labels) if len({type(v) for v in labels}) == 1 else array

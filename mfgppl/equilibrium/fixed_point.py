@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import positive_int, real_between, strict_keywords
+from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords
 from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
@@ -119,11 +119,14 @@ def solve_equilibrium(
     .. [1] Cui and Koeppl (2021), *Approximately solving mean field games via entropy-regularized
        deep reinforcement learning*, AISTATS.
     """
+    is_a("game", game, MeanFieldGame)
     real_between("damping", damping, above=0.0, upto=1.0)
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
     program = bind(reward, parameters or {})
-    flow = mean_field if mean_field is not None else game.initial.repeat(game.horizon, 1)
+    flow = game.initial.repeat(game.horizon, 1)
+    if mean_field is not None:
+        flow = game.check_flow("mean_field", mean_field)
     residual = float("inf")
     with torch.no_grad():
         for step in range(1, max_steps + 1):

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import positive_int, strict_keywords
+from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.game import MeanFieldGame
+from mfgppl.game import ROW_SUM, MeanFieldGame
 
 
 @strict_keywords
@@ -33,7 +33,16 @@ def simulate(
     Trajectories
         T decisions an agent; the state after the last one is not recorded.
     """
+    is_a("game", game, MeanFieldGame)
     positive_int("n_agents", n_agents)
+    positive_int("random_seed", random_seed, least=0)
+    if tuple(policy.shape) != game.shape:
+        raise ValueError(
+            f"`policy` must have shape (T, S, A) = {game.shape}; got {tuple(policy.shape)}."
+        )
+    if bool((policy < 0).any()) or bool(((policy.sum(-1) - 1).abs() > ROW_SUM).any()):
+        raise ValueError("`policy` must be shares of actions: each row sums to 1.")
+    mean_field = game.check_flow("mean_field", mean_field)
     rng = np.random.default_rng(random_seed)
     T = game.horizon
     tables = game.transition_along(mean_field).detach().numpy()

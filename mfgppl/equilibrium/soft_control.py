@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mfgppl._arguments import real_between, strict_keywords
+
 
 class SoftSolution(NamedTuple):
     """The entropy-regularised best response to a flow.
@@ -24,6 +26,7 @@ class SoftSolution(NamedTuple):
     log_policy: Tensor
 
 
+@strict_keywords
 def soft_backward_induction(
     reward: Tensor, transition: Tensor, *, discount: float = 1.0, temperature: float = 1.0
 ) -> SoftSolution:
@@ -57,6 +60,10 @@ def soft_backward_induction(
     .. [1] Ziebart, Bagnell and Dey (2010), *Modeling interaction via the principle of maximum
        causal entropy*, ICML.
     """
+    real_between("temperature", temperature, above=0.0)
+    real_between("discount", discount, above=0.0, upto=1.0)
+    if reward.ndim != 3:
+        raise ValueError(f"`reward` must have shape (T, S, A); got {tuple(reward.shape)}.")
     horizon = reward.shape[0]
     tables = as_steps(transition, horizon)
     expected = (reward.shape[1], reward.shape[2], reward.shape[1])
@@ -91,6 +98,7 @@ def as_steps(transition: Tensor, horizon: int) -> Tensor:
     return tables
 
 
+@strict_keywords
 def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) -> Tensor:
     """Return the flow that a policy generates along given transitions.
 
@@ -108,7 +116,17 @@ def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) ->
     Tensor, shape (T, S)
         The share of the population in each state at each decision time.
     """
+    if policy.ndim != 3:
+        raise ValueError(f"`policy` must have shape (T, S, A); got {tuple(policy.shape)}.")
     tables = as_steps(transition, len(policy))
+    expected = tuple(tables.shape[1:3])
+    if tuple(policy.shape[1:]) != expected:
+        raise ValueError(
+            f"`policy` must have shape (T, S, A) with (S, A) = {expected} to match `transition`; "
+            f"got {tuple(policy.shape)}."
+        )
+    if tuple(initial.shape) != expected[:1]:
+        raise ValueError(f"`initial` must have shape {expected[:1]}; got {tuple(initial.shape)}.")
     flow = [initial]
     for t in range(len(policy) - 1):
         occupancy = flow[-1][:, None] * policy[t]

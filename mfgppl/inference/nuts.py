@@ -1,5 +1,6 @@
 """Posterior draws by the No-U-Turn Sampler: nutpie by default, Pyro's own as the reference."""
 
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import torch
 import xarray as xr
 from nutpie import compiled_pyfunc
 
-from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
+from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
@@ -94,8 +95,7 @@ def nuts(
     ----------
     .. [1] Hoffman and Gelman (2014), *The No-U-Turn Sampler*, JMLR 15, 1593-1623.
     """
-    if not isinstance(model, TrajectoryModel):
-        raise TypeError(f"`model` must be a TrajectoryModel; got {type(model).__name__}.")
+    is_a("model", model, TrajectoryModel)
     positive_int("draws", draws)
     positive_int("tune", tune)
     positive_int("chains", chains)
@@ -103,15 +103,16 @@ def nuts(
     real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
     one_of("sampler", sampler, ["nutpie", "pyro"])
     cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
-    seeds = np.random.SeedSequence(
-        None if random_seed is None else positive_int("random_seed", random_seed, least=0)
-    )
+    if random_seed is None:
+        random_seed = secrets.randbits(32)
+    seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
     began = time.perf_counter()
     density = Density(model)
     compiled = time.perf_counter()
     # one stream a chain, one for predictions
     streams = [int(s.generate_state(1)[0]) for s in seeds.spawn(chains + 1)]
-    starts = [_start(density, init, s) for s in streams[:-1]]
+    centre = None if init is None else _centre(density, init)
+    starts = [_start(density, centre, s) for s in streams[:-1]]
     settings = _Settings(draws, tune, target_accept, max_treedepth)
     run_one = _nutpie_chain if sampler == "nutpie" else _pyro_chain
 
@@ -126,7 +127,7 @@ def nuts(
         raise KeyboardInterrupt("interrupted before the first draw after tuning")
     attrs = {
         "sampler": sampler,
-        "random_seed": int(seeds.entropy),  # type: ignore[arg-type]
+        "random_seed": int(random_seed),
         "sampling_time": time.perf_counter() - compiled,
         "compile_time": compiled - began,
         "tuning_steps": tune,
@@ -144,16 +145,22 @@ def nuts(
     return tree
 
 
-def _start(density: Density, init: Mapping[str, Any] | None, seed: int) -> np.ndarray:
+def _centre(density: Density, init: Mapping[str, Any]) -> np.ndarray:
+    values = density.program.check_values("init", init, complete=True)
+    return density.program.free(values, argument="init")
+
+
+def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray:
     """Return where a chain starts: a point of finite density."""
     rng = np.random.default_rng(seed)
     evaluate = density.evaluator()
     for _ in range(100):
-        if init is None:
+        if centre is None:
             theta = rng.uniform(-2.0, 2.0, density.n_dim)
         else:
-            theta = density.program.free(dict(init)) + 0.05 * rng.standard_normal(density.n_dim)
-        value, gradient = evaluate(theta)
+            theta = centre + 0.05 * rng.standard_normal(density.n_dim)
+        with np.errstate(all="ignore"):
+            value, gradient = evaluate(theta)
         if np.isfinite(value) and np.isfinite(gradient).all():
             return theta
     reward = torch.as_tensor(density.reward(theta))
@@ -219,7 +226,8 @@ def _finite_or_reject(
     """Give a point without a finite density or gradient the log density -inf."""
 
     def checked(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = evaluate(theta)
+        with np.errstate(all="ignore"):
+            value, gradient = evaluate(theta)
         if value - value != 0.0:
             return -np.inf, np.zeros_like(theta)
         return float(value), gradient
@@ -325,6 +333,6 @@ class _Watch:
             "tree_depth": depth,
             "n_steps": self._calls,
             "step_size": float(kernel.step_size),
-            "acceptance_rate": accepted - before,
+            "acceptance_rate": min(max(accepted - before, 0.0), 1.0),
             "reached_max_treedepth": depth >= max_treedepth,
         }

@@ -18,7 +18,7 @@ from pyro.optim import ClippedAdam
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords, suggestion
+from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.inference.compiled import Density
 from mfgppl.inference.progress import progress
@@ -307,10 +307,10 @@ def _maximise(
     prior: float,
     jacobian: float,
 ) -> PointEstimate:
-    if not isinstance(model, TrajectoryModel):
-        raise TypeError(f"`model` must be a TrajectoryModel; got {type(model).__name__}.")
+    is_a("model", model, TrajectoryModel)
     positive_int("svi_steps", settings.svi_steps, least=0)
     positive_int("max_steps", settings.max_steps)
+    positive_int("random_seed", settings.random_seed, least=0)
     real_between("learning_rate", settings.learning_rate, above=0.0)
     real_between("tolerance", settings.tolerance, above=0.0)
     density = Density(model)
@@ -350,14 +350,12 @@ def starting_values(
     density: Density, init: Mapping[str, Any] | None, random_seed: int
 ) -> dict[str, Any]:
     """Return where to start, by site: the given values, else medians of draws from the prior."""
-    sites = [s.name for s in density.program.sites]
-    for name in init or {}:
-        if name not in sites:
-            hint = suggestion(name, sites)
-            raise ValueError(f"`init` names {name!r}; the parameters are {', '.join(sites)}.{hint}")
+    given = density.program.check_values("init", init or {}, complete=False)
     draws = np.stack([density.program.draw(random_seed + k) for k in range(15)])
     values = density.record(np.median(draws, axis=0))[0]
-    return {**values, **(init or {})}
+    start = {**values, **given}
+    density.program.free(start, argument="init")
+    return start
 
 
 class _OnlyLikelihood(Messenger):
@@ -374,7 +372,7 @@ def _run_svi(
     """Take SVI steps with a point guide, in a parameter store of their own."""
     target = model if prior else _OnlyLikelihood()(model)
     init = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in start.items()}
-    with pyro.get_param_store().scope(), torch.random.fork_rng(devices=[]), double_precision():
+    with double_precision(), pyro.get_param_store().scope(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.random_seed)
         guide = AutoDelta(target, init_loc_fn=init_to_value(values=init))
         svi = SVI(target, guide, ClippedAdam({"lr": settings.learning_rate}), Trace_ELBO())
@@ -391,7 +389,8 @@ class _Objective:
         self.evaluate = density.evaluator(prior=prior, jacobian=jacobian)
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = self.evaluate(theta)
+        with np.errstate(all="ignore"):
+            value, gradient = self.evaluate(theta)
         return float(value), gradient.copy()
 
     def second_derivatives(self, theta: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from mfgppl._arguments import positive_int, strict_keywords
+from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.inference.point import PointEstimate
 from mfgppl.inference.program import Program
 from mfgppl.inference.results import labels, thinned
@@ -39,7 +39,13 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
     ValueError
         If the fit has other parameters than the model.
     """
+    is_a("model", model, TrajectoryModel)
     positive_int("draws", draws)
+    if not isinstance(fit, (xr.DataTree, PointEstimate, Mapping)):
+        raise TypeError(
+            "`fit` must be posterior draws, a point estimate or a mapping of parameters to values; "
+            f"got {type(fit).__name__}."
+        )
     program = Program(model)
     coords, _ = labels(model)
     table = ("time", "state", "action")
@@ -88,7 +94,8 @@ def choice_probabilities(model: TrajectoryModel, fit: Fit, *, draws: int = 1000)
 
 
 def _policy_at(model: TrajectoryModel, program: Program, values: dict[str, Any]) -> np.ndarray:
-    tensors = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+    tensors = {k: torch.tensor(np.asarray(v, dtype=float)) for k, v in values.items()}
+    program.free(tensors, argument="fit")
     with double_precision(), torch.no_grad():
         reward = model.masked(program.reward_at(tensors))
     return np.exp(model.likelihood.log_policy(np.ascontiguousarray(reward.numpy())))
@@ -107,18 +114,14 @@ def _point_values(program: Program, fit: PointEstimate | Mapping[str, Any]) -> d
             values[site.name] = flat[start:stop].reshape(site.shape)
             start = stop
         return values
-    return _named(program, fit)
+    return program.check_values("fit", fit, complete=True)
 
 
 def _parameters_of(program: Program, draws: xr.DataTree) -> dict[str, np.ndarray]:
     if "posterior" not in draws.children:
         raise ValueError(f"`fit` must have the group posterior; it has {list(draws.children)}.")
     posterior = draws["posterior"].dataset
-    return _named(program, {str(k): v.values for k, v in posterior.data_vars.items()})
-
-
-def _named(program: Program, values: Mapping[str, Any]) -> dict[str, Any]:
-    missing = [s.name for s in program.sites if s.name not in values]
+    missing = [s.name for s in program.sites if s.name not in posterior]
     if missing:
         raise ValueError(f"`fit` lacks the parameter {missing[0]!r} of the model.")
-    return {s.name: values[s.name] for s in program.sites}
+    return {s.name: posterior[s.name].values for s in program.sites}

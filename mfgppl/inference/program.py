@@ -1,7 +1,7 @@
 """A reward program over one flat vector of unconstrained parameters."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
+from mfgppl._arguments import suggestion
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
-from mfgppl.reward.program import is_parameter, spread_reward
+from mfgppl.reward.program import check_shape, is_parameter, spread_reward
 
 
 class Site(NamedTuple):
@@ -155,12 +156,51 @@ class Program:
         with pyro.poutine.block(), _Substitute(lambda name, fn: values[name]):
             return spread_reward(self.model.reward, self.model.inputs)
 
-    def free(self, values: dict[str, Any]) -> np.ndarray:
-        """Return the flat unconstrained vector of constrained parameters."""
+    def check_values(self, argument: str, values: Any, *, complete: bool) -> dict[str, Any]:
+        """Return values by site, else raise what is wrong with them in the user's terms.
+
+        Parameters
+        ----------
+        argument : str
+            What the caller calls them.
+        values : mapping of str to value
+            Constrained values.
+        complete : bool
+            Whether each site must have one.
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"`{argument}` must be a mapping of parameters to values; got {values!r}."
+            )
+        names = [s.name for s in self.sites]
+        for name in values:
+            if name not in names:
+                hint = suggestion(name, names)
+                known = ", ".join(names)
+                raise ValueError(f"`{argument}` names {name!r}; the parameters are {known}.{hint}")
+        missing = [n for n in names if n not in values]
+        if complete and missing:
+            raise ValueError(f"`{argument}` lacks the parameter {missing[0]!r}.")
+        return {k: np.asarray(v, dtype=float) for k, v in values.items()}
+
+    def free(self, values: Mapping[str, Any], *, argument: str = "values") -> np.ndarray:
+        """Return the flat unconstrained vector of constrained parameters.
+
+        Raises
+        ------
+        ValueError
+            If a value has not the shape of its site or lies outside its support.
+        """
         parts: dict[str, Tensor] = {}
 
         def value_of(name: str, fn: Any) -> Tensor:
-            value = torch.as_tensor(values[name], dtype=torch.float64)
+            value = torch.tensor(np.asarray(values[name], dtype=float))
+            check_shape(argument, name, value, fn)
+            if not bool(fn.support.check(value).all()):
+                raise ValueError(
+                    f"`{argument}` gives {name!r} the value {value.tolist()}, outside the support "
+                    f"of its prior, {fn.support}."
+                )
             parts[name] = biject_to(fn.support).inv(value).reshape(-1)
             return value
 
@@ -170,7 +210,7 @@ class Program:
 
     def draw(self, seed: int) -> np.ndarray:
         """Draw unconstrained parameters from the prior."""
-        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(seed)
             with pyro.poutine.block(expose=[s.name for s in self.sites]):
                 spread_reward(self.model.reward, self.model.inputs)
@@ -178,14 +218,14 @@ class Program:
 
     def priors(self) -> dict[str, str]:
         """Describe the prior of each site: its family, and its numbers at one draw."""
-        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
             with pyro.poutine.block(expose=[s.name for s in self.sites]):
                 spread_reward(self.model.reward, self.model.inputs)
         return {s.name: _described(tracer.trace.nodes[s.name]["fn"]) for s in self.sites}
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-        with torch.random.fork_rng(devices=[]), double_precision(), pyro.poutine.trace() as tracer:
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
             spread_reward(self.model.reward, self.model.inputs)
         return {

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from arviz_base import from_dict
 
+from mfgppl._arguments import is_a
 from mfgppl._version import __version__
 from mfgppl.inference.chains import Chain
 from mfgppl.inference.compiled import Density
@@ -42,14 +43,7 @@ def to_datatree(
     groups["observed_data"]["action_counts"] = model.likelihood.counts.actions
     groups["constant_data"] = _constants(model)
     coords, dims = labels(model)
-    dims |= {
-        name: [f"{name}_{k}" for k in range(np.ndim(v) - 2)]
-        for name, v in groups["posterior"].items()
-        if name not in dims
-    }
-    tree = from_dict(
-        {k: v for k, v in groups.items() if v}, coords=coords, dims=dims, save_warmup=False
-    )
+    tree = from_dict({k: v for k, v in groups.items() if v}, coords=coords, dims=dims)
     tree.attrs.update(_record_of(model, density) | attrs)
     return tree
 
@@ -177,7 +171,18 @@ def _record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
 
 
 def save(draws: xr.DataTree, path: str | Path) -> None:
-    """Write a result to a netCDF file."""
+    """Write a result to a netCDF file.
+
+    Raises
+    ------
+    TypeError
+        If `draws` is no DataTree.
+    FileNotFoundError
+        If the folder of `path` does not exist.
+    """
+    is_a("draws", draws, xr.DataTree)
+    if not Path(path).parent.exists():
+        raise FileNotFoundError(f"no folder {Path(path).parent} to write {Path(path).name} in")
     tree = draws.copy(deep=False)
     tree.attrs = {k: json.dumps(v) if isinstance(v, list) else v for k, v in draws.attrs.items()}
     tree.to_netcdf(path, engine="h5netcdf")
@@ -193,8 +198,8 @@ def load(path: str | Path) -> xr.DataTree:
     ValueError
         If the file is not a result of this package.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"no file {path}")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}: give the .nc file of a fit")
     try:
         with xr.open_datatree(path, engine="h5netcdf") as opened:
             tree = opened.load()

@@ -1,6 +1,8 @@
 """The trajectory model: rewards as latent variables, an ordinary Pyro model."""
 
+import dataclasses
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,13 +16,18 @@ from torch import Tensor
 
 from mfgppl._arguments import one_of, strict_keywords
 from mfgppl._kernels import bridge
+from mfgppl.data.space import plain_label
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import DataError, Fault
-from mfgppl.game import ROW_SUM, MeanFieldGame
+from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, is_parameter, reward_table
+
+# what results call their dimensions, and the observed site
+TAKEN = ("actions", "action", "chain", "draw", "feature", "state", "time", "trajectory")
+_ONE_AT_A_TIME = threading.RLock()
 
 Likelihood = CausalLikelihood | EnergyLikelihood
 
@@ -173,7 +180,7 @@ class TrajectoryModel:
         return f"TrajectoryModel({self.likelihood_name}, {self.game}, {self.panel})"
 
     def _flow(self, mean_field: Any) -> Tensor:
-        T, S, _ = self.game.shape
+        T = self.game.horizon
         if isinstance(mean_field, str):
             if mean_field != "empirical":
                 raise ValueError(
@@ -185,13 +192,7 @@ class TrajectoryModel:
                     f"{T}; make them equal, or pass `mean_field` as an array (T, S)."
                 )
             return torch.as_tensor(self.panel.mean_field())
-        flow = torch.as_tensor(np.asarray(mean_field, dtype=float))
-        if tuple(flow.shape) != (T, S):
-            raise ValueError(
-                f"`mean_field` must have shape (T, S) = {(T, S)}; got {tuple(flow.shape)}."
-            )
-        if bool((flow < 0).any()) or bool(((flow.sum(1) - 1).abs() > ROW_SUM).any()):
-            raise ValueError("`mean_field` must be shares: not negative, each row summing to 1.")
+        flow = self.game.check_flow("mean_field", mean_field)
         if self.panel.horizon > T:
             raise ValueError(
                 f"the panel has {self.panel.horizon} decision times, more than the horizon {T}."
@@ -200,10 +201,8 @@ class TrajectoryModel:
 
     def _likelihood(self, transition: Tensor) -> Likelihood:
         game, counts = self.game, self.panel.counts
-        missing = game.horizon - self.panel.horizon
-        if missing:
-            panel = _with_horizon(self.panel, game.horizon)
-            counts = panel.counts
+        if game.horizon > self.panel.horizon:
+            counts = dataclasses.replace(self.panel, horizon=game.horizon).counts
         if self.likelihood_name == "causal":
             return CausalLikelihood(transition, counts, game.discount, game.temperature)
         entry = self.mean_field.numpy().copy()
@@ -213,10 +212,9 @@ class TrajectoryModel:
 
     def _sites(self) -> dict[str, torch.Size]:
         """Run the program once, with random numbers of its own, and note its latent sites."""
-        with torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
-            with double_precision():
-                reward_table(self.reward, self.inputs)
+            reward_table(self.reward, self.inputs)
         sites = {}
         for name, site in tracer.trace.nodes.items():
             if site["type"] == "param":
@@ -224,10 +222,12 @@ class TrajectoryModel:
                     f"the reward program has the `pyro.param` site {name!r}, which has no prior; "
                     "declare it with `pyro.sample` (for a network: PyroModule with PyroSample)."
                 )
-            if name == "actions":
-                raise ValueError("the site name 'actions' is taken by the observed counts.")
+            if name in TAKEN and site["type"] == "sample":
+                raise ValueError(
+                    f"a site cannot be called {name!r}: results use the names {', '.join(TAKEN)}."
+                )
             if is_parameter(site):
-                if site["fn"].has_enumerate_support:
+                if getattr(site["fn"].support, "is_discrete", False):
                     raise ValueError(
                         f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
                         "reward parameters must be continuous."
@@ -240,12 +240,6 @@ class TrajectoryModel:
         return sites
 
 
-def _with_horizon(panel: Trajectories, horizon: int) -> Trajectories:
-    from dataclasses import replace
-
-    return replace(panel, horizon=horizon)
-
-
 def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -> None:
     """Raise where the panel takes actions or steps that the game rules out."""
     faults = []
@@ -254,7 +248,8 @@ def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -
     forbidden = acted[~allowed]
     if len(forbidden):
         examples = tuple(
-            f"agent={panel.agents[panel.trajectory[r]]!r}, time={panel.time[r] + panel.first_time},"
+            f"agent={plain_label(panel.agents[panel.trajectory[r]])!r}, "
+            f"time={panel.time[r] + panel.first_time},"
             f" state={panel.space.labels[panel.state[r]]!r}, "
             f"action={panel.actions[panel.action[r]]!r}"
             for r in forbidden[:3]
@@ -290,10 +285,14 @@ def _digest(text: str, arrays: list[np.ndarray]) -> str:
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """Make new tensors float64 within the block."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    """Make new tensors float64 within the block, one thread at a time.
+
+    The default type and Pyro's handlers belong to the whole process.
+    """
+    with _ONE_AT_A_TIME:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)

@@ -1,5 +1,6 @@
 """What a reward program sees: the game and the crowd as broadcast-ready tensors."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ class Labels:
 
     def isin(self, labels: Sequence[Any]) -> Tensor:
         """Return 1 where the entry is one of `labels`."""
-        return torch.stack([self == label for label in labels]).sum(0)
+        none = torch.zeros(self.codes.shape, dtype=torch.float64)
+        return functools.reduce(torch.maximum, [self == label for label in labels], none)
 
     def __repr__(self) -> str:
         return f"Labels({self.name}: {', '.join(map(str, self.labels))})"
@@ -117,10 +119,11 @@ class RewardInputs:
                 f"x.expect({quantity!r}): {quantity} has words as labels and no mean; "
                 f"use x.share({quantity}={values.labels[0]!r})."
             )
-        if values.ndim != 3 or values.shape[-1] != 1:
+        if not isinstance(values, Tensor) or values.ndim != 3 or values.shape[-1] != 1:
+            came = tuple(values.shape) if isinstance(values, Tensor) else repr(values)
             raise TypeError(
                 "x.expect takes a quantity of time and state, of a shape like (T, S, 1); "
-                f"got {tuple(values.shape)}."
+                f"got {came}."
             )
         return (self.density * values).sum(1, keepdim=True)
 

@@ -111,6 +111,9 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
     def bound(inputs: RewardInputs) -> Any:
         with pyro.poutine.trace() as tracer, pyro.poutine.condition(data=data):
             value = program(inputs)
+        for name, site in tracer.trace.nodes.items():
+            if name in data and site["type"] == "sample":
+                check_shape("parameters", name, data[name], site["fn"])
         sites = {k for k, s in tracer.trace.nodes.items() if is_parameter(s)}
         fixed = {k for k, s in tracer.trace.nodes.items() if k in data and s["type"] == "sample"}
         if sites or set(data) - fixed:
@@ -124,6 +127,15 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
             return bound(inputs)
 
     return hidden
+
+
+def check_shape(argument: str, name: str, value: Tensor, fn: Any) -> None:
+    """Raise a `ValueError` if a site's value has not the shape of its distribution."""
+    expected = tuple(fn.batch_shape + fn.event_shape)
+    if tuple(value.shape) != expected:
+        raise ValueError(
+            f"`{argument}` gives {name!r} the shape {tuple(value.shape)}; its site has {expected}."
+        )
 
 
 def is_parameter(site: Mapping[str, Any]) -> bool:
@@ -166,6 +178,8 @@ def linear_reward(
     >>> herd = {"crowd": "density", "move": lambda x: x.action != "stay"}
     >>> reward = linear_reward(herd, priors=dist.Normal(0.0, 5.0))
     """
+    if isinstance(features, str):
+        raise TypeError(f"`features` must be a mapping or a list of names; got {features!r}.")
     named = dict(features) if isinstance(features, Mapping) else {k: k for k in features}
     if not named:
         raise ValueError("`features` must name at least one feature; got none.")
@@ -174,7 +188,7 @@ def linear_reward(
     if set(priors) != set(named):
         raise ValueError(f"`priors` must name the features {sorted(named)}; got {sorted(priors)}.")
     for name, prior in priors.items():
-        if not isinstance(prior, dist.Distribution) and not hasattr(prior, "log_prob"):
+        if isinstance(prior, type) or not hasattr(prior, "log_prob"):
             raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
 
     def reward(x: RewardInputs) -> Tensor:
@@ -186,6 +200,9 @@ def linear_reward(
 
     described = ", ".join(f"{k}: {priors[k]}" for k in named)
     reward.__doc__ = f"Linear reward with weights {described}."
+    reward.source = "linear_reward:\n" + "\n".join(  # type: ignore[attr-defined]
+        f"  {name} * {_feature_source(feature)}" for name, feature in named.items()
+    )
     return reward
 
 
@@ -198,8 +215,22 @@ def feature_values(feature: Any, x: RewardInputs) -> Tensor:
     return torch.as_tensor(feature, dtype=torch.float64)
 
 
+def _feature_source(feature: Any) -> str:
+    """Return a feature as text: its name, its source line, or what it is."""
+    if isinstance(feature, str):
+        return f"x.{feature}"
+    if not callable(feature):
+        return f"an array of shape {tuple(feature.shape)}"
+    try:
+        return inspect.getsource(feature).strip().rstrip(",")
+    except (OSError, TypeError):
+        return getattr(feature, "__name__", "a function")
+
+
 def reward_source(program: RewardProgram) -> str:
     """Return the source of a reward program where Python knows it, else its name."""
+    if hasattr(program, "source"):
+        return str(program.source)
     try:
         return inspect.getsource(program)
     except (OSError, TypeError):

@@ -121,8 +121,7 @@ def test_probabilities_of_all_trajectories_sum_to_one(form, deterministic):
     possible = [
         path
         for path in full
-        if energy_weight(case, 0, path[1], path[2]) > 0
-        and (start is None or path[1][0] == start)
+        if energy_weight(case, 0, path[1], path[2]) > 0 and (start is None or path[1][0] == start)
     ]
     everyone = case._replace(paths=possible, panel=as_panel(possible, case.game))
     flow = np.full((case.game.horizon, case.game.n_states), 1 / case.game.n_states)

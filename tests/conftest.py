@@ -1,0 +1,41 @@
+"""Fixtures shared by all tests."""
+
+import games
+import pandas as pd
+import pytest
+
+import mfgppl as mfg
+
+# agent, month, price, stock, move: ann stays to the end, bob enters late, cyd leaves and is seen
+# once more, dee leaves unseen, eve is there once
+VISITS = [
+    ("ann", 3, 1, "low", "hold"),
+    ("ann", 4, 2, "low", "raise"),
+    ("ann", 5, 2, "high", "hold"),
+    ("ann", 6, 1, "high", None),
+    ("bob", 4, 1, "high", "raise"),
+    ("bob", 5, 1, "low", "hold"),
+    ("cyd", 3, 2, "high", "raise"),
+    ("cyd", 4, 1, "low", None),
+    ("dee", 3, 1, "low", "raise"),
+    ("dee", 4, 2, "low", "hold"),
+    ("eve", 5, 2, "low", "raise"),
+]
+
+
+@pytest.fixture
+def visits() -> pd.DataFrame:
+    """Five shops over three decisions, with late entries and early exits."""
+    return pd.DataFrame(VISITS, columns=["shop", "month", "price", "stock", "move"])
+
+
+@pytest.fixture(scope="session")
+def roads_panel() -> mfg.Trajectories:
+    """Sixty drivers in the equilibrium of `two_roads`."""
+    return games.played(games.two_roads(), games.avoid_crowds, games.ROADS_TRUTH, 60, 1)
+
+
+@pytest.fixture(scope="session")
+def roads_model(roads_panel: mfg.Trajectories) -> mfg.TrajectoryModel:
+    """The trajectory model of those drivers."""
+    return mfg.TrajectoryModel(games.two_roads(), games.avoid_crowds, roads_panel)

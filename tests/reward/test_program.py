@@ -1,0 +1,155 @@
+"""Reward programs: tables, fixed parameters, linear rewards."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from games import ROUNDING, avoid_crowds, random_rows, shop, two_roads
+
+import mfgppl as mfg
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import bind, reward_table
+
+
+def roads(*, horizon: int = 4) -> RewardInputs:
+    """Return the inputs of `two_roads` along a flow with no two equal shares."""
+    return RewardInputs(two_roads(horizon=horizon), torch.as_tensor(random_rows(5, horizon, 2)))
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [(2.0, ()), (torch.arange(2.0), (2,)), (torch.arange(4.0)[:, None, None], (4, 1, 1))],
+)
+def test_what_a_program_returns_is_spread_over_the_table(value, shape):
+    """A number, a row of actions or a column of times fill (T, S, A)."""
+    table = reward_table(lambda x: value, roads())
+    assert np.shape(value) == shape
+    assert table.shape == (4, 2, 2)
+    assert table.dtype == torch.float64
+    np.testing.assert_array_equal(table, np.broadcast_to(np.asarray(value), (4, 2, 2)))
+
+
+def test_bound_parameters_give_the_hand_written_table():
+    """With its parameters fixed a program is the formula it writes."""
+    x = roads()
+    table = reward_table(bind(avoid_crowds, {"crowding": 2.0, "effort": 0.5}), x)
+    for t in range(4):
+        for s in range(2):
+            for a in range(2):
+                expected = -2.0 * float(x.mean_field[t, s]) - 0.5 * (a == 1)
+                assert float(table[t, s, a]) == pytest.approx(expected, abs=ROUNDING)
+
+
+def test_a_bound_program_hides_its_sites():
+    """Fixed parameters are no sites of a program that uses the bound one."""
+    bound = bind(avoid_crowds, {"crowding": 2.0, "effort": 0.5})
+    with pyro.poutine.trace() as tracer:
+        bound(roads())
+    assert not tracer.trace.nodes
+
+
+def test_binding_keeps_gradients():
+    """A tensor that asks for a gradient gets one through the bound program."""
+    crowding = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    x = roads()
+    reward_table(bind(avoid_crowds, {"crowding": crowding, "effort": 0.0}), x).sum().backward()
+    # each of the two actions counts the density once
+    assert float(crowding.grad) == pytest.approx(-2 * float(x.density.sum()))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"crowding": 1.0}, r"lack \['effort'\]"),
+        ({"crowding": 1.0, "effort": 1.0, "toll": 1.0}, r"\['toll'\], which the reward lacks"),
+    ],
+)
+def test_missing_and_strange_parameters_are_refused(parameters, words):
+    """A value for each site and for no other."""
+    with pytest.raises(ValueError, match=words):
+        bind(avoid_crowds, parameters)(roads())
+
+
+def test_a_parameter_of_a_wrong_shape_is_refused():
+    """Two values for one weight do not slip in as one value an action."""
+    with pytest.raises(ValueError, match="crowding"):
+        reward_table(bind(avoid_crowds, {"crowding": [1.0, 2.0], "effort": 0.0}), roads())
+
+
+def test_a_reward_that_is_not_finite_names_its_place():
+    """The message says at which time, state and action, with labels."""
+
+    def broken(x):
+        table = torch.zeros(4, 2, 2, dtype=torch.float64)
+        table[2, 1, 0] = torch.nan
+        table[3, 1, 1] = torch.inf
+        return table
+
+    expected = r"2 of 16 .*time=2, state='right', action='stay': nan"
+    with pytest.raises(ValueError, match=expected):
+        reward_table(broken, roads())
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (None, TypeError, "NoneType.*return"),
+        ("much", TypeError, "str"),
+        (torch.zeros(3), ValueError, r"\(T, S, A\) = \(4, 2, 2\).*\(3,\)"),
+        (torch.zeros(1, 4, 2, 2), ValueError, r"\(1, 4, 2, 2\)"),
+    ],
+)
+def test_what_cannot_be_a_reward_is_refused(value, error, words):
+    """No tensor, or one that does not broadcast, is a clear error."""
+    with pytest.raises(error, match=words):
+        reward_table(lambda x: value, roads())
+
+
+def test_a_linear_reward_is_the_program_written_by_hand():
+    """Names, functions and arrays as features add up with their weights."""
+    tolls = np.array([[[0.0, 1.0]]])
+    features = {"crowd": "density", "turns": lambda x: x.action == "turn", "toll": tolls}
+    linear = mfg.linear_reward(features, dist.Normal(0.0, 1.0))
+
+    def by_hand(x):
+        crowd = pyro.sample("crowd", dist.Normal(0.0, 1.0))
+        turns = pyro.sample("turns", dist.Normal(0.0, 1.0))
+        toll = pyro.sample("toll", dist.Normal(0.0, 1.0))
+        return crowd * x.density + turns * (x.action == "turn") + toll * torch.as_tensor(tolls)
+
+    weights = {"crowd": -1.3, "turns": 0.4, "toll": 2.0}
+    x = roads()
+    found = reward_table(bind(linear, weights), x)
+    torch.testing.assert_close(found, reward_table(bind(by_hand, weights), x), atol=0, rtol=1e-12)
+
+
+def test_a_list_of_names_is_a_linear_reward_of_those_inputs():
+    """Each name is both the input and its weight."""
+    linear = mfg.linear_reward(["price", "density"], dist.Normal(0.0, 1.0))
+    x = RewardInputs(shop(), torch.as_tensor(random_rows(3, 5, 6)))
+    table = reward_table(bind(linear, {"price": 2.0, "density": -1.0}), x)
+    torch.testing.assert_close(table, (2 * x.price - x.density).broadcast_to(5, 6, 4))
+
+
+def test_priors_by_name_are_those_of_the_sites():
+    """Each weight has the prior given for it."""
+    priors = {"time": dist.Normal(0.0, 3.0), "density": dist.HalfNormal(2.0)}
+    linear = mfg.linear_reward(["time", "density"], priors)
+    with pyro.poutine.trace() as tracer, pyro.poutine.seed(rng_seed=1):
+        linear(roads())
+    nodes = tracer.trace.nodes
+    assert list(nodes) == ["time", "density"]
+    assert {k: nodes[k]["fn"] for k in nodes} == priors
+
+
+def test_one_name_is_no_list_of_features():
+    """A string is refused, not read letter by letter."""
+    with pytest.raises(TypeError, match="features"):
+        mfg.linear_reward("density", dist.Normal(0.0, 1.0))
+
+
+def test_a_class_is_no_prior():
+    """A distribution without its arguments is refused when the reward is made."""
+    with pytest.raises(TypeError, match="density"):
+        mfg.linear_reward(["density"], dist.Normal)

@@ -1,0 +1,653 @@
+"""Wrong inputs: what is raised, and the decisive words of its message."""
+
+import functools
+import gzip
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyro
+import pyro.distributions as dist
+import pytest
+import scipy.sparse
+import torch
+import xarray as xr
+from click.testing import CliRunner
+from games import ROADS_TRUTH, as_frame, avoid_crowds, played, shop, two_roads
+
+import mfgppl as mfg
+from mfgppl.cli import main
+
+NAN, INF = float("nan"), float("inf")
+read = mfg.Trajectories.from_frame
+BETWEEN = [[[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]  # anybody may go anywhere
+
+
+def table(**columns: Any) -> pd.DataFrame:
+    """Return a sound panel of three agents at three times, with columns replaced."""
+    rows = [
+        (agent, time, state, action)
+        for agent in ("a", "b", "c")
+        for time, state, action in ((0, "low", "up"), (1, "high", "down"), (2, "low", "up"))
+    ]
+    frame = pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
+    return frame.assign(**columns)
+
+
+def with_first(name: str, value: Any) -> pd.DataFrame:
+    """Return the sound panel with one cell replaced."""
+    return table(**{name: [value, *table()[name][1:]]})
+
+
+def file_of(name: str, content: bytes) -> Path:
+    """Write a file in the working folder."""
+    Path(name).write_bytes(content)
+    return Path(name)
+
+
+def several_faults() -> Any:
+    """Read a panel with a duplicate, a gap and an unknown label."""
+    frame = pd.concat([table().drop(index=4), table().iloc[[0]]])
+    return read(frame, action_labels=["up", "hold"])
+
+
+def game(**changes: Any) -> mfg.MeanFieldGame:
+    """Return `two_roads` with dynamics that allow every step."""
+    return two_roads(**({"transition": BETWEEN} | changes))
+
+
+def inputs(**changes: Any) -> mfg.RewardInputs:
+    """Return the inputs of a reward program."""
+    return mfg.RewardInputs(game(**changes), torch.full((4, 2), 0.5, dtype=torch.float64))
+
+
+@functools.cache
+def panel() -> mfg.Trajectories:
+    """Return a small panel of `two_roads`."""
+    return played(two_roads(), avoid_crowds, ROADS_TRUTH, 12, 1)
+
+
+def model(reward: Any = avoid_crowds, **options: Any) -> mfg.TrajectoryModel:
+    """Return a trajectory model of the small panel."""
+    return mfg.TrajectoryModel(options.pop("game", two_roads()), reward, panel(), **options)
+
+
+@functools.cache
+def draws() -> xr.DataTree:
+    """Return a few draws."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        return mfg.nuts(model(), draws=10, tune=20, chains=1, cores=1, random_seed=1)
+
+
+def few_draws(init: Any) -> xr.DataTree:
+    """Return a few draws from chains that start at given values."""
+    return mfg.nuts(model(), draws=5, tune=5, chains=1, cores=1, random_seed=1, init=init)
+
+
+@functools.cache
+def estimate() -> mfg.PointEstimate:
+    """Return a point estimate."""
+    return mfg.mle(model(), svi_steps=5)
+
+
+def site(name: str, prior: Any = None) -> Any:
+    """Return a reward program with one latent site."""
+    return lambda x: x.density * pyro.sample(name, prior or dist.Normal(0.0, 1.0))
+
+
+def twice(x: mfg.RewardInputs) -> Any:
+    """Sample one name two times."""
+    one, other = (pyro.sample("w", dist.Normal(0.0, 1.0)) for _ in range(2))
+    return (one + other) * x.density
+
+
+SOLVED = {"parameters": ROADS_TRUTH}
+EVEN = torch.full((4, 2, 2), 0.5, dtype=torch.float64)
+FLOW = torch.full((4, 2), 0.5, dtype=torch.float64)
+
+DATA = [
+    ("no rows", lambda: read(table().iloc[:0]), mfg.DataError, "empty table"),
+    ("no rows, polars", lambda: read(pl.DataFrame(table()).head(0)), mfg.DataError, "empty table"),
+    ("no column", lambda: read(table().rename(columns={"state": "stat"})), mfg.DataError,
+     "no column 'state'.*'stat'"),
+    ("no columns", lambda: read(table(), agent="firm", action="move"), mfg.DataError,
+     "2 faults.*\n.*\n.*no column 'firm'.*\n.*no column 'move'"),
+    ("column in two parts", lambda: read(table(), state="agent"), ValueError, "'agent'.*twice"),
+    ("two columns of one name", lambda: read(pd.concat([table(), table()[["state"]]], axis=1)),
+     ValueError, "'state'"),
+    ("no state column", lambda: read(table(), state=[]), ValueError, "`state`"),
+    ("agent no name", lambda: read(table(), agent=3), TypeError, "`agent`.*3"),
+    ("groups a word", lambda: read(table(chain="x"), groups="chain"), TypeError, "`groups`"),
+    ("duplicate", lambda: read(pd.concat([table(), table().iloc[[4]]])), mfg.DataError,
+     r"duplicate \(agent, time\) +1 +agent='b', time=1"),
+    ("gap", lambda: read(table().drop(index=1)), mfg.DataError,
+     "gap in time before +1 +agent='a', time=2.*gaps='split'"),
+    ("missing agent", lambda: read(with_first("agent", None)), mfg.DataError,
+     "missing value in 'agent' +1"),
+    ("missing time", lambda: read(with_first("time", NAN)), mfg.DataError,
+     "missing value in 'time' +1"),
+    ("missing state", lambda: read(with_first("state", NAN)), mfg.DataError,
+     "missing value in 'state' +1"),
+    ("NaN among numbers", lambda: read(table(state=[NAN, 1, 2] * 3)), mfg.DataError,
+     "missing value in 'state' +3"),
+    ("infinite state", lambda: read(table(state=[INF, 1.0, 2.0] * 3)), mfg.DataError,
+     "'state'.*inf|not finite.*'state'"),
+    ("blank state", lambda: read(with_first("state", "  ")), mfg.DataError,
+     "missing value in 'state' +1"),
+    ("missing action", lambda: read(with_first("action", None)), mfg.DataError,
+     "missing action before the last row +1 +agent='a', time=0"),
+    ("no action, None", lambda: read(table(action=None)), mfg.DataError, "no action in any row"),
+    ("no action, NaN", lambda: read(table(action=NAN)), mfg.DataError, "no action in any row"),
+    ("fractional time", lambda: read(with_first("time", 0.5)), mfg.DataError,
+     "non-integer time +1 +agent='a', time=0.5"),
+    ("infinite time", lambda: read(with_first("time", INF)), mfg.DataError, "non-integer time +1"),
+    ("dates as times", lambda: read(table(time=pd.Timestamp("2020-01-01"))), mfg.DataError,
+     "times in 'time' are timestamp.*integer periods"),
+    ("words as times", lambda: read(table(time=list("012") * 3)), mfg.DataError,
+     "times in 'time' are .*string.*integer periods"),
+    ("dates as agents", lambda: read(table(agent=pd.Timestamp("2020-01-01"))), mfg.DataError,
+     "column 'agent' holds timestamp"),
+    ("lists as states", lambda: read(table(state=[[1]] * 9)), mfg.DataError,
+     "column 'state' holds list"),
+    ("bytes as states", lambda: read(table(state=[b"low"] * 9)), mfg.DataError,
+     "column 'state' holds binary"),
+    ("mixed types", lambda: read(with_first("state", 7)), mfg.DataError,
+     r"mixes types[\s\S]*state"),
+    ("unknown state", lambda: read(table(), state_labels={"state": ["low", "mid"]}),
+     mfg.DataError, r"unknown label in 'state': 'high' +3 .*\['low', 'mid'\]"),
+    ("unknown state alone", lambda: read(table(), state_labels={"state": ["low", "mid"]}),
+     mfg.DataError, "the panel has 1 fault;"),
+    ("unknown action", lambda: read(table(), action_labels=["up", "stay"]), mfg.DataError,
+     "unknown label in 'action': 'down' +3"),
+    ("number for a word", lambda: read(table(state=[0, 1, 0] * 3),
+     state_labels={"state": ["0", "1"]}), mfg.DataError, "unknown label in 'state': 0, 1 +9"),
+    ("labels of no column", lambda: read(table(), state_labels={"stock": ["low", "high"]}),
+     ValueError, "`state_labels` names 'stock'"),
+    ("labels without their column", lambda: read(table(), state_labels=["low", "high"]),
+     TypeError, "`state_labels`"),
+    ("repeated labels", lambda: read(table(), state_labels={"state": ["low", "high", "low"]}),
+     ValueError, "repeats the label low"),
+    ("one agent", lambda: read(table().iloc[:3]), mfg.DataError, "one agent only"),
+    ("one period", lambda: read(table()[table().time == 0]), mfg.DataError, "one period only"),
+    ("nobody at a time", lambda: read(table()[table().time != 1], gaps="split"), mfg.DataError,
+     "no agent observed at a time within the panel.*time=1"),
+    ("rows past the end", lambda: read(pd.concat([table(), table(
+     time=[4, 5, 6] * 3, action=None)]), gaps="split"), mfg.DataError,
+     "rows past the last decision"),
+    ("group changes", lambda: read(table(chain=range(9)), groups=["chain"]), mfg.DataError,
+     "group 'chain' changes within an agent +3 +'a'; 'b'; 'c'"),
+    ("several faults", several_faults, mfg.DataError,
+     r"3 faults(.*\n)+.*unknown label(.*\n)+.*duplicate(.*\n)+.*gap"),
+    ("word for gaps", lambda: read(table(), gaps="stitch"), ValueError,
+     "`gaps`.*'error', 'split'.*'stitch'"),
+    ("no table, dict", lambda: read({"agent": [1]}), TypeError, "`frame`.*got dict"),
+    ("no table, None", lambda: read(None), TypeError, "`frame`.*got NoneType"),
+    ("no such file", lambda: read("none.csv"), FileNotFoundError, "none.csv"),
+    ("unknown file", lambda: read(file_of("panel.txt", b"x")), ValueError,
+     r"\.csv, \.csv\.gz or \.parquet.*'panel\.txt'"),
+    ("empty file", lambda: read(file_of("empty.csv", b"")), mfg.DataError, "empty table"),
+    ("header only", lambda: read(file_of("head.csv", b"agent,time,state,action\n")),
+     mfg.DataError, "empty table"),
+    ("ragged file", lambda: read(file_of("rag.csv", b"agent,time,state,action\n1,2\n")),
+     mfg.DataError, "not a CSV table.*Expected 4 columns, got 2"),
+    ("bytes in a file", lambda: read(file_of("latin.csv",
+     b"agent,time,state,action\na,0,\xff\xfe,u\nb,1,\xff,u\n")), ValueError, "UTF-8"),
+    ("broken gzip", lambda: read(file_of("broken.csv.gz", b"no gzip")), (OSError, ValueError),
+     r"broken\.csv\.gz"),
+    ("cut gzip", lambda: read(file_of("cut.csv.gz", gzip.compress(b"agent,time\n" * 900)[:30])),
+     (OSError, ValueError), r"cut\.csv\.gz"),
+    ("broken parquet", lambda: read(file_of("broken.parquet", b"no parquet")), ValueError,
+     r"broken\.parquet"),
+    ("foreign word", lambda: read(table(), actions="action"), TypeError, "did you mean `action`"),
+    ("zero row", lambda: read(table()).estimate_transition(), mfg.DataError,
+     "never followed.*\n?.*state='high', action='up'.*`prior_count`"),
+    ("negative prior count", lambda: read(table()).estimate_transition(prior_count=-1),
+     ValueError, "`prior_count`.*-1"),
+    ("prior count no number", lambda: read(table()).mean_field(prior_count="some"), TypeError,
+     "`prior_count`.*'some'"),
+    ("infinite prior count", lambda: read(table()).mean_field(prior_count=INF), ValueError,
+     "`prior_count`.*inf"),
+    ("unknown panel", lambda: mfg.datasets.path("flights"), ValueError,
+     "supermarket_pricing, nyc_flights.*'flights'"),
+]  # fmt: skip
+
+GAMES = [
+    ("missing argument", lambda: mfg.MeanFieldGame(states=["a"], actions=["b"]), TypeError,
+     "horizon"),
+    ("foreign word, gamma", lambda: game(gamma=0.9), TypeError, "`gamma`.*did you mean `discount`"),
+    ("foreign word, beta", lambda: game(beta=1), TypeError, "`beta`.*did you mean `temperature`"),
+    ("misspelt word", lambda: game(horizn=3), TypeError, "`horizn`.*did you mean `horizon`"),
+    ("states a word", lambda: game(states="left"), TypeError, "list of labels.*'left'"),
+    ("states a number", lambda: game(states={"road": 2}), TypeError, "'road'.*list of labels.*2"),
+    ("no states", lambda: game(states={}), ValueError, "`states`.*at least one"),
+    ("no labels", lambda: game(states={"road": []}), ValueError, "'road'.*at least one label"),
+    ("repeated action", lambda: game(actions=["up", "up"]), ValueError, "`actions` repeats.*up"),
+    ("None as a label", lambda: game(actions=["up", None]), TypeError, "`actions`.*None"),
+    ("NaN as a label", lambda: game(actions=[0.0, NAN]), (TypeError, ValueError),
+     "`actions`.*nan"),
+    ("reserved name", lambda: game(states={"time": ["left", "right"]}), ValueError,
+     "'time'.*Reserved"),
+    ("name of the inputs", lambda: game(states={"shape": ["left", "right"]}), ValueError,
+     "'shape'"),
+    ("private name", lambda: game(features={"_game": ("state", [1, 2])}), ValueError, "'_game'"),
+    ("no Python name", lambda: game(states={"the road": ["left", "right"]}), ValueError,
+     "'the road'.*Python name"),
+    ("Python's own word", lambda: game(states={"class": ["left", "right"]}), ValueError,
+     "'class'"),
+    ("name of two things", lambda: game(states={"road": ["left", "right"]},
+     features={"road": ("road", [1, 2])}), ValueError, "`features`.*'road'.*coordinate"),
+    ("horizon zero", lambda: game(horizon=0), ValueError, "`horizon`.*at least 1.*0"),
+    ("horizon a float", lambda: game(horizon=4.0), TypeError, "`horizon`.*integer.*4.0"),
+    ("discount above one", lambda: game(discount=1.1), ValueError, r"`discount`.*\(0, 1\].*1.1"),
+    ("discount NaN", lambda: game(discount=NAN), ValueError, "`discount`.*nan"),
+    ("temperature zero", lambda: game(temperature=0), ValueError, "`temperature`.*above 0.*0"),
+    ("temperature infinite", lambda: game(temperature=INF), ValueError, "`temperature`.*inf"),
+    ("temperature a word", lambda: game(temperature="hot"), TypeError,
+     "`temperature`.*number.*'hot'"),
+    ("initial shape", lambda: game(initial=[1.0]), ValueError, r"`initial`.*\(2,\).*\(1,\)"),
+    ("initial sum", lambda: game(initial=[0.5, 0.6]), ValueError, "`initial`.*sum.*1.1"),
+    ("initial negative", lambda: game(initial=[1.5, -0.5]), ValueError,
+     "`initial`.*negative.*-0.5"),
+    ("initial NaN", lambda: game(initial=[NAN, 1.0]), ValueError, "`initial`.*not finite"),
+    ("initial words", lambda: game(initial=["a", "b"]), TypeError, "`initial`.*numbers"),
+    ("initial of other labels", lambda: game(
+     initial=xr.DataArray([0.5, 0.5], {"state": ["left", "middle"]}, ("state",))), ValueError,
+     "`initial` lacks 'right'"),
+    ("transition shape", lambda: game(transition=np.full((2, 2), 0.5)), ValueError,
+     r"`transition`.*\(S, A, S\) = \(2, 2, 2\).*\(2, 2\)"),
+    ("transition rows of 3", lambda: game(transition=3 * np.array(BETWEEN)), ValueError,
+     "`transition`.*sum to 1.*4 do not.*state='left', action='stay'.*3"),
+    ("transition negative", lambda: game(transition=np.array([1.5, -0.5]) + np.zeros((2, 2, 2))),
+     ValueError, "`transition`.*negative.*-0.5"),
+    ("transition NaN", lambda: game(transition=np.full((2, 2, 2), NAN)), ValueError,
+     "`transition`.*not finite"),
+    ("one table too many", lambda: game(transition=np.array([BETWEEN] * 4)), ValueError,
+     "`transition` has 4 steps where T-1 = 3"),
+    ("transition words", lambda: game(transition="random"), TypeError, "`transition`.*str"),
+    ("sparse shape", lambda: game(transition=scipy.sparse.eye_array(4)), ValueError,
+     r"sparse.*\(S\*A, S\) = \(4, 2\).*\(4, 4\)"),
+    ("sparse NaN", lambda: game(transition=scipy.sparse.csr_array([[NAN, 1.0]] * 4)), ValueError,
+     "`transition`.*not finite"),
+    ("function fails", lambda: game(transition=lambda mean_field, time: 1 / 0), ValueError,
+     "`transition` failed at time 0.*ZeroDivisionError"),
+    ("function of a wrong shape", lambda: game(transition=lambda m, t: np.ones((2, 2))),
+     ValueError, r"`transition`.*at each time.*\(2, 2\)"),
+    ("function of wrong sums", lambda: game(transition=lambda m, t: 2 * np.array(BETWEEN)),
+     ValueError, "`transition`.*sum to 1.*time=0 with sum 2"),
+    ("estimate of other states", lambda: game(
+     transition=read(table()).estimate_transition(prior_count=1.0)), ValueError,
+     "estimated `transition`.*'high'"),
+    ("estimate of fewer actions", lambda: two_roads(
+     states=["high", "low"], actions=["up", "down", "hold"],
+     transition=read(table()).estimate_transition(prior_count=1.0)), ValueError,
+     r"\['down', 'up'\].*\['up', 'down', 'hold'\].*`action_labels`"),
+    ("available shape", lambda: game(available=[True, False]), ValueError,
+     r"`available`.*\(2, 2\).*\(2,\)"),
+    ("available no truth", lambda: game(available=[[1, 2], [1, 1]]), ValueError,
+     "`available`.*true or false"),
+    ("nothing available", lambda: game(available=[[0, 0], [1, 1]]), ValueError,
+     "`available`.*no action.*'left'"),
+    ("feature without names", lambda: game(features={"toll": [1.0, 2.0]}), ValueError,
+     r"'toll'.*\(dims, values\).*\(4, 2, 2\).*\(2,\)"),
+    ("feature of an unknown axis", lambda: game(features={"toll": ("stat", [1.0, 2.0])}),
+     ValueError, "'toll'.*'stat'.*did you mean `state`"),
+    ("feature too long", lambda: game(features={"toll": ("state", [1.0, 2.0, 3.0])}), ValueError,
+     "'toll' has 3 entries along 'state'.*2"),
+    ("feature axes", lambda: game(features={"toll": (("time", "state"), [1.0, 2.0])}),
+     ValueError, "'toll'.*axes"),
+    ("feature NaN", lambda: game(features={"toll": ("state", [1.0, NAN])}), ValueError,
+     "'toll'.*not finite"),
+    ("feature of words", lambda: game(features={"toll": ("state", ["a", "b"])}),
+     (TypeError, ValueError), "'toll'.*numbers"),
+    ("feature as a list", lambda: game(features={"toll": ["state", [1.0, 2.0]]}),
+     (TypeError, ValueError), r"'toll'.*\(dims, values\)"),
+    ("features no mapping", lambda: game(features=[1, 2]), TypeError, "`features`"),
+    ("feature of other labels", lambda: game(features={
+     "toll": xr.DataArray([1.0, 2.0], {"action": ["stay", "jump"]}, ("action",))}), ValueError,
+     "'?`?toll`?'? lacks 'turn' along 'action'"),
+    ("feature of a state and a coordinate", lambda: shop(
+     features={"f": (("state", "price"), np.ones((6, 3)))}), ValueError, "'state'.*coordinate"),
+]  # fmt: skip
+
+REWARDS = [
+    ("misspelt input", lambda: model(lambda x: x.desnity), AttributeError,
+     "x.desnity.*did you mean `density`"),
+    ("misspelt label", lambda: model(lambda x: x.action == "turns"), ValueError,
+     "'turns'.*did you mean `turn`"),
+    ("mean of a number", lambda: inputs().expect(3.0), TypeError, r"x\.expect"),
+    ("mean of nothing", lambda: inputs().expect("toll"), AttributeError, r"x\.toll.*inputs:"),
+    ("share of nothing", lambda: inputs().share(road="left"), ValueError, "road='left'"),
+    ("no return", lambda: model(lambda x: None), TypeError, "must return a tensor.*`return`"),
+    ("wrong shape", lambda: model(lambda x: torch.ones(3)), ValueError,
+     r"\(T, S, A\) = \(4, 2, 2\).*\(3,\)"),
+    ("not finite", lambda: model(lambda x: torch.log(x.density - 2)), ValueError,
+     "not finite at 16 of 16.*time=0, state='left', action='stay'"),
+    ("no site", lambda: model(lambda x: x.density), ValueError, "no latent site.*pyro.sample"),
+    ("param site", lambda: model(lambda x: pyro.param("w", torch.tensor(1.0)) * x.density),
+     ValueError, "`pyro.param`.*'w'"),
+    ("discrete site", lambda: model(site("k", dist.Categorical(torch.ones(2)))), ValueError,
+     "'k' is discrete"),
+    ("count site", lambda: model(site("k", dist.Poisson(2.0))), ValueError, "'k' is discrete"),
+    ("site called actions", lambda: model(site("actions")), ValueError, "called 'actions'"),
+    ("site called draw", lambda: model(site("draw")), ValueError, "'draw'"),
+    ("site called chain", lambda: model(site("chain")), ValueError, "'chain'"),
+    ("site called state", lambda: model(site("state")), ValueError, "'state'"),
+    ("site called time", lambda: model(site("time")), ValueError, "'time'"),
+    ("site twice", lambda: model(twice), (RuntimeError, ValueError), "'w'"),
+    ("linear, no features", lambda: mfg.linear_reward([], dist.Normal(0.0, 1.0)), ValueError,
+     "`features`.*at least one"),
+    ("linear, other names", lambda: mfg.linear_reward(["time"], {"tim": dist.Normal(0.0, 1.0)}),
+     ValueError, r"`priors`.*\['time'\].*\['tim'\]"),
+    ("linear, prior a number", lambda: mfg.linear_reward(["time"], 2.0), TypeError,
+     "prior of 'time'.*2.0"),
+    ("linear, prior a class", lambda: mfg.linear_reward(["time"], dist.Normal), TypeError,
+     "prior of 'time'"),
+    ("linear, one word", lambda: mfg.linear_reward("time", dist.Normal(0.0, 1.0)), TypeError,
+     "`features`"),
+    ("linear, foreign word", lambda: mfg.linear_reward(["time"], prior=dist.Normal(0.0, 1.0)),
+     TypeError, "`prior`.*did you mean `priors`"),
+]  # fmt: skip
+
+MODELS = [
+    ("arguments swapped", lambda: mfg.TrajectoryModel(panel(), avoid_crowds, two_roads()),
+     TypeError, "`game` must be a MeanFieldGame; got Trajectories"),
+    ("a frame as panel", lambda: mfg.TrajectoryModel(two_roads(), avoid_crowds,
+     as_frame(panel())), TypeError, "`panel` must be Trajectories; got DataFrame.*from_frame"),
+    ("no reward", lambda: model(3.0), TypeError, "`reward`.*float"),
+    ("horizon", lambda: model(game=two_roads(horizon=6)), ValueError,
+     "4 decision times.*horizon of 6"),
+    ("panel longer than the flow", lambda: model(game=two_roads(horizon=2),
+     mean_field=FLOW[:2]), ValueError, "4 decision times.*horizon 2"),
+    ("unknown state", lambda: model(game=two_roads(states=["left", "rihgt"])), ValueError,
+     "'right' of 'state'.*did you mean `rihgt`"),
+    ("unknown coordinate", lambda: model(game=two_roads(states={"road": ["left", "right"]})),
+     ValueError, r"\['state'\].*\['road'\]"),
+    ("unknown action", lambda: model(game=two_roads(actions=["stay", "go"])), ValueError,
+     "action 'turn'"),
+    ("likelihood", lambda: model(likelihood="exact"), ValueError,
+     "`likelihood`.*'causal'.*'exact'"),
+    ("start", lambda: model(start="any"), ValueError, "`start`.*'marginal'.*'any'"),
+    ("energy with a discount", lambda: model(game=two_roads(discount=0.9), likelihood="energy"),
+     ValueError, "energy.*`discount`.*0.9"),
+    ("flow a word", lambda: model(mean_field="observed"), ValueError,
+     "`mean_field`.*'empirical'.*'observed'"),
+    ("flow shape", lambda: model(mean_field=FLOW[:3]), ValueError,
+     r"`mean_field`.*\(4, 2\).*\(3, 2\)"),
+    ("flow sums", lambda: model(mean_field=0.8 * FLOW), ValueError, "`mean_field`.* sum to 1"),
+    ("flow NaN", lambda: model(mean_field=NAN * FLOW), ValueError, "`mean_field`"),
+    ("foreign word", lambda: model(likelihod="causal"), TypeError, "did you mean `likelihood`"),
+    ("action not available", lambda: model(game=game(available=[[1, 0], [1, 1]])), mfg.DataError,
+     "action not available in its state.*agent=[0-9]+, time=[0-9], state='left'"),
+    ("impossible step", lambda: model(game=two_roads(transition=np.stack([np.eye(2)] * 2, 1))),
+     mfg.DataError, "step of probability zero.*'left' to 'right' by 'turn'"),
+]  # fmt: skip
+
+FITS = [
+    ("nuts of no model", lambda: mfg.nuts(two_roads()), TypeError,
+     "`model` must be a TrajectoryModel; got MeanFieldGame"),
+    ("nuts warmup", lambda: mfg.nuts(model(), warmup=500), TypeError,
+     "`warmup`.*did you mean `tune`"),
+    ("nuts num_samples", lambda: mfg.nuts(model(), num_samples=500), TypeError,
+     "`num_samples`.*did you mean `draws`"),
+    ("nuts adapt_delta", lambda: mfg.nuts(model(), adapt_delta=0.9), TypeError,
+     "`adapt_delta`.*did you mean `target_accept`"),
+    ("nuts seed", lambda: mfg.nuts(model(), seed=1), TypeError, "did you mean `random_seed`"),
+    ("nuts draws zero", lambda: mfg.nuts(model(), draws=0), ValueError, "`draws`.*at least 1.*0"),
+    ("nuts draws a float", lambda: mfg.nuts(model(), draws=1e3), TypeError,
+     "`draws`.*integer.*1000.0"),
+    ("nuts no tuning", lambda: mfg.nuts(model(), tune=0), ValueError, "`tune`.*0"),
+    ("nuts no chains", lambda: mfg.nuts(model(), chains=0), ValueError, "`chains`.*0"),
+    ("nuts no cores", lambda: mfg.nuts(model(), cores=0), ValueError, "`cores`.*0"),
+    ("nuts target", lambda: mfg.nuts(model(), target_accept=1.0), ValueError,
+     r"`target_accept`.*\(0, 1\).*1"),
+    ("nuts tree depth", lambda: mfg.nuts(model(), max_treedepth=0), ValueError,
+     "`max_treedepth`.*0"),
+    ("nuts seed negative", lambda: mfg.nuts(model(), random_seed=-1), ValueError,
+     "`random_seed`.*-1"),
+    ("nuts sampler", lambda: mfg.nuts(model(), sampler="stan"), ValueError,
+     "`sampler`.*'nutpie', 'pyro'.*'stan'"),
+    ("nuts init of another name", lambda: few_draws({"crowd": 1.0, **ROADS_TRUTH}), ValueError,
+     "`init` names 'crowd'.*did you mean `crowding`"),
+    ("nuts init of some", lambda: few_draws({"crowding": 1.0}), ValueError,
+     "`init`.*'effort'"),
+    ("nuts init shape", lambda: few_draws({"crowding": [1.0, 2.0], "effort": 1.0}), ValueError,
+     "`init`.*'crowding'.*shape"),
+    ("nuts init outside", lambda: few_draws({"crowding": 1.0, "effort": -1.0}), ValueError,
+     "`init`.*'effort'.*-1"),
+    ("mle of no model", lambda: mfg.mle(avoid_crowds), TypeError,
+     "`model` must be a TrajectoryModel; got function"),
+    ("mle init of another name", lambda: mfg.mle(model(), init={"crowd": 1.0}), ValueError,
+     "`init` names 'crowd'.*did you mean `crowding`"),
+    ("mle init shape", lambda: mfg.mle(model(), init={"crowding": [1.0, 2.0]}), ValueError,
+     "`init`.*'crowding'.*shape"),
+    ("mle init outside", lambda: mfg.mle(model(), init={"effort": -1.0}), ValueError,
+     "`init`.*'effort'.*-1"),
+    ("mle init no mapping", lambda: mfg.mle(model(), init=3), TypeError, "`init`.*3"),
+    ("mle SVI steps", lambda: mfg.mle(model(), svi_steps=-1), ValueError, "`svi_steps`.*-1"),
+    ("mle learning rate", lambda: mfg.mle(model(), learning_rate=0), ValueError,
+     "`learning_rate`.*above 0"),
+    ("mle tolerance", lambda: mfg.mle(model(), tolerance=-1), ValueError, "`tolerance`.*above 0"),
+    ("mle steps", lambda: mfg.mle(model(), max_steps=0), ValueError, "`max_steps`.*at least 1"),
+    ("mle seed a word", lambda: mfg.mle(model(), random_seed="one"), TypeError,
+     "`random_seed`.*'one'"),
+    ("mle space", lambda: mfg.mle(model(), space="constrained"), TypeError, "`space`.*valid:"),
+    ("map space", lambda: mfg.map_estimate(model(), space="free"), ValueError,
+     "`space`.*'constrained', 'unconstrained'.*'free'"),
+    ("estimate level", lambda: estimate().conf_int(90), ValueError, r"`level`.*\(0, 1\).*90"),
+    ("estimate covariance", lambda: estimate().cov_params("robust"), ValueError,
+     "`kind`.*'observed', 'opg', 'cluster'.*'robust'"),
+    ("estimate groups", lambda: estimate().cov_params("cluster", groups="firm"), ValueError,
+     "`groups`.*'agent'.*'firm'"),
+    ("policy of no model", lambda: mfg.policy("model", ROADS_TRUTH), TypeError, "`model`.*str"),
+    ("policy of no fit", lambda: mfg.policy(model(), None), TypeError, "`fit`.*NoneType"),
+    ("policy of a word", lambda: mfg.policy(model(), "crowding effort"), TypeError, "`fit`.*str"),
+    ("policy of too few", lambda: mfg.policy(model(), {"crowding": 1.0}), ValueError,
+     "`fit` lacks.*'effort'"),
+    ("policy of too many", lambda: mfg.policy(model(), {**ROADS_TRUTH, "toll": 1.0}), ValueError,
+     "`fit`.*'toll'"),
+    ("policy of a wrong shape", lambda: mfg.policy(model(), {"crowding": [1.0, 2.0],
+     "effort": 1.0}), ValueError, "`fit`.*'crowding'"),
+    ("policy of another model's estimate", lambda: mfg.policy(model(site("w")), estimate()),
+     ValueError, r"\['crowding', 'effort'\].*\['w'\]"),
+    ("policy of another model's draws", lambda: mfg.policy(model(site("w")), draws()), ValueError,
+     "`fit` lacks.*'w'"),
+    ("policy of no draws", lambda: mfg.policy(model(), draws(), draws=0), ValueError, "`draws`"),
+    ("choices, foreign word", lambda: mfg.choice_probabilities(model(), ROADS_TRUTH, n_draws=3),
+     TypeError, "did you mean `draws`"),
+]  # fmt: skip
+
+SOLVERS = [
+    ("solve no game", lambda: mfg.solve_equilibrium("game", avoid_crowds), TypeError, "`game`"),
+    ("solve without parameters", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds),
+     ValueError, r"`parameters` lack \['crowding', 'effort'\]"),
+    ("solve with others", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds,
+     parameters={**ROADS_TRUTH, "toll": 1}), ValueError, r"`parameters` name \['toll'\]"),
+    ("solve damping", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     damping=0), ValueError, "`damping`.*0"),
+    ("solve tolerance", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     tolerance=0), ValueError, "`tolerance`.*above 0"),
+    ("solve steps", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     max_steps=0), ValueError, "`max_steps`.*at least 1"),
+    ("solve flow shape", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     mean_field=FLOW[:2]), ValueError, r"`mean_field`.*\(4, 2\).*\(2, 2\)"),
+    ("solve flow sums", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     mean_field=3 * FLOW), ValueError, "`mean_field`.*1"),
+    ("soft control, beta", lambda: mfg.soft_backward_induction(EVEN, torch.as_tensor(BETWEEN),
+     beta=1.0), TypeError, "`beta`.*did you mean `temperature`"),
+    ("simulate, seed", lambda: mfg.simulate(two_roads(), EVEN, FLOW, n_agents=3, seed=1),
+     TypeError, "did you mean `random_seed`"),
+    ("simulate nobody", lambda: mfg.simulate(two_roads(), EVEN, FLOW, n_agents=0, random_seed=1),
+     ValueError, "`n_agents`.*at least 1"),
+    ("simulate policy shape", lambda: mfg.simulate(two_roads(), EVEN[:2], FLOW, n_agents=3,
+     random_seed=1), ValueError, r"`policy`.*\(4, 2, 2\).*\(2, 2, 2\)"),
+    ("simulate policy sums", lambda: mfg.simulate(two_roads(), 2 * EVEN, FLOW, n_agents=3,
+     random_seed=1), ValueError, "`policy`.*1"),
+    ("simulate seed None", lambda: mfg.simulate(two_roads(), EVEN, FLOW, n_agents=3,
+     random_seed=None), TypeError, "`random_seed`.*None"),
+]  # fmt: skip
+
+RESULTS = [
+    ("report level", lambda: mfg.report(draws(), "r.html", ci_prob=90), ValueError,
+     r"`ci_prob`.*\(0, 1\).*90"),
+    ("report folder", lambda: mfg.report(draws(), "none/r.html"), FileNotFoundError,
+     r"no folder none .*r\.html"),
+    ("report of an estimate", lambda: mfg.report(estimate(), "r.html"), TypeError,
+     "`draws`.*PointEstimate"),
+    ("report of another tree", lambda: mfg.report(xr.DataTree(), "r.html"), ValueError,
+     "`draws`.*mfgppl"),
+    ("report, foreign word", lambda: mfg.report(draws(), "r.html", hdi_prob=0.9), TypeError,
+     "did you mean `ci_prob`"),
+    ("load no file", lambda: mfg.load("none.nc"), FileNotFoundError, r"none\.nc"),
+    ("load another file", lambda: mfg.load(file_of("x.nc", b"x")), ValueError,
+     r"x\.nc is not a netCDF file"),
+    ("load another's file", lambda: mfg.load(foreign_file()), ValueError,
+     "not a result of mfgppl"),
+    ("load a folder", lambda: mfg.load("."), (OSError, ValueError), "no file"),
+    ("save no tree", lambda: mfg.save(estimate(), "x.nc"), TypeError, "`draws`.*PointEstimate"),
+    ("save in no folder", lambda: mfg.save(draws(), "none/x.nc"), FileNotFoundError,
+     r"no folder none .*x\.nc"),
+]  # fmt: skip
+
+
+def foreign_file() -> str:
+    """Write a netCDF file that is no result."""
+    xr.Dataset({"a": 1}).to_netcdf("other.nc", engine="h5netcdf")
+    return "other.nc"
+
+
+TABLES = {
+    "data": DATA,
+    "game": GAMES,
+    "reward": REWARDS,
+    "model": MODELS,
+    "fit": FITS,
+    "solver": SOLVERS,
+    "result": RESULTS,
+}
+ROWS = [
+    pytest.param(*row[1:], id=f"{room}: {row[0]}") for room, rows in TABLES.items() for row in rows
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "words"), ROWS)
+def test_a_wrong_input_raises_a_message_with_the_decisive_words(
+    wrong, error, words, tmp_path, monkeypatch
+):
+    """Each wrong input raises its kind of error, which says what is wrong and what came."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=words):
+        wrong()
+
+
+GOOD = """
+import pyro
+import pyro.distributions as dist
+import mfgppl as mfg
+
+def reward(x):
+    return pyro.sample("w", dist.Normal(0.0, 1.0)) * x.density
+
+def model(panel):
+    game = mfg.MeanFieldGame(
+        states=["left", "right"], actions=["stay", "turn"], horizon=panel.horizon,
+        transition=panel.estimate_transition(prior_count=0.5),
+        initial=panel.initial_distribution(),
+    )
+    return mfg.TrajectoryModel(game, reward, panel)
+"""
+COMMANDS = [
+    ("check no file", ["check", "none.csv"], "no panel 'none.csv'.*nyc_flights"),
+    ("check a folder's file", ["check", "none/panel.csv"], "no panel 'none/panel.csv'"),
+    ("check no table", ["check", "notes.txt"], r"\.csv.*'notes\.txt'"),
+    ("fit no model", ["fit", "none.py", "panel.csv"], "no model file 'none.py'"),
+    ("fit no gallery model", ["fit", "nosuchgame", "panel.csv"], "no model file 'nosuchgame'"),
+    ("fit no panel", ["fit", "good.py", "none.csv"], "no panel 'none.csv'"),
+    ("fit broken syntax", ["fit", "syntax.py", "panel.csv"], r"syntax\.py failed \(line 2\)"),
+    ("fit broken import", ["fit", "broken.py", "panel.csv"],
+     r"broken\.py failed.*ModuleNotFoundError.*nosuchmodule"),
+    ("fit without model", ["fit", "empty.py", "panel.csv"], r"empty\.py must define `model"),
+    ("fit a text file", ["fit", "notes.txt", "panel.csv"], r"notes\.txt is not a Python file"),
+    ("fit a model that raises", ["fit", "raises.py", "panel.csv"], "NameError.*nosuchname"),
+    ("fit a model of nothing", ["fit", "nothing.py", "panel.csv"],
+     "TrajectoryModel.*NoneType"),
+    ("fit columns misspelt", ["fit", "columns.py", "panel.csv"], "`agents`.*`agent`"),
+    ("fit in no folder", ["fit", "good.py", "panel.csv", "--out", "none/fit.nc"],
+     r"no folder none .*fit\.nc"),
+    ("fit no draws", ["fit", "good.py", "panel.csv", "--draws", "0"], "`draws`.*at least 1"),
+    ("fit negative seed", ["fit", "good.py", "panel.csv", "--seed", "-1"], "`random_seed`.*-1"),
+    ("fit draws in a table", ["fit", "good.py", "panel.csv", "--draws", "5", "--out", "fit.csv"],
+     r"\.nc"),
+    ("fit estimates in a tree", ["fit", "good.py", "panel.csv", "--method", "mle", "--out",
+     "fit.nc"], r"\.csv"),
+    ("report no file", ["report", "none.nc"], r"no file none\.nc"),
+    ("report another file", ["report", "notes.txt"], "not a netCDF file"),
+    ("demo in no folder", ["demo", "--out", "none/report.html", "--draws", "1"],
+     r"no folder none .*report\.html"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a panel, good and broken model files."""
+    monkeypatch.chdir(tmp_path)
+    as_frame(panel()).to_csv("panel.csv", index=False)
+    files = {
+        "good.py": GOOD,
+        "syntax.py": "x = 1\ndef model(panel:\n",
+        "broken.py": "import nosuchmodule\n",
+        "empty.py": "x = 1\n",
+        "raises.py": "def model(panel):\n    return nosuchname\n",
+        "nothing.py": "def model(panel):\n    pass\n",
+        "columns.py": GOOD + "\nCOLUMNS = {'agents': 'agent'}\n",
+        "notes.txt": "no table\n",
+    }
+    for name, text in files.items():
+        Path(name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [pytest.param(*row[1:], id=row[0]) for row in COMMANDS]
+)
+def test_a_wrong_command_prints_one_line_and_no_traceback(folder, command, words):
+    """Each wrong command ends with exit code 1 and one clear line on standard error."""
+    result = CliRunner().invoke(main, command)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("mfgppl: ")
+    assert pd.Series(lines).str.contains(words, regex=True).all(), lines[0]
+    assert "Traceback" not in result.output
+    assert "NUTS" not in result.stdout  # nothing long is begun
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["fit", "good.py", "panel.csv", "--method", "vb"], "'vb'.*'nuts', 'mle', 'map'"),
+        (["fit", "good.py"], "PANEL"),
+        (["sample"], "No such command 'sample'"),
+        (["check", "panel.csv", "--stat", "state"], "--stat"),
+    ],
+)
+def test_a_command_that_is_not_one_shows_its_usage(folder, command, words):
+    """An unknown option, choice or command is a usage error of click, with the valid ones."""
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr
+    assert pd.Series([result.stderr]).str.contains(words, regex=True).all(), result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_wrong_column_is_a_fault_of_the_table(folder):
+    """A column that is not there comes as the panel's fault table, with exit code 1."""
+    result = CliRunner().invoke(main, ["check", "panel.csv", "--state", "stat"])
+    assert result.exit_code == 1
+    assert "no column 'stat'" in result.stderr
+    assert "did you mean 'state'?" in result.stderr
+    assert "Traceback" not in result.output
