@@ -1,0 +1,28 @@
+"""All benchmarks: `python analyses/benchmarks --out FOLDER` writes a Markdown file and figures."""
+
+import argparse
+from pathlib import Path
+
+import density
+import samplers
+from tables import machine
+
+
+def main(quick: bool, out: Path) -> str:
+    """Run both benchmarks; return and write the report."""
+    out.mkdir(parents=True, exist_ok=True)
+    where = machine()
+    sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
+    sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
+    sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
+    text = "\n".join(sections)
+    (out / "benchmarks.md").write_text(text)
+    return text
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small problems and few draws")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of results")
+    arguments = parser.parse_args()
+    print(main(arguments.quick, arguments.out))
