@@ -224,7 +224,7 @@ class Trajectories:
         return xr.DataArray(
             self.mean_field(prior_count=prior_count)[0],
             dims="state",
-            coords={"state": _index(self.space.labels)},
+            coords={"state": index_of(self.space.labels)},
             attrs={"coordinates": self.space.coordinates},
         )
 
@@ -273,8 +273,8 @@ class Trajectories:
         if len(empty):
             raise DataError([self._never_followed(empty, by_time)])
         probabilities = (counts + prior_count) / totals
-        states = _index(self.space.labels)
-        coords = {"state": states, "action": _index(self.actions), "next_state": states}
+        states = index_of(self.space.labels)
+        coords = {"state": states, "action": index_of(self.actions), "next_state": states}
         dims = ("time", "state", "action", "next_state")
         arrays = [
             xr.DataArray(a if by_time else a[0], dims=dims if by_time else dims[1:], coords=coords)
@@ -314,6 +314,18 @@ class Trajectories:
             state=states[self.state],
             action=moves[self.action],
         )
+
+    def to_frame(
+        self, *, agent: str = "agent", time: str = "time", action: str = "action"
+    ) -> pd.DataFrame:
+        """Return the panel as a table with one row per agent and time, a column a coordinate."""
+        codes = self.space.codes[:, self.state]
+        columns = {agent: self.agents[self.trajectory], time: self.time + self.first_time}
+        for row, (name, labels) in zip(codes, self.space.coordinates.items(), strict=True):
+            columns[name] = index_of(labels)[row]
+        moves = index_of([*self.actions, None])[self.action]
+        columns[action] = pd.Series(moves).infer_objects().to_numpy()
+        return pd.DataFrame(columns)
 
     def subset(self, keep: np.ndarray) -> "Trajectories":
         """Return the panel of some trajectories, by position; repeats are allowed (bootstrap)."""
@@ -365,7 +377,7 @@ class Trajectories:
         )
 
 
-def _index(labels: Sequence[Any]) -> np.ndarray:
+def index_of(labels: Sequence[Any]) -> np.ndarray:
     """Labels as an index array, each of its own type."""
     array = np.empty(len(labels), dtype=object)
     array[:] = labels

@@ -316,3 +316,19 @@ def test_the_audit_describes_the_panel(visits):
         "action shares": {"raise": 0.5556, "hold": 0.4444},
     }
     assert audit == expected
+
+
+def test_a_table_written_and_read_again_is_the_same_panel(roads_panel):
+    """`to_frame` gives what `from_frame` reads: labels, times, and a last row without action."""
+    panel = roads_panel
+    names = list(panel.space.coordinates)
+    again = mfg.Trajectories.from_frame(
+        panel.to_frame(),
+        state=names,
+        state_labels=panel.space.coordinates,
+        action_labels=panel.actions,
+    )
+    for field in ("time", "state", "action", "offsets"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(panel, field))
+    assert again.agents.tolist() == panel.agents.tolist()
+    assert again.first_time == panel.first_time
