@@ -194,6 +194,15 @@ class Density:
         return groups[0], groups[1], groups[2]
 
 
+def density_of(model: TrajectoryModel) -> Density:
+    """Return the density of a model, compiled at the first call and kept with the model."""
+    kept = vars(model)
+    if "_density" not in kept:
+        kept["_density"] = Density(model)
+    density: Density = kept["_density"]
+    return density
+
+
 def compile_program(program: Program) -> Compiled:
     """Trace a program and differentiate it; fall back, with a warning, where that fails."""
     affine = _affine_form(program)

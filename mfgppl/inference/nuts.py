@@ -17,7 +17,7 @@ from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_k
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
-from mfgppl.inference.compiled import Density
+from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.results import to_datatree
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import check_finite
@@ -107,7 +107,7 @@ def nuts(
         random_seed = secrets.randbits(32)
     seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
     began = time.perf_counter()
-    density = Density(model)
+    density = density_of(model)
     compiled = time.perf_counter()
     # one stream a chain, one for predictions
     streams = [int(s.generate_state(1)[0]) for s in seeds.spawn(chains + 1)]

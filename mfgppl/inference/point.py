@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
-from mfgppl.inference.compiled import Density
+from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.progress import progress
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 from mfgppl.likelihood.terms import Term, add_up
@@ -313,7 +313,7 @@ def _maximise(
     positive_int("random_seed", settings.random_seed, least=0)
     real_between("learning_rate", settings.learning_rate, above=0.0)
     real_between("tolerance", settings.tolerance, above=0.0)
-    density = Density(model)
+    density = density_of(model)
     start = starting_values(density, init, settings.random_seed)
     start = _run_svi(model, start, settings, prior)
     objective = _Objective(density, prior, jacobian)
