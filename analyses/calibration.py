@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
-from mfgppl.models import market
 
 import mfgppl as mfg
+from mfgppl.models import market
 
 LEVEL = 0.9
 N_FIRMS = 300

@@ -8,13 +8,13 @@ import warnings
 from importlib import import_module
 
 import games
-import mfgppl.models
 import numpy as np
 import pyro
 import pytest
 import torch
 
 import mfgppl as mfg
+import mfgppl.models
 
 
 def test_all_is_sorted_and_equals_what_is_visible():

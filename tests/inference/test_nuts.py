@@ -12,11 +12,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from mfgppl.models import pricing
 from reference import tiny_case
 
 import mfgppl as mfg
 from mfgppl.inference.compiled import Density
+from mfgppl.models import pricing
 
 
 def two_parameters(x):

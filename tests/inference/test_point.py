@@ -9,10 +9,10 @@ import pyro.distributions as dist
 import pytest
 import scipy.optimize
 import torch
-from mfgppl.models import malware, pricing, sis
 
 import mfgppl as mfg
 from mfgppl.inference.point import analyse_curvature, describe_direction
+from mfgppl.models import malware, pricing, sis
 
 
 def one_step_panel(takes, of):
