@@ -14,8 +14,9 @@ from mfgppl.exceptions import (
     IdentificationWarning,
 )
 from mfgppl.game import MeanFieldGame
+from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.nuts import nuts
-from mfgppl.inference.point import PointEstimate, map_estimate, mle
+from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, policy
 from mfgppl.inference.results import load, save
 from mfgppl.likelihood.model import TrajectoryModel

@@ -15,7 +15,6 @@ import pyarrow.parquet
 
 from mfgppl._arguments import is_a, one_of
 from mfgppl.data.space import StateSpace, check_labels, plain_label
-from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import DataError, Fault
 
 MISSING, UNKNOWN = -1, -2
@@ -28,8 +27,8 @@ def read_panel(
     labels: Mapping[str, Any],
     groups: Sequence[str],
     gaps: str,
-) -> Trajectories:
-    """Read, code, check and sort a panel; see `Trajectories.from_frame`."""
+) -> dict[str, Any]:
+    """Read, code, check and sort a panel; return the fields of `Trajectories`."""
     one_of("gaps", gaps, ["error", "split"])
     names = _column_names("state", columns["state"])
     if not names:
@@ -73,18 +72,18 @@ def read_panel(
 
     first_time = int(time_s.min())
     starts = np.flatnonzero(np.r_[True, (np.diff(agent_s) != 0) | (np.diff(time_s) > 1)])
-    return Trajectories(
-        space=space,
-        actions=actions,
-        first_time=first_time,
-        horizon=int(time_s[action_s >= 0].max()) - first_time + 1,
-        agents=_object_array(agents)[agent_s[starts]],
-        offsets=np.r_[starts, len(order)],
-        time=time_s - first_time,
-        state=np.ravel_multi_index(tuple(codes[:, order]), space.shape),
-        action=action_s,
-        groups=_groups(table, groups, agent, agent_s[starts], agents),
-    )
+    return {
+        "space": space,
+        "actions": actions,
+        "first_time": first_time,
+        "horizon": int(time_s[action_s >= 0].max()) - first_time + 1,
+        "agents": _object_array(agents)[agent_s[starts]],
+        "offsets": np.r_[starts, len(order)],
+        "time": time_s - first_time,
+        "state": np.ravel_multi_index(tuple(codes[:, order]), space.shape),
+        "action": action_s,
+        "groups": _groups(table, groups, agent, agent_s[starts], agents),
+    }
 
 
 def read_table(source: Any, wanted: Sequence[str]) -> pa.Table:

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from mfgppl._arguments import not_negative, strict_keywords
+from mfgppl.data.reading import read_panel
 from mfgppl.data.space import StateSpace
 from mfgppl.exceptions import DataError, Fault
 
@@ -141,11 +142,9 @@ class Trajectories:
             With all faults of the table at once: missing columns or labels, unknown labels,
             non-integer times, duplicates, gaps, missing actions, too few agents or times.
         """
-        from mfgppl.data.reading import read_panel
-
         columns = {"agent": agent, "time": time, "state": state, "action": action}
         labels = {"state": state_labels, "action": action_labels}
-        return read_panel(frame, columns=columns, labels=labels, groups=groups, gaps=gaps)
+        return cls(**read_panel(frame, columns=columns, labels=labels, groups=groups, gaps=gaps))
 
     @property
     def n_trajectories(self) -> int:

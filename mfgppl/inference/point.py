@@ -1,16 +1,13 @@
 """Point estimates: maximum likelihood and maximum a posteriori, with standard errors."""
 
-import functools
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyro
 import scipy.optimize
-import scipy.stats
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta, init_to_value
@@ -21,187 +18,17 @@ from torch import Tensor
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.curvature import (
+    FLAT,
+    Curvature,
+    analyse_curvature,
+    describe_direction,
+    equilibrate,
+)
+from mfgppl.inference.estimate import EDGE, PointEstimate
 from mfgppl.inference.progress import progress
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 from mfgppl.likelihood.terms import Term, add_up
-
-FLAT = 1e-8  # curvature, relative to its diagonal, below which a direction counts as flat
-TOUCHES = 1e-6  # share of a parameter within flat directions that refuses its standard error
-ROUNDING = 1e-13  # curvature, relative to the largest, that is no more than rounding
-EDGE = 1e-5  # slope of the constraint below which a parameter counts as at its edge
-
-
-class Curvature(NamedTuple):
-    """What the second derivatives at an estimate say of each direction.
-
-    Attributes
-    ----------
-    covariance : ndarray, shape (K, K)
-        Inverse on the directions that are known, zero on the others; unconstrained space.
-    known : ndarray of bool, shape (K,)
-        Which unconstrained parameters lie outside all flat directions.
-    flat : ndarray, shape (n_flat, K)
-        The flat directions.
-    saddle : bool
-        Whether some direction bends upwards: the point is no maximum.
-    """
-
-    covariance: np.ndarray
-    known: np.ndarray
-    flat: np.ndarray
-    saddle: bool
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class PointEstimate:
-    """A point fit, in statsmodels' words.
-
-    Attributes
-    ----------
-    kind : str
-        "mle", or "map" with the space in which the density is maximised.
-    params : Series
-        Estimates by parameter, constrained (reward units a unit of the feature).
-    llf : float
-        Log likelihood at the estimate, nats.
-    nobs : int
-        Number of decisions.
-    converged : bool
-        Whether the gradient is within tolerance at a maximum.
-    residual : float
-        Largest entry of the gradient over unconstrained parameters.
-    n_steps : int
-        Steps of all stages.
-    reason : str
-        Why the fit ended.
-    messages : tuple of str
-        The warnings that the fit raised.
-    information : ndarray, shape (K, K)
-        Minus the second derivatives over unconstrained parameters.
-    jacobian : ndarray, shape (P, K)
-        Slope of the constrained in the unconstrained parameters.
-    scores : ndarray, shape (J, K)
-        Gradient of each trajectory's log likelihood over unconstrained parameters.
-    groups : dict of str to ndarray, shape (J,)
-        Clusters by name; "agent" is always there.
-    theta : ndarray, shape (K,)
-        The unconstrained estimate.
-    """
-
-    kind: str
-    params: pd.Series
-    llf: float
-    nobs: int
-    converged: bool
-    residual: float
-    n_steps: int
-    reason: str
-    messages: tuple[str, ...]
-    information: np.ndarray
-    jacobian: np.ndarray
-    scores: np.ndarray
-    groups: dict[str, np.ndarray]
-    theta: np.ndarray
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion, `2 K - 2 llf`, with K the directions that the data know."""
-        return 2 * (len(self.theta) - len(self._curvature.flat)) - 2 * self.llf
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion with the number of trajectories as sample size."""
-        known = len(self.theta) - len(self._curvature.flat)
-        return float(known * np.log(len(self.scores)) - 2 * self.llf)
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors from the observed information; NaN where the data do not tell."""
-        return self.standard_errors()
-
-    def standard_errors(self, kind: str = "observed", *, groups: str = "agent") -> pd.Series:
-        """Return standard errors of a kind of covariance; see `cov_params`."""
-        covariance = self.cov_params(kind, groups=groups)
-        return pd.Series(np.sqrt(np.diag(covariance)), self.params.index, name="std_err")
-
-    def cov_params(self, kind: str = "observed", *, groups: str = "agent") -> pd.DataFrame:
-        """Return the covariance of the estimates.
-
-        Parameters
-        ----------
-        kind : {"observed", "opg", "cluster"}
-            Inverse observed information; inverse outer product of the trajectories' gradients; or
-            the sandwich of both, with gradients added up within clusters.
-        groups : str
-            For "cluster": "agent", or a column named in `Trajectories.from_frame(groups=)`.
-
-        Returns
-        -------
-        DataFrame, shape (P, P)
-            NaN in the rows and columns of parameters that the data do not tell.
-        """
-        one_of("kind", kind, ["observed", "opg", "cluster"])
-        curvature = self._curvature
-        covariance, known = curvature.covariance, curvature.known
-        if kind == "opg":
-            opg = analyse_curvature(self.scores.T @ self.scores)
-            covariance, known = opg.covariance, known & opg.known
-        if kind == "cluster":
-            one_of("groups", groups, list(self.groups))
-            codes, clusters = pd.factorize(self.groups[groups])
-            if len(clusters) < 2:
-                raise ValueError(f"`groups` {groups!r} has one cluster; at least two are needed.")
-            summed = np.zeros((len(clusters), self.scores.shape[1]))
-            np.add.at(summed, codes, self.scores)
-            small = len(clusters) / (len(clusters) - 1)
-            covariance = small * covariance @ (summed.T @ summed) @ covariance
-        matrix = self.jacobian @ covariance @ self.jacobian.T
-        unknown = (np.abs(self.jacobian[:, ~known]) > 0).any(1)
-        unknown |= np.abs(self.jacobian).max(1) < EDGE
-        matrix[unknown, :] = matrix[:, unknown] = np.nan
-        return pd.DataFrame(matrix, self.params.index, self.params.index)
-
-    def conf_int(
-        self, level: float = 0.9, *, kind: str = "observed", groups: str = "agent"
-    ) -> pd.DataFrame:
-        """Return Wald intervals of a level, columns lower and upper."""
-        real_between("level", level, above=0.0, upto=1.0, strict=True)
-        half = scipy.stats.norm.ppf(0.5 + level / 2) * self.standard_errors(kind, groups=groups)
-        return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
-
-    def summary(
-        self, level: float = 0.9, *, kind: str = "observed", groups: str = "agent"
-    ) -> pd.DataFrame:
-        """Return estimates, standard errors, z, p and Wald intervals, a row a parameter."""
-        errors = self.standard_errors(kind, groups=groups)
-        z = self.params / errors
-        interval = self.conf_int(level, kind=kind, groups=groups)
-        name = f"{100 * level:g}%"
-        return pd.DataFrame(
-            {
-                "estimate": self.params,
-                "std_err": errors,
-                "z": z,
-                "p": pd.Series(2 * scipy.stats.norm.sf(z.abs()), self.params.index),
-                f"lower {name}": interval["lower"],
-                f"upper {name}": interval["upper"],
-            }
-        )
-
-    def __repr__(self) -> str:
-        state = "converged" if self.converged else "NOT converged"
-        lines = [
-            f"{self.kind}: log likelihood {self.llf:.3f}, {self.nobs} decisions of "
-            f"{len(self.scores)} trajectories, {state} ({self.reason})",
-            self.summary().to_string(float_format=lambda v: f"{v:.4g}"),
-            "std_err from the observed information; 90% Wald intervals",
-            *(f"warning: {m}" for m in self.messages),
-        ]
-        return "\n".join(lines)
-
-    @functools.cached_property
-    def _curvature(self) -> Curvature:
-        return analyse_curvature(self.information)
 
 
 @strict_keywords
@@ -448,53 +275,6 @@ def _newton_step(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return vectors @ (inverse * (vectors.T @ (gradient / scale))) / scale
 
 
-def equilibrate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale a symmetric matrix so that each row's largest entry is 1, or the row is zero.
-
-    Returns
-    -------
-    standard : ndarray, shape (K, K)
-        The matrix without the parameters' units; rows below rounding are zero.
-    scale : ndarray, shape (K,)
-        Its rows and columns are divided by this.
-    """
-    standard = 0.5 * (matrix + matrix.T)
-    largest = np.abs(standard).max(1)
-    idle = largest <= ROUNDING * max(float(largest.max()), 1e-300)
-    standard[idle, :] = standard[:, idle] = 0.0
-    scale = np.ones(len(matrix))
-    for _ in range(30):
-        step = np.sqrt(np.abs(standard).max(1))
-        step[step == 0] = 1.0
-        standard = standard / np.outer(step, step)
-        scale *= step
-    return standard, scale
-
-
-def analyse_curvature(information: np.ndarray) -> Curvature:
-    """Split directions into known and flat ones by an eigen-analysis free of units.
-
-    Parameters
-    ----------
-    information : ndarray, shape (K, K)
-        Minus the second derivatives of a log density.
-
-    Returns
-    -------
-    Curvature
-        Covariance on the known directions, and the flat ones.
-    """
-    standard, scale = equilibrate(information)
-    eigenvalues, vectors = np.linalg.eigh(standard)
-    flat = np.abs(eigenvalues) <= FLAT
-    known = eigenvalues > FLAT
-    unscaled = vectors / scale[:, None]
-    covariance = (unscaled[:, known] / eigenvalues[known]) @ unscaled[:, known].T
-    inside = (vectors[:, ~known] ** 2).sum(1)
-    saddle = bool((eigenvalues < -FLAT).any())
-    return Curvature(covariance, inside < TOUCHES, unscaled[:, flat].T, saddle)
-
-
 def _constrained(density: Density, theta: np.ndarray) -> tuple[pd.Series, np.ndarray]:
     """Return the constrained parameters by name and their slope in the unconstrained ones."""
     program = density.program
@@ -554,15 +334,3 @@ def _warn(
         )
         warnings.warn(messages[-1], IdentificationWarning, stacklevel=5)
     return tuple(messages)
-
-
-def describe_direction(direction: np.ndarray, names: list[str]) -> str:
-    """Name a direction of parameters, its largest entry 1: "level + 0.5 crowd"."""
-    direction = direction / direction[np.abs(direction).argmax()]
-    parts: list[str] = []
-    for weight, name in zip(direction, names, strict=True):
-        if abs(weight) > 1e-3:
-            size = "" if abs(abs(weight) - 1) < 5e-4 else f"{abs(weight):.3g} "
-            sign = ("- " if weight < 0 else "+ ") if parts else ("-" if weight < 0 else "")
-            parts.append(f"{sign}{size}{name}")
-    return " ".join(parts)

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
-from mfgppl.inference.point import PointEstimate
+from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.program import Program
 from mfgppl.inference.results import labels, thinned
 from mfgppl.likelihood.model import TrajectoryModel, double_precision

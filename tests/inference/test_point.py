@@ -11,7 +11,7 @@ import scipy.optimize
 import torch
 
 import mfgppl as mfg
-from mfgppl.inference.point import analyse_curvature, describe_direction
+from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.models import malware, pricing, sis
 
 
