@@ -97,6 +97,10 @@ def read_table(source: Any, wanted: Sequence[str]) -> pa.Table:
             "`frame` must be a table (pandas, polars, pyarrow, DuckDB, ...) or the path of a CSV or"
             f" Parquet file; got {type(source).__name__}."
         ) from None
+    except nw.exceptions.DuplicateError as error:
+        remedy = "give each column a name of its own"
+        which = (" ".join(str(error).split()),)
+        raise DataError([Fault("two columns have the same name", 0, which, remedy)]) from None
     present = frame.collect_schema().names()
     absent = [c for c in wanted if c not in present]
     if absent:
