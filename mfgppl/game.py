@@ -18,6 +18,7 @@ from mfgppl.data.trajectories import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
 RESERVED = ("action", "density", "expect", "mean_field", "shape", "share", "state", "time")
+LARGEST_DENSE = 2**29  # entries of a dense transition table, 4 GB
 ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 
 
@@ -134,7 +135,7 @@ class MeanFieldGame:
             steps = [self._call_transition(mean_field[t], t) for t in range(self.horizon - 1)]
             return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape)
         if isinstance(self.transition, scipy.sparse.csr_array):
-            return torch.as_tensor(self.transition.toarray()).reshape(1, *self._table_shape)
+            return torch.as_tensor(self._dense(self.transition)).reshape(1, *self._table_shape)
         return self.transition if self.transition.ndim == 4 else self.transition[None]
 
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
@@ -150,6 +151,17 @@ class MeanFieldGame:
     @property
     def _table_shape(self) -> tuple[int, int, int]:
         return self.n_states, self.n_actions, self.n_states
+
+    @staticmethod
+    def _dense(matrix: scipy.sparse.csr_array) -> np.ndarray:
+        """Return a sparse transition as the dense table that the sweeps take."""
+        entries = matrix.shape[0] * matrix.shape[1]
+        if entries > LARGEST_DENSE:
+            raise ValueError(
+                f"`transition` would take {8 * entries / 1e9:.0f} GB as a dense table, which the "
+                "sweeps over time need; use fewer states."
+            )
+        return matrix.toarray()
 
     def _check_names(self, features: Mapping[str, Any]) -> None:
         for name in [*self.space.coordinates, *features]:

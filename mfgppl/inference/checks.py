@@ -1,6 +1,5 @@
 """Automatic checks of posterior draws."""
 
-import arviz_stats
 import numpy as np
 import xarray as xr
 
@@ -54,6 +53,8 @@ def convergence_messages(draws: xr.DataTree) -> list[str]:
 
 
 def _mixing(posterior: xr.Dataset, n_chains: int) -> list[str]:
+    import arviz_stats  # slow to import, and needed after sampling only
+
     messages = []
     rhat, which = _worst(arviz_stats.rhat(posterior), largest=True)
     if not rhat <= RHAT:

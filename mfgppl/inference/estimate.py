@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+from scipy.special import ndtr, ndtri
 
 from mfgppl._arguments import one_of, real_between
 from mfgppl.inference.curvature import Curvature, analyse_curvature
@@ -127,7 +127,7 @@ class PointEstimate:
     ) -> pd.DataFrame:
         """Return Wald intervals of a level, columns lower and upper."""
         real_between("level", level, above=0.0, upto=1.0, strict=True)
-        half = scipy.stats.norm.ppf(0.5 + level / 2) * self.standard_errors(kind, groups=groups)
+        half = ndtri(0.5 + level / 2) * self.standard_errors(kind, groups=groups)
         return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
 
     def summary(
@@ -143,7 +143,7 @@ class PointEstimate:
                 "estimate": self.params,
                 "std_err": errors,
                 "z": z,
-                "p": pd.Series(2 * scipy.stats.norm.sf(z.abs()), self.params.index),
+                "p": pd.Series(2 * ndtr(-z.abs()), self.params.index),
                 f"lower {name}": interval["lower"],
                 f"upper {name}": interval["upper"],
             }

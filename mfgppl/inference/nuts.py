@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import nutpie
 import pyarrow as pa
 import torch
 import xarray as xr
-from nutpie import compiled_pyfunc
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning
@@ -95,6 +93,9 @@ def nuts(
     ----------
     .. [1] Hoffman and Gelman (2014), *The No-U-Turn Sampler*, JMLR 15, 1593-1623.
     """
+    if sampler == "nutpie":
+        import nutpie  # noqa: F401 - seconds of imports, once and before the chains fork
+
     is_a("model", model, TrajectoryModel)
     positive_int("draws", draws)
     positive_int("tune", tune)
@@ -173,6 +174,9 @@ def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray
 def _nutpie_chain(
     density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
 ) -> Chain:
+    import nutpie
+    from nutpie import compiled_pyfunc
+
     def expand(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         def keep(theta: np.ndarray) -> dict[str, np.ndarray]:
             count()

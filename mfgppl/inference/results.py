@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from arviz_base import from_dict
 
 from mfgppl._arguments import is_a
 from mfgppl._version import __version__
@@ -42,6 +41,8 @@ def to_datatree(
     groups["observed_data"] = action_shares(model.likelihood.counts.actions)
     groups["observed_data"]["action_counts"] = model.likelihood.counts.actions
     groups["constant_data"] = _constants(model)
+    from arviz_base import from_dict  # slow to import, and needed after sampling only
+
     coords, dims = labels(model)
     tree = from_dict({k: v for k, v in groups.items() if v}, coords=coords, dims=dims)
     tree.attrs.update(_record_of(model, density) | attrs)

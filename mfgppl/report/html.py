@@ -6,20 +6,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import arviz_stats
 import jinja2
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from mfgppl._arguments import real_between, strict_keywords
-from mfgppl.report.figures import (
-    as_image,
-    posterior_figures,
-    predictive_band,
-    predictive_by_state,
-    predictive_by_time,
-)
 
 
 @strict_keywords
@@ -67,6 +59,14 @@ def report(
 
 
 def _content(draws: xr.DataTree, ci_prob: float, title: str | None) -> dict[str, Any]:
+    # matplotlib and ArviZ's plots take seconds to import, and only a report needs them
+    from mfgppl.report.figures import (
+        as_image,
+        posterior_figures,
+        predictive_by_state,
+        predictive_by_time,
+    )
+
     attrs = {str(k): v for k, v in draws.attrs.items()}
     names = [str(n) for n in draws["posterior"].data_vars]
     posterior = draws["posterior"].dataset
@@ -139,11 +139,15 @@ def _model_rows(attrs: dict[str, Any]) -> dict[str, str]:
 
 
 def _estimates(draws: xr.DataTree, ci_prob: float) -> pd.DataFrame:
+    import arviz_stats
+
     table = arviz_stats.summary(draws, ci_prob=ci_prob, ci_kind="eti", round_to="none")
     return table.map(lambda v: f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v))
 
 
 def _loo(draws: xr.DataTree) -> dict[str, str] | None:
+    import arviz_stats
+
     if "log_likelihood" not in draws.children:
         return None
     with warnings.catch_warnings():
@@ -160,6 +164,8 @@ def _loo(draws: xr.DataTree) -> dict[str, str] | None:
 
 def _coverage(draws: xr.DataTree) -> str:
     """Say how many observed shares lie inside their predictive bands."""
+    from mfgppl.report.figures import predictive_band
+
     observed = draws["observed_data"].dataset["share_by_time"]
     low, high = predictive_band(draws, "share_by_time")
     known = observed.notnull()  # noqa: PD004 - xarray's name
