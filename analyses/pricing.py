@@ -77,7 +77,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(tuple(pricing.REWARDS), tuple(LAWS), 1000, 20, True, 100)
-QUICK = Size(("base", "herd"), ("causal", "energy"), 400, 1, False, 3)
+QUICK = Size(("base", "herd"), ("causal", "energy"), 300, 1, False, 2)
 
 # %% [markdown]
 # ## Data
@@ -625,7 +625,8 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     write_table(weights, out, "estimates")
     write_table(compared, out, "comparison", 1)
     write_table(parts(panel, fits, size), out, "parts", 1)
-    write_table(held_out(panel, size), out, "held_out", 1)
+    if not quick:
+        write_table(held_out(panel, size), out, "held_out", 1)
     write_table(coverage(fits), out, "coverage")
     write_table(tested, out, "crowd_tests", 2)
     if size.shocks:

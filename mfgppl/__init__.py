@@ -17,7 +17,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.nuts import nuts
 from mfgppl.inference.point import map_estimate, mle
-from mfgppl.inference.products import choice_probabilities, policy
+from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
 from mfgppl.inference.results import load, save
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.report.html import report
@@ -40,6 +40,7 @@ __all__ = [
     "datasets",
     "linear_reward",
     "load",
+    "log_likelihood",
     "map_estimate",
     "mle",
     "nuts",

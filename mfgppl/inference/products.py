@@ -12,6 +12,7 @@ from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.program import Program
 from mfgppl.inference.results import labels, thinned
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
+from mfgppl.likelihood.terms import add_up
 
 Fit = xr.DataTree | PointEstimate | Mapping[str, Any]
 
@@ -93,12 +94,47 @@ def choice_probabilities(model: TrajectoryModel, fit: Fit, *, draws: int = 1000)
     return averaged.rename("choice_probability")
 
 
+@strict_keywords
+def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any]) -> xr.DataArray:
+    """Return the log likelihood of each trajectory at given parameters.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    fit : PointEstimate or mapping
+        A point estimate, or values by site. Draws hold theirs in the group log_likelihood.
+
+    Returns
+    -------
+    DataArray
+        Dims (trajectory,), nats; their sum is the log likelihood of the panel.
+    """
+    is_a("model", model, TrajectoryModel)
+    if not isinstance(fit, (PointEstimate, Mapping)):
+        raise TypeError(
+            "`fit` must be a point estimate or a mapping of parameters to values; "
+            f"got {type(fit).__name__}."
+        )
+    program = Program(model)
+    reward = _reward_at(model, program, _point_values(program, fit))
+    likelihood, n = model.likelihood, model.panel.n_trajectories
+    values = add_up(likelihood.terms(model.panel), likelihood.table_arrays(reward), n)
+    coords = {"trajectory": labels(model)[0]["trajectory"]}
+    return xr.DataArray(values, coords, ("trajectory",), name="log_likelihood")
+
+
 def _policy_at(model: TrajectoryModel, program: Program, values: dict[str, Any]) -> np.ndarray:
+    return np.exp(model.likelihood.log_policy(_reward_at(model, program, values)))
+
+
+def _reward_at(model: TrajectoryModel, program: Program, values: dict[str, Any]) -> np.ndarray:
+    """Return the reward table at values by site, -inf where not available."""
     tensors = {k: torch.tensor(np.asarray(v, dtype=float)) for k, v in values.items()}
     program.free(tensors, argument="fit")
     with double_precision(), torch.no_grad():
         reward = model.masked(program.reward_at(tensors))
-    return np.exp(model.likelihood.log_policy(np.ascontiguousarray(reward.numpy())))
+    return np.ascontiguousarray(reward.numpy())
 
 
 def _point_values(program: Program, fit: PointEstimate | Mapping[str, Any]) -> dict[str, Any]:

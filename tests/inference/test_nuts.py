@@ -290,6 +290,11 @@ def test_policies_by_draw(model, draws):
     expected = np.einsum("ts,tsa->sa", visits, policy[0, 0].values) / visits.sum(0)[:, None]
     np.testing.assert_allclose(choice[0, 0], expected)
     estimate = mfg.mle(model)
+    by_trajectory = mfg.log_likelihood(model, estimate)
+    assert by_trajectory.dims == ("trajectory",)
+    assert float(by_trajectory.sum()) == pytest.approx(estimate.llf, abs=1e-8)
+    stored = draws["log_likelihood"]["actions"][0, 0].values
+    np.testing.assert_allclose(mfg.log_likelihood(model, first), stored, atol=1e-10)
     np.testing.assert_allclose(
         mfg.policy(model, estimate), mfg.policy(model, dict(estimate.params))
     )
