@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyro
@@ -119,14 +120,42 @@ def main(quick: bool, out: Path) -> None:
     """Run the study and write its table."""
     out.mkdir(parents=True, exist_ok=True)
     table = study(4 if quick else N_PANELS, sample=True)
-    table.to_csv(out / "calibration.csv", index=False)
-    text = table.round(4).to_string(index=False)
-    (out / "calibration.txt").write_text(text + "\n")
-    print(text)
+    write(table, out)
+    print(table.round(4).to_string(index=False))
     known = table[table["flow"] == "known"]
     worst = known.loc[(known["coverage"] - LEVEL).abs().idxmax()]
     print(f"flow known: coverage farthest from {LEVEL:.0%} is {worst['coverage']:.1%} "
           f"({worst['method']}, {worst['parameter']})")  # fmt: skip
+
+
+def write(table: pd.DataFrame, out: Path) -> None:
+    """Write the table as CSV and Markdown, and draw it."""
+    table.to_csv(out / "calibration.csv", index=False)
+    head = (
+        "| flow | method | parameter | coverage | mean width | bias |\n|---|---|---|---|---|---|\n"
+    )
+    rows = [
+        f"| {r.flow} | {r.method} | {r.parameter} | {r.coverage:.1%} | {r.width:.3f} | {r.bias:+.3f} |"
+        for r in table.itertuples()
+    ]
+    (out / "calibration.md").write_text(head + "\n".join(rows) + "\n")
+    figure, axis = plt.subplots(figsize=(7, 2.8))
+    error = float(table["mc_error"].iloc[0])
+    axis.axvspan(LEVEL - 2 * error, LEVEL + 2 * error, color="#9db8d9", alpha=0.5, lw=0)
+    labels = [f"{flow} flow: {name}" for flow in FLOWS for name in market.TRUTH]
+    for method, marker, shift in (("Wald", "o", -0.12), ("NUTS", "s", 0.12)):
+        shown = table[table["method"] == method]
+        place = [labels.index(f"{r.flow} flow: {r.parameter}") + shift for r in shown.itertuples()]
+        axis.plot(shown["coverage"], place, marker, color="#1f3a5f", label=method,
+                  mfc="white" if method == "NUTS" else "#1f3a5f")  # fmt: skip
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.set_xlabel(f"share of 90% intervals that hold the truth (band: {LEVEL:.0%} +- 2 errors)")
+    axis.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(out / "calibration.png", dpi=110)
+    plt.close(figure)
 
 
 # %% [markdown]
