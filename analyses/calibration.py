@@ -135,7 +135,8 @@ def write(table: pd.DataFrame, out: Path) -> None:
         "| flow | method | parameter | coverage | mean width | bias |\n|---|---|---|---|---|---|\n"
     )
     rows = [
-        f"| {r.flow} | {r.method} | {r.parameter} | {r.coverage:.1%} | {r.width:.3f} | {r.bias:+.3f} |"
+        f"| {r.flow} | {r.method} | {r.parameter} | {r.coverage:.1%} | {r.width:.3f} | "
+        f"{r.bias:+.3f} |"
         for r in table.itertuples()
     ]
     (out / "calibration.md").write_text(head + "\n".join(rows) + "\n")
