@@ -197,6 +197,7 @@ def check(
         )
     )
     for key, value in data.audit().items():
+        value = ", ".join(value) or "none" if isinstance(value, list) else value
         click.echo(f"{key + ':':36}{value}")
 
 

@@ -239,10 +239,12 @@ class MeanFieldGame:
         if len(wrong):
             *step, s, a = wrong[0].tolist()
             when = f", time={step[0] if step else time}" if step or time is not None else ""
+            rounded = bool(((sums - 1).abs() < 1e-5).all())
+            single = " Rounded to float32? Build it in float64." if rounded else ""
             raise ValueError(
                 f"each row of `transition` must sum to 1; {len(wrong)} do not, first "
                 f"state={self.space.labels[s]!r}, action={self.actions[a]!r}{when} with sum "
-                f"{sums[tuple(wrong[0])]:.6g}."
+                f"{sums[tuple(wrong[0])]:.10g}.{single}"
             )
 
     def _estimated(self, estimate: TransitionEstimate) -> np.ndarray:

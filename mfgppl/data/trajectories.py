@@ -238,7 +238,7 @@ class Trajectories:
 
     @strict_keywords
     def estimate_transition(
-        self, *, prior_count: float = 0.0, by_time: bool = False
+        self, *, prior_count: float = 0.0, by_time: bool = False, available: Any = None
     ) -> TransitionEstimate:
         """Estimate the dynamics by (smoothed) frequencies.
 
@@ -248,6 +248,9 @@ class Trajectories:
             Pseudo-count added to each next state of each row.
         by_time : bool
             Whether to estimate one table a step instead of one pooled over time.
+        available : array of bool, shape (S, A), optional
+            Which actions each state allows, in the panel's order of labels. The others need no
+            data: their rows, which no game uses, are uniform.
 
         Returns
         -------
@@ -267,11 +270,18 @@ class Trajectories:
         kept = steps[:, 0] < len(counts) if by_time else np.ones(len(steps), dtype=bool)
         time = steps[kept, 0] if by_time else 0
         np.add.at(counts, (time, *steps[kept, 1:].T), n[kept])
-        totals = counts.sum(-1, keepdims=True) + prior_count * S
+        pseudo = np.full((S, A, 1), prior_count)
+        if available is not None:
+            allowed = np.asarray(available)
+            if allowed.shape != (S, A):
+                message = f"`available` must have shape (S, A) = {(S, A)}"
+                raise ValueError(f"{message}; got {allowed.shape}.")
+            pseudo = np.where(allowed.astype(bool)[..., None], pseudo, max(prior_count, 1.0))
+        totals = counts.sum(-1, keepdims=True) + pseudo * S
         empty = np.argwhere(totals[..., 0] == 0)
         if len(empty):
             raise DataError([self._never_followed(empty, by_time)])
-        probabilities = (counts + prior_count) / totals
+        probabilities = (counts + pseudo) / totals
         states = index_of(self.space.labels)
         coords = {"state": states, "action": index_of(self.actions), "next_state": states}
         dims = ("time", "state", "action", "next_state")
@@ -280,6 +290,17 @@ class Trajectories:
             for a in (probabilities, counts)
         ]
         return TransitionEstimate(arrays[0], arrays[1], prior_count, self.space)
+
+    def _rare_labels(self) -> list[str]:
+        """Labels so rare that they may be misspelt."""
+        columns = dict(self.space.coordinates) | {"action": self.actions}
+        codes = [*self.space.codes[:, self.state], self.action[self.action >= 0]]
+        found = []
+        for code, (name, labels) in zip(codes, columns.items(), strict=True):
+            seen = np.bincount(code, minlength=len(labels))
+            few = [v for v, n in zip(labels, seen, strict=True) if 1000 * n < seen.sum()]
+            found += [f"{name}={v!r}" for v in few]
+        return found
 
     def _never_followed(self, empty: np.ndarray, by_time: bool) -> Fault:
         examples = tuple(
@@ -364,6 +385,7 @@ class Trajectories:
             "states": self.space.size,
             "states never visited": int((visited == 0).sum()),
             "state and action pairs never taken": int((self.counts.actions.sum(0) == 0).sum()),
+            "labels in fewer than 1 of 1,000 rows": self._rare_labels(),
             "action shares": {
                 str(a): round(float(s), 4) for a, s in zip(self.actions, shares, strict=True)
             },

@@ -1,7 +1,9 @@
 """The entropy-regularised equilibrium by a damped fixed point."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ def solve_equilibrium(
     game: MeanFieldGame,
     reward: RewardProgram,
     *,
-    parameters: dict[str, Any] | None = None,
+    parameters: Mapping[str, Any] | pd.Series | None = None,
     mean_field: Tensor | None = None,
     damping: float = 0.5,
     tolerance: float = 1e-10,
@@ -91,8 +93,8 @@ def solve_equilibrium(
         The game.
     reward : callable
         A reward program.
-    parameters : dict, optional
-        A value for each of its latent sites.
+    parameters : mapping or Series, optional
+        A value for each of its latent sites, as in `mle(model).params`.
     mean_field : Tensor, shape (T, S), optional
         Where to start; by default everybody stays where they began.
     damping : float in (0, 1]
@@ -123,7 +125,7 @@ def solve_equilibrium(
     real_between("damping", damping, above=0.0, upto=1.0)
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
-    program = bind(reward, parameters or {})
+    program = bind(reward, {} if parameters is None else dict(parameters))
     flow = game.initial.repeat(game.horizon, 1)
     if mean_field is not None:
         flow = game.check_flow("mean_field", mean_field)

@@ -1,5 +1,7 @@
 """Panels drawn from a policy along a flow."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from mfgppl.game import ROW_SUM, MeanFieldGame
 
 @strict_keywords
 def simulate(
-    game: MeanFieldGame, policy: Tensor, mean_field: Tensor, *, n_agents: int, random_seed: int
+    game: MeanFieldGame, policy: Any, mean_field: Any, *, n_agents: int, random_seed: int
 ) -> Trajectories:
     """Draw a balanced panel of agents that follow a policy in the mean-field limit.
 
@@ -19,9 +21,9 @@ def simulate(
     ----------
     game : MeanFieldGame
         The game.
-    policy : Tensor, shape (T, S, A)
+    policy : Tensor, array or DataArray, shape (T, S, A)
         Probability of each action.
-    mean_field : Tensor, shape (T, S)
+    mean_field : Tensor or array, shape (T, S)
         The flow that the dynamics see.
     n_agents : int
         Number of agents; each is observed at all T decisions.
@@ -36,6 +38,7 @@ def simulate(
     is_a("game", game, MeanFieldGame)
     positive_int("n_agents", n_agents)
     positive_int("random_seed", random_seed, least=0)
+    policy = policy if isinstance(policy, Tensor) else torch.tensor(np.asarray(policy, float))
     if tuple(policy.shape) != game.shape:
         raise ValueError(
             f"`policy` must have shape (T, S, A) = {game.shape}; got {tuple(policy.shape)}."

@@ -6,6 +6,7 @@ import numpy as np
 
 FLAT = 1e-8  # curvature, relative to its diagonal, below which a direction counts as flat
 TOUCHES = 1e-6  # share of a parameter within flat directions that refuses its standard error
+NOTHING = 1e-9  # gradient, relative to the largest, that is no more than rounding
 ROUNDING = 1e-13  # curvature, relative to the largest, that is no more than rounding
 
 
@@ -53,19 +54,51 @@ def equilibrate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return standard, scale
 
 
-def analyse_curvature(information: np.ndarray) -> Curvature:
+def without_effect(gradients: np.ndarray) -> np.ndarray:
+    """Return directions along which the likelihood does not change, shape (n, K), orthonormal.
+
+    Second derivatives carry rounding that grows with the size of a feature; gradients enter here
+    squared, so that what is nothing but rounding stands out.
+
+    Parameters
+    ----------
+    gradients : ndarray, shape (n_points, J, K)
+        Gradients of the trajectories' log likelihoods at several points.
+    """
+    n_parameters = gradients.shape[-1]
+    rows = gradients.reshape(-1, n_parameters)
+    largest = np.abs(rows).max(0)
+    idle = largest <= NOTHING * max(float(largest.max()), 1e-300)
+    scale = np.where(idle, 1.0, np.sqrt((rows**2).sum(0)))
+    scale[scale == 0] = 1.0
+    standard = np.where(idle, 0.0, rows / scale)
+    if len(np.unique(standard.round(9), axis=0)) < n_parameters:
+        return np.zeros((0, n_parameters))  # too few different trajectories to tell
+    eigenvalues, vectors = np.linalg.eigh(standard.T @ standard)
+    flat = vectors[:, eigenvalues <= NOTHING] / scale[:, None]
+    return np.linalg.qr(flat)[0].T
+
+
+def analyse_curvature(information: np.ndarray, gradients: np.ndarray | None = None) -> Curvature:
     """Split directions into known and flat ones by an eigen-analysis free of units.
 
     Parameters
     ----------
     information : ndarray, shape (K, K)
         Minus the second derivatives of a log density.
+    gradients : ndarray, shape (n_points, J, K), optional
+        Gradients by trajectory at several points, to tell rounding from weak information.
 
     Returns
     -------
     Curvature
         Covariance on the known directions, and the flat ones.
     """
+    if gradients is not None:
+        idle = without_effect(gradients)
+        # what has no effect has no curvature: the rest of it is rounding
+        keep = np.eye(len(information)) - idle.T @ idle
+        information = keep @ information @ keep
     standard, scale = equilibrate(information)
     eigenvalues, vectors = np.linalg.eigh(standard)
     flat = np.abs(eigenvalues) <= FLAT

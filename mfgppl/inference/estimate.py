@@ -43,6 +43,8 @@ class PointEstimate:
         Slope of the constrained in the unconstrained parameters.
     scores : ndarray, shape (J, K)
         Gradient of each trajectory's log likelihood over unconstrained parameters.
+    probes : ndarray, shape (n_points, J, K), or None
+        The same at points nearby, which show what has no effect; None for a posterior mode.
     groups : dict of str to ndarray, shape (J,)
         Clusters by name; "agent" is always there.
     theta : ndarray, shape (K,)
@@ -61,6 +63,7 @@ class PointEstimate:
     information: np.ndarray
     jacobian: np.ndarray
     scores: np.ndarray
+    probes: np.ndarray | None
     groups: dict[str, np.ndarray]
     theta: np.ndarray
 
@@ -162,4 +165,4 @@ class PointEstimate:
 
     @functools.cached_property
     def _curvature(self) -> Curvature:
-        return analyse_curvature(self.information)
+        return analyse_curvature(self.information, self.probes)

@@ -30,6 +30,8 @@ from mfgppl.inference.progress import progress
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 from mfgppl.likelihood.terms import Term, add_up
 
+MOST_PROBED = 50  # parameters for which effects are looked for at points nearby
+
 
 @strict_keywords
 def mle(
@@ -146,14 +148,16 @@ def _maximise(
     objective = _Objective(density, prior, jacobian)
     theta, n_newton, residual = _polish(objective, density.program.free(start), settings)
     information = -objective.second_derivatives(theta)
-    curvature = analyse_curvature(information)
+    scores = _scores(density, theta)
+    probes = None if prior else _probe(density, theta, scores)
+    curvature = analyse_curvature(information, probes)
     llf = density.evaluator(prior=0.0, jacobian=0.0)(theta)[0]
     small = residual <= settings.tolerance * max(1.0, abs(llf))
     reason = f"largest gradient {residual:.1e}"
     if curvature.saddle:
         reason += ", but the point is not a maximum"
     params, slope = _constrained(density, theta)
-    messages = _warn(params, slope, curvature, small, reason)
+    messages = _warn(params, slope, curvature, small, reason, hierarchical=prior > 0)
     panel = model.panel
     return PointEstimate(
         kind=kind,
@@ -167,7 +171,8 @@ def _maximise(
         messages=messages,
         information=information,
         jacobian=slope,
-        scores=_scores(density, theta),
+        scores=scores,
+        probes=probes,
         groups={"agent": panel.agents, **panel.groups},
         theta=theta,
     )
@@ -290,6 +295,15 @@ def _constrained(density: Density, theta: np.ndarray) -> tuple[pd.Series, np.nda
     return pd.Series(flat, program.entry_names(), name="estimate"), slope
 
 
+def _probe(density: Density, theta: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+    """Return trajectories' gradients here and at two points nearby, unless that is costly."""
+    if len(theta) > MOST_PROBED:
+        return None
+    rng = np.random.default_rng(0)
+    steps = 0.1 * (1 + np.abs(theta)) * rng.standard_normal((2, len(theta)))
+    return np.stack([scores, *(_scores(density, theta + step) for step in steps)])
+
+
 def _scores(density: Density, theta: np.ndarray) -> np.ndarray:
     """Return the gradient of each trajectory's log likelihood, shape (J, K)."""
     program, model = density.program, density.model
@@ -311,7 +325,13 @@ def _scores(density: Density, theta: np.ndarray) -> np.ndarray:
 
 
 def _warn(
-    params: pd.Series, slope: np.ndarray, curvature: Curvature, small: bool, reason: str
+    params: pd.Series,
+    slope: np.ndarray,
+    curvature: Curvature,
+    small: bool,
+    reason: str,
+    *,
+    hierarchical: bool,
 ) -> tuple[str, ...]:
     """Warn of what makes the numbers unusable; return the messages for the record."""
     messages = []
@@ -322,9 +342,11 @@ def _warn(
     for name in params.index[edge]:
         messages.append(
             f"{name!r} is at the edge of its support ({params[name]:.3g}); it has no standard error"
+            + ("; the mode of a hierarchical prior collapses there: use nuts" * hierarchical)
         )
         warnings.warn(messages[-1], IdentificationWarning, stacklevel=5)
-    for direction in curvature.flat:
+    # around a collapsed mode the curvature has no scale, and its flat directions no meaning
+    for direction in [] if hierarchical and edge.any() else curvature.flat:
         combination = slope @ direction
         if np.abs(combination[~edge]).max(initial=0.0) == 0.0:
             continue

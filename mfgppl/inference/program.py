@@ -217,12 +217,18 @@ class Program:
         return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
 
     def priors(self) -> dict[str, str]:
-        """Describe the prior of each site: its family, and its numbers at one draw."""
+        """Describe the prior of each site: its family and its numbers, unless these vary."""
+        first, second = self._distributions(0), self._distributions(1)
+        return {s.name: _described(first[s.name], second[s.name]) for s in self.sites}
+
+    def _distributions(self, seed: int) -> dict[str, Any]:
+        """Return each site's distribution at one draw of the parameters before it."""
+        names = [s.name for s in self.sites]
         with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
-            torch.manual_seed(0)
-            with pyro.poutine.block(expose=[s.name for s in self.sites]):
+            torch.manual_seed(seed)
+            with pyro.poutine.block(expose=names):
                 spread_reward(self.model.reward, self.model.inputs)
-        return {s.name: _described(tracer.trace.nodes[s.name]["fn"]) for s in self.sites}
+        return {name: tracer.trace.nodes[name]["fn"] for name in names}
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
         with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
@@ -256,28 +262,32 @@ def _unvalidated(fn: Any) -> Iterator[None]:
                 inner._validate_args = before
 
 
-def _described(fn: Any) -> str:
-    """Return a distribution as text: its family and arguments."""
-    inner = fn
-    while hasattr(inner, "base_dist") and type(inner).__name__ != "HalfNormal":
-        if type(inner).__name__ not in (
-            "Independent",
-            "ExpandedDistribution",
-            "MaskedDistribution",
-        ):
-            break
-        inner = inner.base_dist
+def _described(fn: Any, again: Any) -> str:
+    """Return a distribution as text; a number that another draw changes depends on others."""
+    inner, other = _innermost(fn), _innermost(again)
     shown = []
     for name in inner.arg_constraints:
-        value = getattr(inner, name, None)
-        if isinstance(value, Tensor):
-            value = value.detach()
-            same = value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
-            text = f"{value.reshape(-1)[0]:.4g}" if same else "..."
-            shown.append(f"{name}={text}")
+        value, twin = getattr(inner, name, None), getattr(other, name, None)
+        if not isinstance(value, Tensor) or not isinstance(twin, Tensor):
+            continue
+        flat = value.detach().reshape(-1)
+        if not torch.equal(value.detach(), twin.detach()):
+            text = "(depends on other parameters)"
+        elif flat.numel() and bool((flat == flat[0]).all()):
+            text = f"{flat[0]:.4g}"
+        else:
+            text = "..."
+        shown.append(f"{name}={text}")
     shape = tuple(fn.batch_shape + fn.event_shape)
     size = f", shape {shape}" if shape else ""
     return f"{type(inner).__name__}({', '.join(shown)}){size}"
+
+
+def _innermost(fn: Any) -> Any:
+    """Return a distribution without the wrappers that only arrange its shape."""
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return fn
 
 
 def _entry_names(name: str, shape: tuple[int, ...]) -> list[str]:

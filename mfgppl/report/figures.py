@@ -29,6 +29,7 @@ def posterior_figures(draws: xr.DataTree, names: list[str]) -> list[tuple[str, s
     """Return captioned images of the posterior: forest, trace, rank, pairs, energy."""
     few = names[:MOST_PARAMETERS]
     prob = 0.9
+    draws = _without_single_dims(draws)
     plots: list[tuple[str, Callable[[], Any]]] = [
         (
             f"Forest: posterior mean with equal-tailed {100 * prob:.0f}% (and 50%) intervals",
@@ -62,6 +63,18 @@ def posterior_figures(draws: xr.DataTree, names: list[str]) -> list[tuple[str, s
             collection = plot()
             figures.append((caption, as_image(collection.viz["figure"].item())))
     return figures
+
+
+def _without_single_dims(draws: xr.DataTree) -> xr.DataTree:
+    """Return what the plots need, without axes of length one, which pair plots refuse."""
+    posterior = draws["posterior"].to_dataset()
+    single = [d for d, n in posterior.sizes.items() if n == 1 and d not in ("chain", "draw")]
+    return xr.DataTree.from_dict(
+        {
+            "posterior": posterior.squeeze(single, drop=True),
+            "sample_stats": draws["sample_stats"].to_dataset(),
+        }
+    )
 
 
 def _n_values(draws: xr.DataTree, names: list[str]) -> int:

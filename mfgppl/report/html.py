@@ -98,7 +98,7 @@ def _content(draws: xr.DataTree, ci_prob: float, title: str | None) -> dict[str,
         ],
         "coverage": _coverage(draws),
         "record": {
-            k: attrs[k]
+            k: f"{attrs[k]:.1f} s" if k.endswith("_time") else attrs[k]
             for k in (
                 "created_at", "random_seed", "sampling_time", "compile_time", "density_path",
                 "versions", "game_hash", "data_hash", "inference_library_version",
@@ -109,7 +109,7 @@ def _content(draws: xr.DataTree, ci_prob: float, title: str | None) -> dict[str,
 
 def _verdict(messages: list[str]) -> str:
     if not messages:
-        return "The sampler converged: no check speaks against these draws."
+        return "The sampler converged: no check of the sampler speaks against these draws."
     some = "one check speaks" if len(messages) == 1 else f"{len(messages)} checks speak"
     return f"Do not rely on these draws yet: {some} against them."
 
@@ -123,6 +123,8 @@ def _flatten(audit: dict[str, Any]) -> dict[str, str]:
                 f"{k}: {', '.join(map(str, v)) if isinstance(v, list) else v}"
                 for k, v in value.items()
             )
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) or "none"
         rows[key] = str(value)
     return rows
 

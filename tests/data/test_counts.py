@@ -313,6 +313,7 @@ def test_the_audit_describes_the_panel(visits):
         "states never visited": 0,
         # taken: (1, low) both, (1, high) raise, (2, low) both, (2, high) both
         "state and action pairs never taken": 1,
+        "labels in fewer than 1 of 1,000 rows": [],
         "action shares": {"raise": 0.5556, "hold": 0.4444},
     }
     assert audit == expected
@@ -332,3 +333,29 @@ def test_a_table_written_and_read_again_is_the_same_panel(roads_panel):
         np.testing.assert_array_equal(getattr(again, field), getattr(panel, field))
     assert again.agents.tolist() == panel.agents.tolist()
     assert again.first_time == panel.first_time
+
+
+def test_a_label_seen_once_in_a_thousand_rows_is_pointed_at():
+    """A misspelt label read without declared labels shows in the audit."""
+    rows = [(k, t, "low" if k % 2 else "high", "up") for k in range(600) for t in range(3)]
+    rows[7] = (*rows[7][:2], "hihg", "up")
+    frame = pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
+    audit = mfg.Trajectories.from_frame(frame).audit()
+    assert audit["labels in fewer than 1 of 1,000 rows"] == ["state='hihg'"]
+
+
+def test_unavailable_actions_need_no_data_for_their_transition():
+    """Rows of pairs that the game rules out are uniform; the others are frequencies."""
+    rows = [
+        ("a", 0, "l", "x"), ("a", 1, "r", "x"), ("a", 2, "l", None),
+        ("b", 0, "r", "x"), ("b", 1, "r", "x"), ("b", 2, "r", None),
+        ("c", 0, "l", "y"), ("c", 1, "l", "x"), ("c", 2, "l", None),
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
+    panel = mfg.Trajectories.from_frame(frame)
+    with pytest.raises(mfg.DataError, match="never followed"):
+        panel.estimate_transition()
+    found = panel.estimate_transition(available=[[True, True], [True, False]]).probabilities
+    np.testing.assert_allclose(found.sel(state="r", action="y"), [0.5, 0.5])
+    np.testing.assert_allclose(found.sel(state="r", action="x"), [1 / 3, 2 / 3])
+    np.testing.assert_allclose(found.sel(state="l", action="x"), [0.5, 0.5])

@@ -262,3 +262,47 @@ def test_no_warning_where_everything_is_known():
     half = 1.959964 * estimate.bse["w"]
     assert table["upper 95%"]["w"] == pytest.approx(estimate.params["w"] + half, rel=1e-5)
     assert "converged" in str(estimate)
+
+
+@pytest.mark.parametrize("svi_steps", [0, 200])
+@pytest.mark.parametrize("discount", [0.9, 1.0])
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_a_term_of_time_alone_is_named_whatever_its_size(svi_steps, discount, power):
+    """A large feature without information gets no standard error; the others keep theirs."""
+    truth = mfg.solve_equilibrium(malware.game(), malware.reward, parameters=malware.TRUTH).value
+    panel = mfg.simulate(
+        malware.game(), truth.policy, truth.mean_field, n_agents=300, random_seed=1
+    )
+    game = mfg.MeanFieldGame(
+        states={"level": range(10)}, actions=["nothing", "repair"], horizon=30, discount=discount,
+        transition=malware.game().transition, initial=np.full(10, 0.1),
+    )  # fmt: skip
+
+    def reward(x):
+        idle, own, repair = (pyro.sample(k, dist.Normal(0.0, 5.0)) for k in ("idle", "own", "fix"))
+        return idle * x.time**power - own * x.level / 10 - repair * (x.action == "repair")
+
+    with pytest.warns(mfg.IdentificationWarning, match="do not tell idle"):
+        estimate = mfg.mle(mfg.TrajectoryModel(game, reward, panel), svi_steps=svi_steps)
+    assert estimate.converged
+    assert np.isnan(estimate.bse["idle"])
+    assert (estimate.bse[["own", "fix"]] < 1.0).all()
+
+
+def test_collapsed_mode_of_a_hierarchy_is_called_that():
+    """The joint mode of a hierarchical prior has a scale of zero; the fit says to sample."""
+    game, panel = one_step_panel(30, 100)
+
+    def reward(x):
+        spread = pyro.sample("spread", dist.HalfNormal(1.0))
+        with pyro.plate("two", 2):
+            w = pyro.sample("w", dist.Normal(0.0, spread))
+        return w.sum() * (x.action == "a") * 1e-3
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimate = mfg.map_estimate(mfg.TrajectoryModel(game, reward, panel))
+    text = "\n".join(str(w.message) for w in caught)
+    assert "use nuts" in text
+    assert "do not tell" not in text
+    assert np.isnan(estimate.bse["spread"])

@@ -100,3 +100,30 @@ def test_a_loaded_result_gives_the_same_page(fitted, page, tmp_path):
         return re.sub(r'src="[^"]*"', "", text)
 
     assert words(again.read_text("utf-8")) == words(page)
+
+
+def test_priors_that_depend_on_parameters_are_called_that_and_odd_shapes_are_drawn(tmp_path):
+    """A hierarchical prior shows no number drawn by chance; a (1, 3) site gets its figures."""
+    frame = pd.DataFrame(
+        [(k, t, "s", "a" if (k + t) % 3 else "b") for k in range(30) for t in range(3)],
+        columns=["agent", "time", "state", "action"],
+    )
+    panel = mfg.Trajectories.from_frame(frame)
+    game = mfg.MeanFieldGame(
+        states=["s"], actions=["a", "b"], horizon=3, transition=[[[1.0], [1.0]]], initial=[1.0]
+    )
+
+    def reward(x):
+        centre = pyro.sample("centre", dist.Normal(0.0, 2.0))
+        w = pyro.sample("w", dist.Normal(centre, 0.5).expand([1, 3]).to_event(2)).reshape(-1)
+        return w[0] * (x.action == "a") + w[1] * x.density
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        draws = mfg.nuts(
+            mfg.TrajectoryModel(game, reward, panel), draws=50, tune=50, chains=2, random_seed=1,
+            progressbar=False,
+        )  # fmt: skip
+    page = mfg.report(draws, tmp_path / "r.html").read_text("utf-8")
+    assert "Normal(loc=(depends on other parameters), scale=0.5), shape (1, 3)" in page
+    assert "Normal(loc=0, scale=2)" in page
