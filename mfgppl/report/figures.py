@@ -60,8 +60,9 @@ def posterior_figures(draws: xr.DataTree, names: list[str]) -> list[tuple[str, s
     for caption, plot in plots:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            collection = plot()
-            figures.append((caption, as_image(collection.viz["figure"].item())))
+            figure = plot().viz["figure"].item()
+            figure.set_layout_engine("tight")
+            figures.append((caption, as_image(figure)))
     return figures
 
 
