@@ -115,3 +115,10 @@ class _WithGradient(torch.autograd.Function):
 def differentiable(reward: Tensor, evaluate: Evaluator) -> Tensor:
     """Return a kernel's value at a reward as a tensor that autograd can differentiate once."""
     return _WithGradient.apply(reward, evaluate)
+
+
+def add_entries(
+    table: np.ndarray, entry: np.ndarray, owner: np.ndarray, sign: float, totals: np.ndarray
+) -> None:
+    """Add `sign * table[entry]` to the total of each entry's owner, in place."""
+    sweeps.add_entries(np.ascontiguousarray(table).reshape(-1), entry, owner, sign, totals)

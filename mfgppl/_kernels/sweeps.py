@@ -191,3 +191,10 @@ def energy_value_and_gradient(
         for x in range(S):
             adjoint[x] = following[x]
     return value
+
+
+@jit
+def add_entries(table, entry, owner, sign, totals):
+    """Add `sign * table[entry]` to the total of each entry's owner."""
+    for i in range(entry.size):
+        totals[owner[i]] += sign * table[entry[i]]

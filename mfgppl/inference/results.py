@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,16 @@ def _by_trajectory(model: TrajectoryModel, density: Density, theta: np.ndarray) 
     """Return the log likelihood by chain, draw and trajectory, nats."""
     likelihood, n = model.likelihood, model.panel.n_trajectories
     terms = likelihood.terms(model.panel)
-    values = np.empty((theta.shape[0] * theta.shape[1], n))
-    for row, point in zip(values, theta.reshape(-1, theta.shape[-1]), strict=True):
-        row[:] = add_up(terms, likelihood.table_arrays(density.reward(point)), n)
-    return values.reshape(*theta.shape[:2], n)
+    values = np.empty((*theta.shape[:2], n))
+
+    def fill(chain: int) -> None:
+        for row, point in zip(values[chain], theta[chain], strict=True):
+            row[:] = add_up(terms, likelihood.table_arrays(density.reward(point)), n)
+
+    # the kernels release the interpreter's lock
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fill, range(len(theta))))
+    return values
 
 
 def _predictive(

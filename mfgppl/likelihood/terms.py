@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from mfgppl._kernels import bridge
 from mfgppl.data.trajectories import Trajectories
 
 
@@ -41,8 +42,7 @@ def add_up(terms: Sequence[Term], tables: Sequence[np.ndarray], n_trajectories: 
     """Return the log likelihood of each trajectory, shape (J,), nats."""
     total = np.zeros(n_trajectories)
     for term in terms:
-        values = tables[term.table].reshape(-1)[term.entry]
-        total += term.sign * np.bincount(term.trajectory, values, minlength=n_trajectories)
+        bridge.add_entries(tables[term.table], term.entry, term.trajectory, term.sign, total)
     return total
 
 
