@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from mfgppl._kernels import sweeps
 
-# reward (T, S, A) to the log likelihood and its gradient; the gradient's array is reused
+# an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
 Evaluator = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -97,11 +97,11 @@ def energy_arrays(
 
 
 class _WithGradient(torch.autograd.Function):
-    """A kernel's value, with the gradient that came with it."""
+    """A value with the gradient that came with it."""
 
     @staticmethod
-    def forward(ctx: Any, reward: Tensor, evaluate: Evaluator) -> Tensor:
-        value, gradient = evaluate(np.ascontiguousarray(reward.detach().numpy()))
+    def forward(ctx: Any, point: Tensor, evaluate: Evaluator) -> Tensor:
+        value, gradient = evaluate(np.ascontiguousarray(point.detach().numpy()))
         ctx.save_for_backward(torch.from_numpy(gradient.copy()))
         return torch.tensor(value, dtype=torch.float64)
 
@@ -112,9 +112,9 @@ class _WithGradient(torch.autograd.Function):
         return cotangent * gradient, None
 
 
-def differentiable(reward: Tensor, evaluate: Evaluator) -> Tensor:
-    """Return a kernel's value at a reward as a tensor that autograd can differentiate once."""
-    return _WithGradient.apply(reward, evaluate)
+def differentiable(point: Tensor, evaluate: Evaluator) -> Tensor:
+    """Return a NumPy function's value as a tensor that autograd can differentiate once."""
+    return _WithGradient.apply(point, evaluate)
 
 
 def add_entries(

@@ -9,8 +9,6 @@ import numpy as np
 
 from mfgppl._arguments import suggestion
 
-Label = str | int | float | bool
-
 
 def plain_label(value: Any) -> Any:
     """Return a label as a plain Python value, whole floats as integers."""

@@ -75,9 +75,3 @@ def _draw(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
     """Draw one category a row from cumulative probabilities."""
     uniform = rng.random(len(cumulative))[:, None] * cumulative[:, -1:]
     return (uniform >= cumulative).sum(-1)
-
-
-def uniform_policy(game: MeanFieldGame) -> Tensor:
-    """Return the policy that takes each available action equally often, shape (T, S, A)."""
-    allowed = game.available.to(torch.float64)
-    return (allowed / allowed.sum(-1, keepdim=True)).repeat(game.horizon, 1, 1)

@@ -117,8 +117,6 @@ class Density:
     ----------
     n_dim : int
         Number of unconstrained parameters.
-    names : list of str
-        One name each.
     path : str
         How it is evaluated: "linear" (through a feature matrix), "graph" (NumPy source), "torch"
         (the traced graph) or "eager" (the program itself).
@@ -127,7 +125,7 @@ class Density:
     def __init__(self, model: TrajectoryModel) -> None:
         self.model = model
         self.program = Program(model)
-        self.n_dim, self.names = self.program.n_dim, self.program.names
+        self.n_dim = self.program.n_dim
         self.compiled = compile_program(self.program)
         self.path = self.compiled.path
 

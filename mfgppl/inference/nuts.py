@@ -12,6 +12,7 @@ import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl._kernels.bridge import differentiable
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
@@ -93,9 +94,6 @@ def nuts(
     ----------
     .. [1] Hoffman and Gelman (2014), *The No-U-Turn Sampler*, JMLR 15, 1593-1623.
     """
-    if sampler == "nutpie":
-        import nutpie  # noqa: F401 - seconds of imports, once and before the chains fork
-
     is_a("model", model, TrajectoryModel)
     positive_int("draws", draws)
     positive_int("tune", tune)
@@ -116,6 +114,8 @@ def nuts(
     starts = [_start(density, centre, s) for s in streams[:-1]]
     settings = _Settings(draws, tune, target_accept, max_treedepth)
     run_one = _nutpie_chain if sampler == "nutpie" else _pyro_chain
+    if sampler == "nutpie":
+        import nutpie  # noqa: F401 - seconds of imports, once and before the chains fork
 
     def run(k: int, count: Callable[[], None]) -> Chain:
         return run_one(density, settings, starts[k], streams[k], count)
@@ -239,21 +239,6 @@ def _finite_or_reject(
     return checked
 
 
-class _Potential(torch.autograd.Function):
-    """Minus the log density as a torch function of the flat parameters."""
-
-    @staticmethod
-    def forward(ctx: Any, theta: torch.Tensor, evaluate: Any) -> torch.Tensor:
-        value, gradient = evaluate(theta.detach().numpy())
-        ctx.save_for_backward(torch.from_numpy(gradient.copy()))
-        return torch.tensor(-value, dtype=torch.float64)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return -cotangent * gradient, None
-
-
 def _pyro_chain(
     density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
 ) -> Chain:
@@ -262,7 +247,7 @@ def _pyro_chain(
     evaluate = _finite_or_reject(density.evaluator())
     theta: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
-    watch = _Watch(lambda values: _Potential.apply(values["theta"], evaluate))
+    watch = _Watch(lambda values: -differentiable(values["theta"], evaluate))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kernel = NUTS(

@@ -97,12 +97,10 @@ class Program:
     def __init__(self, model: TrajectoryModel) -> None:
         self.model = model
         self.sites: list[Site] = []
-        self.names: list[str] = []
         start = 0
         for name, (shape, free_shape) in self._shapes().items():
             stop = start + int(np.prod(free_shape, dtype=int))
             self.sites.append(Site(name, shape, free_shape, start, stop))
-            self.names += _entry_names(name, free_shape)
             start = stop
         self.n_dim = start
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 MOST_PARAMETERS = 12  # drawn in trace, rank and forest plots
 MOST_PAIRS = 6
-INK, BAND, DOT = "#1f3a5f", "#9db8d9", "#c2452d"
+BAND, DOT = "#9db8d9", "#c2452d"
 
 
 def as_image(figure: Figure) -> str:
