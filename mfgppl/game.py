@@ -18,7 +18,6 @@ from mfgppl.data.trajectories import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
 RESERVED = ("action", "density", "expect", "mean_field", "shape", "share", "state", "time")
-LARGEST_DENSE = 2**29  # entries of a dense transition table, 4 GB
 ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 
 
@@ -34,10 +33,11 @@ class MeanFieldGame:
         Action labels.
     horizon : int
         Number of decision times T.
-    transition : array, sparse matrix, DataArray, TransitionEstimate or callable
+    transition : array, sparse matrix or list of them, DataArray, TransitionEstimate or callable
         Probability of the next state: shape (S, A, S); or (T-1, S, A, S), one table a step; or
-        scipy sparse of shape (S*A, S); or a function of the mean field (S,) and the time that
-        returns (S, A, S). Labelled arrays are put in the game's order.
+        scipy sparse of shape (S*A, S), or a list of T-1 of them; or a function of the mean field
+        (S,) and the time that returns (S, A, S), or (S*A, S) as scipy sparse. Labelled arrays are
+        put in the game's order. Sparse transitions stay sparse in all sweeps over time.
     initial : array or DataArray, shape (S,)
         Distribution of the first state.
     features : mapping of str to array, optional
@@ -59,7 +59,7 @@ class MeanFieldGame:
     space: StateSpace
     actions: tuple[Any, ...]
     horizon: int
-    transition: Tensor | scipy.sparse.csr_array | Callable[[Tensor, int], Tensor]
+    transition: Tensor | Callable[[Tensor, int], Any]
     initial: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     available: Tensor = field(default_factory=lambda: torch.ones(0))
@@ -124,7 +124,8 @@ class MeanFieldGame:
         Returns
         -------
         Tensor, shape (1, S, A, S) or (T-1, S, A, S)
-            One table, or one a step where it changes.
+            One table, or one a step where it changes; in torch's sparse COO layout where the
+            game's transition is sparse.
 
         Raises
         ------
@@ -134,8 +135,6 @@ class MeanFieldGame:
         if callable(self.transition):
             steps = [self._call_transition(mean_field[t], t) for t in range(self.horizon - 1)]
             return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape)
-        if isinstance(self.transition, scipy.sparse.csr_array):
-            return torch.as_tensor(self._dense(self.transition)).reshape(1, *self._table_shape)
         return self.transition if self.transition.ndim == 4 else self.transition[None]
 
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
@@ -151,17 +150,6 @@ class MeanFieldGame:
     @property
     def _table_shape(self) -> tuple[int, int, int]:
         return self.n_states, self.n_actions, self.n_states
-
-    @staticmethod
-    def _dense(matrix: scipy.sparse.csr_array) -> np.ndarray:
-        """Return a sparse transition as the dense table that the sweeps take."""
-        entries = matrix.shape[0] * matrix.shape[1]
-        if entries > LARGEST_DENSE:
-            raise ValueError(
-                f"`transition` would take {8 * entries / 1e9:.0f} GB as a dense table, which the "
-                "sweeps over time need; use fewer states."
-            )
-        return matrix.toarray()
 
     def _check_names(self, features: Mapping[str, Any]) -> None:
         for name in [*self.space.coordinates, *features]:
@@ -193,17 +181,14 @@ class MeanFieldGame:
                 self._call_transition(self.initial, t)
             return transition
         if scipy.sparse.issparse(transition):
-            matrix = scipy.sparse.csr_array(transition, dtype=np.float64)
-            expected = (self.n_states * self.n_actions, self.n_states)
-            if matrix.shape != expected:
-                message = f"a sparse `transition` must have shape (S*A, S) = {expected}"
-                raise ValueError(f"{message}; got {matrix.shape}.")
-            if not np.isfinite(matrix.data).all():
-                raise ValueError("`transition` has an entry that is not finite.")
-            self._check_rows(torch.as_tensor(matrix.sum(1)).reshape(self._table_shape[:2]))
-            if matrix.data.size and not matrix.data.min() >= 0:
-                raise ValueError(f"`transition` has the negative entry {matrix.data.min():.6g}.")
-            return matrix
+            return self._sparse_table(transition)
+        if isinstance(transition, (list, tuple)) and any(map(scipy.sparse.issparse, transition)):
+            if len(transition) != self.horizon - 1:
+                raise ValueError(
+                    f"`transition` as a list must hold T-1 = {self.horizon - 1} sparse matrices, "
+                    f"one a step; got {len(transition)}."
+                )
+            return torch.stack([self._sparse_table(m, t) for t, m in enumerate(transition)])
         if isinstance(transition, TransitionEstimate):
             transition = self._estimated(transition)
         elif isinstance(transition, xr.DataArray):
@@ -229,10 +214,35 @@ class MeanFieldGame:
         except Exception as error:
             message = f"`transition` failed at time {time} of a mean field (S,): {error!r}"
             raise ValueError(message) from error
+        if scipy.sparse.issparse(value):
+            return self._sparse_table(value, time)
         hint = "(S, A, S) at each time"
         array = _probabilities("transition", value, self._table_shape, hint)
         self._check_rows(array.detach().sum(-1), time)
         return array
+
+    def _sparse_table(self, matrix: Any, time: int | None = None) -> Tensor:
+        """Return a scipy matrix (S*A, S) as a sparse COO tensor (S, A, S), else raise."""
+        if not scipy.sparse.issparse(matrix):
+            came = type(matrix).__name__
+            raise TypeError(f"`transition` as a list must hold sparse matrices only; got {came}.")
+        entries = scipy.sparse.coo_array(scipy.sparse.csr_array(matrix, dtype=np.float64))
+        expected = (self.n_states * self.n_actions, self.n_states)
+        if entries.shape != expected:
+            message = f"a sparse `transition` must have shape (S*A, S) = {expected}"
+            raise ValueError(f"{message}; got {entries.shape}.")
+        if not np.isfinite(entries.data).all():
+            raise ValueError("`transition` has an entry that is not finite.")
+        self._check_rows(torch.as_tensor(entries.sum(1)).reshape(self._table_shape[:2]), time)
+        if entries.data.size and not entries.data.min() >= 0:
+            raise ValueError(f"`transition` has the negative entry {entries.data.min():.6g}.")
+        row, following = entries.coords
+        where = np.stack([row // self.n_actions, row % self.n_actions, following])
+        table = torch.sparse_coo_tensor(
+            torch.as_tensor(where), torch.as_tensor(entries.data), self._table_shape,
+            check_invariants=False,
+        )  # fmt: skip
+        return table.coalesce()
 
     def _check_rows(self, sums: Tensor, time: int | None = None) -> None:
         wrong = ((sums - 1).abs() > ROW_SUM).nonzero()

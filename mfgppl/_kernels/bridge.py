@@ -9,30 +9,37 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mfgppl._kernels import sweeps
+from mfgppl._kernels.dynamics import Dense, Sparse, Tables
 
 # an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
 Evaluator = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
+def tables_of(transition: Tensor) -> Tables:
+    """Return a transition (n, S, A, S), dense or sparse COO, as the arrays that the sweeps read."""
+    n, S, A, _ = transition.shape
+    transition = transition.detach()
+    if transition.layout == torch.strided:
+        rows = transition.reshape(n, S * A, S).numpy()
+        return Dense(np.ascontiguousarray(rows.transpose(0, 2, 1)))
+    entries = transition.coalesce()
+    table, state, action, following = entries.indices().numpy()
+    bounds = np.searchsorted((table * S + state) * A + action, np.arange(n * S * A + 1))
+    rows = np.arange(n)[:, None] * S * A + np.arange(S * A + 1)
+    return Sparse(entries.values().numpy(), following.astype(np.int32), bounds[rows])
+
+
 def causal_evaluator(
-    transition: np.ndarray, counts: np.ndarray, *, discount: float, temperature: float
+    tables: Tables, counts: np.ndarray, *, discount: float, temperature: float
 ) -> Evaluator:
     """Return the causal log likelihood of a reward with its gradient, in a workspace of its own."""
-    shape = counts.shape
-    soft_values = np.empty(shape[:2])
-    log_policy, policy, gradient = np.empty(shape), np.empty(shape), np.empty(shape)
+    counts = np.ascontiguousarray(counts)
+    soft_values, gradient = np.empty(counts.shape[:2]), np.empty(counts.shape)
+    visits = counts.sum(-1)
 
     def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
         value = sweeps.causal_value_and_gradient(
-            reward,
-            transition,
-            discount,
-            temperature,
-            counts,
-            soft_values,
-            log_policy,
-            policy,
-            gradient,
+            reward, tables, discount, temperature, counts, visits, soft_values, gradient
         )
         return value, gradient
 
@@ -40,7 +47,7 @@ def causal_evaluator(
 
 
 def energy_evaluator(
-    transition: np.ndarray,
+    tables: Tables,
     counts: np.ndarray,
     *,
     starts: np.ndarray,
@@ -51,14 +58,14 @@ def energy_evaluator(
     temperature: float,
 ) -> Evaluator:
     """Return the energy log likelihood of a reward with its gradient, likewise."""
-    shape = counts.shape
+    counts, shape = np.ascontiguousarray(counts), counts.shape
     log_partition = np.empty(shape[:2])
     log_next, log_policy, gradient = np.empty(shape), np.empty(shape), np.empty(shape)
 
     def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
         value = sweeps.energy_value_and_gradient(
             reward,
-            transition,
+            tables,
             temperature,
             counts,
             starts,
@@ -77,22 +84,23 @@ def energy_evaluator(
 
 
 def soft_arrays(
-    reward: np.ndarray, transition: np.ndarray, *, discount: float, temperature: float
+    reward: np.ndarray, tables: Tables, *, discount: float, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return soft values (T, S) and the log policy (T, S, A)."""
-    soft_values = np.empty(reward.shape[:2])
-    log_policy, policy = np.empty(reward.shape), np.empty(reward.shape)
-    sweeps.soft_sweep(reward, transition, discount, temperature, soft_values, log_policy, policy)
+    soft_values, log_policy = np.empty(reward.shape[:2]), np.empty(reward.shape)
+    reward = np.ascontiguousarray(reward)
+    sweeps.soft_sweep(reward, tables, discount, temperature, soft_values, log_policy)
     return soft_values, log_policy
 
 
 def energy_arrays(
-    reward: np.ndarray, transition: np.ndarray, *, temperature: float
+    reward: np.ndarray, tables: Tables, *, temperature: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return W (T, S), `log sum_x P exp W` (T, S, A) and the energy law's log policy (T, S, A)."""
     log_partition = np.empty(reward.shape[:2])
     log_next, log_policy = np.empty(reward.shape), np.empty(reward.shape)
-    sweeps.energy_sweep(reward, transition, temperature, log_partition, log_next, log_policy)
+    reward = np.ascontiguousarray(reward)
+    sweeps.energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy)
     return log_partition, log_next, log_policy
 
 

@@ -1,45 +1,99 @@
 """Backward sweeps and their adjoints over float64 arrays; callers check the arguments.
 
-Rewards are (T, S, A), with -inf where an action is not available. Transitions are (n, S, A, S)
-with n = 1 for one table or n = T-1 for one a step. Each function fills the arrays it is given, so
-that a fit allocates them once. Sums may be reordered (`reassoc`); infinities and NaN are kept.
+Rewards and counts are (T, S, A), rewards -inf where an action is not available. Each function fills
+the arrays it is given, so that a fit allocates them once. Sums may be reordered (`reassoc`);
+infinities and NaN are kept.
 """
 
 import numba
 import numpy as np
 
-jit = numba.njit(
-    cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy"
-)
+from mfgppl._kernels.arithmetic import exp
+from mfgppl._kernels.dynamics import expected, jit_options, n_tables, pushed
+
+jit = numba.njit(cache=True, **jit_options)
 
 
 @jit
-def soft_sweep(reward, transition, discount, temperature, soft_values, log_policy, policy):
-    """Solve soft backward induction: fill V (T, S), log pi and pi (T, S, A)."""
+def normalise(logs, top, norm, n_actions):
+    """Turn rows of scaled Q into probabilities; fill each row's largest entry and its sum."""
+    for s in range(top.size):
+        highest = -np.inf
+        for i in range(s * n_actions, (s + 1) * n_actions):
+            highest = max(highest, logs[i])
+        top[s] = highest
+        for i in range(s * n_actions, (s + 1) * n_actions):
+            logs[i] -= highest
+    for i in range(logs.size):
+        logs[i] = exp(logs[i])
+    for s in range(top.size):
+        total = 0.0
+        for i in range(s * n_actions, (s + 1) * n_actions):
+            total += logs[i]
+        norm[s] = total
+        share = 1.0 / total
+        for i in range(s * n_actions, (s + 1) * n_actions):
+            logs[i] *= share
+
+
+@jit
+def soft_sweep(reward, tables, discount, temperature, soft_values, log_policy):
+    """Solve soft backward induction: fill V (T, S) and log pi (T, S, A)."""
     T, S, A = reward.shape
-    n_tables = transition.shape[0]
+    ahead, policy, norm = np.zeros(S * A), np.empty(S * A), np.empty(S)
     for t in range(T - 1, -1, -1):
-        k = t if n_tables > 1 else 0
+        if t < T - 1:
+            expected(tables, t if n_tables(tables) > 1 else 0, soft_values[t + 1], ahead)
+        logs, r = log_policy[t].reshape(S * A), reward[t].reshape(S * A)
+        for i in range(S * A):
+            logs[i] = (r[i] + discount * ahead[i]) / temperature
+            policy[i] = logs[i]
+        normalise(policy, soft_values[t], norm, A)
         for s in range(S):
-            top = -np.inf
-            for a in range(A):
-                expected = 0.0
-                if t < T - 1:
-                    for x in range(S):
-                        expected += transition[k, s, a, x] * soft_values[t + 1, x]
-                q = (reward[t, s, a] + discount * expected) / temperature
-                log_policy[t, s, a] = q
-                top = max(top, q)
-            norm = 0.0
-            for a in range(A):
-                weight = np.exp(log_policy[t, s, a] - top)
-                policy[t, s, a] = weight
-                norm += weight
-            log_norm = top + np.log(norm)
-            for a in range(A):
-                policy[t, s, a] /= norm
-                log_policy[t, s, a] -= log_norm
+            log_norm = soft_values[t, s] + np.log(norm[s])
             soft_values[t, s] = temperature * log_norm
+            for a in range(A):
+                logs[s * A + a] -= log_norm
+
+
+@jit
+def causal_value_and_gradient(
+    reward, tables, discount, temperature, counts, visits, soft_values, gradient
+):
+    """Return `sum N (Q - V) / temperature` and fill its gradient in the reward (T, S, A).
+
+    With n = `visits` (T, S) and d = dL/dV: `g = N / beta + pi (d - n / beta)`,
+    `d_{t+1} = discount * sum_sa g P`. The array of the gradient holds pi between the sweeps.
+    """
+    T, S, A = reward.shape
+    ahead, norm = np.zeros(S * A), np.empty(S)
+    value = 0.0
+    for t in range(T - 1, -1, -1):
+        if t < T - 1:
+            expected(tables, t if n_tables(tables) > 1 else 0, soft_values[t + 1], ahead)
+        policy, r = gradient[t].reshape(S * A), reward[t].reshape(S * A)
+        n = counts[t].reshape(S * A)
+        for i in range(S * A):
+            policy[i] = (r[i] + discount * ahead[i]) / temperature
+        for i in range(S * A):  # what was never done adds nothing, also where its log is -inf
+            value += n[i] * policy[i] if n[i] != 0.0 else 0.0
+        normalise(policy, soft_values[t], norm, A)
+        for s in range(S):
+            log_norm = soft_values[t, s] + np.log(norm[s])
+            soft_values[t, s] = temperature * log_norm
+            value -= visits[t, s] * log_norm
+    carried, arrived = np.zeros(S), np.empty(S)
+    for t in range(T):
+        g, n = gradient[t].reshape(S * A), counts[t].reshape(S * A)
+        for s in range(S):
+            weight = carried[s] - visits[t, s] / temperature
+            for i in range(s * A, (s + 1) * A):
+                g[i] = n[i] / temperature + g[i] * weight
+        if t < T - 1:
+            pushed(tables, t if n_tables(tables) > 1 else 0, g, arrived)
+            for s in range(S):
+                carried[s] = discount * arrived[s]
+    return value
 
 
 @jit
@@ -54,77 +108,45 @@ def counted(counts, logs):
 
 
 @jit
-def causal_value_and_gradient(
-    reward, transition, discount, temperature, counts, soft_values, log_policy, policy, gradient
-):
-    """Return `sum N (Q - V) / temperature` and fill its gradient in the reward (T, S, A).
-
-    With d = dL/dV: `g = N / beta + pi (d - n / beta)`, `d_{t+1} = discount * sum_sa g P`.
-    """
+def energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy):
+    """Fill W (T, S), `log sum_x P exp W_{t+1}` (T, S, A) and the energy law's log pi (T, S, A)."""
     T, S, A = reward.shape
-    n_tables = transition.shape[0]
-    soft_sweep(reward, transition, discount, temperature, soft_values, log_policy, policy)
-    adjoint = np.zeros(S)
-    following = np.empty(S)
-    for t in range(T):
-        k = t if n_tables > 1 else 0
-        following[:] = 0.0
+    weights, policy, norm = np.empty(S), np.empty(S * A), np.empty(S)
+    for t in range(T - 1, -1, -1):
+        ahead, logs = log_next[t].reshape(S * A), log_policy[t].reshape(S * A)
+        r = reward[t].reshape(S * A)
+        if t < T - 1:
+            peak = weigh(log_partition[t + 1], weights)
+            expected(tables, t if n_tables(tables) > 1 else 0, weights, ahead)
+            for i in range(S * A):
+                ahead[i] = peak + np.log(ahead[i])
+        else:
+            ahead[:] = 0.0
+        for i in range(S * A):
+            logs[i] = r[i] / temperature + ahead[i]
+            policy[i] = logs[i]
+        normalise(policy, log_partition[t], norm, A)
         for s in range(S):
-            visits = 0.0
+            log_partition[t, s] += np.log(norm[s])
             for a in range(A):
-                visits += counts[t, s, a]
-            carried = adjoint[s] - visits / temperature
-            for a in range(A):
-                g = counts[t, s, a] / temperature + policy[t, s, a] * carried
-                gradient[t, s, a] = g
-                if t < T - 1:
-                    for x in range(S):
-                        following[x] += g * transition[k, s, a, x]
-        for x in range(S):
-            adjoint[x] = discount * following[x]
-    return counted(counts, log_policy)
+                logs[s * A + a] -= log_partition[t, s]
 
 
 @jit
-def energy_sweep(reward, transition, temperature, log_partition, log_next, log_policy):
-    """Fill W (T, S), `log sum_x P exp W_{t+1}` (T, S, A) and the energy law's log pi (T, S, A)."""
-    T, S, A = reward.shape
-    n_tables = transition.shape[0]
-    weights = np.empty(S)
-    for t in range(T - 1, -1, -1):
-        k = t if n_tables > 1 else 0
-        peak = -np.inf
-        if t < T - 1:
-            for x in range(S):
-                peak = max(peak, log_partition[t + 1, x])
-            for x in range(S):
-                weights[x] = np.exp(log_partition[t + 1, x] - peak)
-        for s in range(S):
-            top = -np.inf
-            for a in range(A):
-                ahead = 0.0
-                if t < T - 1:
-                    total = 0.0
-                    for x in range(S):
-                        total += transition[k, s, a, x] * weights[x]
-                    ahead = peak + np.log(total)
-                log_next[t, s, a] = ahead
-                q = reward[t, s, a] / temperature + ahead
-                log_policy[t, s, a] = q
-                top = max(top, q)
-            norm = 0.0
-            for a in range(A):
-                norm += np.exp(log_policy[t, s, a] - top)
-            log_norm = top + np.log(norm)
-            for a in range(A):
-                log_policy[t, s, a] -= log_norm
-            log_partition[t, s] = log_norm
+def weigh(logs, weights):
+    """Fill `exp(logs - peak)` and return the peak, the largest of them."""
+    peak = -np.inf
+    for x in range(logs.size):
+        peak = max(peak, logs[x])
+    for x in range(logs.size):
+        weights[x] = exp(logs[x] - peak)
+    return peak
 
 
 @jit
 def energy_value_and_gradient(
     reward,
-    transition,
+    tables,
     temperature,
     counts,
     starts,
@@ -142,14 +164,12 @@ def energy_value_and_gradient(
     `entry` (T, S) is the distribution of the first state by entry time, for the marginal form.
     """
     T, S, A = reward.shape
-    n_tables = transition.shape[0]
-    energy_sweep(reward, transition, temperature, log_partition, log_next, log_policy)
+    energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy)
     value = counted(counts, reward) / temperature
     value += counted(ends_seen, log_partition) + counted(ends_unseen, log_next)
-    adjoint = np.zeros(S)
-    following = np.empty(S)
+    carried, arrived = np.zeros(S), np.empty(S)
+    weights, flow = np.empty(S), np.empty(S * A)
     for t in range(T):
-        k = t if n_tables > 1 else 0
         if marginal:
             entering = starts[t].sum()
             if entering > 0:
@@ -165,31 +185,26 @@ def energy_value_and_gradient(
                 for s in range(S):
                     if entry[t, s] > 0:
                         share = entry[t, s] * np.exp(log_partition[t, s] - peak) / total
-                        adjoint[s] -= entering * share
+                        carried[s] -= entering * share
         else:
             for s in range(S):
-                adjoint[s] -= starts[t, s]
+                carried[s] -= starts[t, s]
                 if starts[t, s] != 0.0:
                     value -= starts[t, s] * log_partition[t, s]
         for s in range(S):
-            adjoint[s] += ends_seen[t, s]
-        following[:] = 0.0
-        for s in range(S):
+            carried[s] += ends_seen[t, s]
             for a in range(A):
-                flow = adjoint[s] * np.exp(log_policy[t, s, a])
-                gradient[t, s, a] = (counts[t, s, a] + flow) / temperature
-                if t < T - 1:
-                    flow += ends_unseen[t, s, a]
-                    if flow != 0.0:
-                        for x in range(S):
-                            if transition[k, s, a, x] > 0.0:
-                                following[x] += (
-                                    flow
-                                    * transition[k, s, a, x]
-                                    * np.exp(log_partition[t + 1, x] - log_next[t, s, a])
-                                )
-        for x in range(S):
-            adjoint[x] = following[x]
+                flow[s * A + a] = carried[s] * exp(log_policy[t, s, a])
+                gradient[t, s, a] = (counts[t, s, a] + flow[s * A + a]) / temperature
+        if t < T - 1:
+            peak = weigh(log_partition[t + 1], weights)
+            unseen, ahead = ends_unseen[t].reshape(S * A), log_next[t].reshape(S * A)
+            for i in range(S * A):
+                flow[i] += unseen[i]
+                flow[i] = flow[i] * np.exp(peak - ahead[i]) if flow[i] != 0.0 else 0.0
+            pushed(tables, t if n_tables(tables) > 1 else 0, flow, arrived)
+            for s in range(S):
+                carried[s] = arrived[s] * weights[s]
     return value
 
 

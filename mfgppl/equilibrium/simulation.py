@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.equilibrium.steps import as_steps
 from mfgppl.game import ROW_SUM, MeanFieldGame
 
 
@@ -48,7 +49,7 @@ def simulate(
     mean_field = game.check_flow("mean_field", mean_field)
     rng = np.random.default_rng(random_seed)
     T = game.horizon
-    tables = game.transition_along(mean_field).detach().numpy()
+    steps = as_steps(game.transition_along(mean_field).detach(), T)
     acts = policy.detach().numpy().cumsum(-1)
     state = np.empty((n_agents, T), dtype=np.int64)
     action = np.empty((n_agents, T), dtype=np.int64)
@@ -56,8 +57,9 @@ def simulate(
     for t in range(T):
         action[:, t] = _draw(rng, acts[t, state[:, t]])
         if t < T - 1:
-            table = tables[t if len(tables) > 1 else 0]
-            state[:, t + 1] = _draw(rng, table[state[:, t], action[:, t]].cumsum(-1))
+            here, acted = torch.from_numpy(state[:, t]), torch.from_numpy(action[:, t])
+            uniform = torch.from_numpy(rng.random(n_agents))
+            state[:, t + 1] = steps.draw(t, here, acted, uniform).numpy()
     return Trajectories(
         space=game.space,
         actions=game.actions,

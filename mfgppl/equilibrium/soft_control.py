@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import real_between, strict_keywords
+from mfgppl.equilibrium.steps import as_steps
 
 
 class SoftSolution(NamedTuple):
@@ -39,7 +40,7 @@ def soft_backward_induction(
     reward : Tensor, shape (T, S, A)
         Reward units; -inf where an action is not available.
     transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
-        Probability of the next state; the last axis sums to 1.
+        Probability of the next state, dense or sparse COO; the last axis sums to 1.
     discount : float in (0, 1]
         Weight of the next period.
     temperature : float, positive
@@ -65,9 +66,9 @@ def soft_backward_induction(
     if reward.ndim != 3:
         raise ValueError(f"`reward` must have shape (T, S, A); got {tuple(reward.shape)}.")
     horizon = reward.shape[0]
-    tables = as_steps(transition, horizon)
+    steps = as_steps(transition, horizon)
     expected = (reward.shape[1], reward.shape[2], reward.shape[1])
-    if tuple(tables.shape[1:]) != expected:
+    if steps.shape != expected:
         raise ValueError(
             f"`transition` must have shape (S, A, S) = {expected} at each step to match `reward` "
             f"{tuple(reward.shape)}; got {tuple(transition.shape)}."
@@ -78,24 +79,13 @@ def soft_backward_induction(
     for t in range(horizon - 1, -1, -1):
         q = reward[t]
         if t < horizon - 1:
-            q = q + discount * (tables[t if len(tables) > 1 else 0] @ values)
+            q = q + discount * steps.expected(t, values)
         values = temperature * torch.logsumexp(q / temperature, dim=-1)
         q_steps.append(q)
         v_steps.append(values)
     q_values, soft_values = torch.stack(q_steps[::-1]), torch.stack(v_steps[::-1])
     log_policy = (q_values - soft_values[..., None]) / temperature
     return SoftSolution(q_values, soft_values, log_policy)
-
-
-def as_steps(transition: Tensor, horizon: int) -> Tensor:
-    """Return a transition with a leading axis of 1 or T-1 steps, else raise."""
-    tables = transition if transition.ndim == 4 else transition[None]
-    if tables.ndim != 4 or len(tables) not in (1, horizon - 1):
-        raise ValueError(
-            f"`transition` must have shape (S, A, S) or (T-1, S, A, S) with T-1 = {horizon - 1}; "
-            f"got {tuple(transition.shape)}."
-        )
-    return tables
 
 
 @strict_keywords
@@ -107,7 +97,7 @@ def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) ->
     policy : Tensor, shape (T, S, A)
         Probability of each action.
     transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
-        Probability of the next state.
+        Probability of the next state, dense or sparse COO.
     initial : Tensor, shape (S,)
         Distribution of the first state.
 
@@ -118,8 +108,8 @@ def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) ->
     """
     if policy.ndim != 3:
         raise ValueError(f"`policy` must have shape (T, S, A); got {tuple(policy.shape)}.")
-    tables = as_steps(transition, len(policy))
-    expected = tuple(tables.shape[1:3])
+    steps = as_steps(transition, len(policy))
+    expected = steps.shape[:2]
     if tuple(policy.shape[1:]) != expected:
         raise ValueError(
             f"`policy` must have shape (T, S, A) with (S, A) = {expected} to match `transition`; "
@@ -129,7 +119,5 @@ def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) ->
         raise ValueError(f"`initial` must have shape {expected[:1]}; got {tuple(initial.shape)}.")
     flow = [initial]
     for t in range(len(policy) - 1):
-        occupancy = flow[-1][:, None] * policy[t]
-        table = tables[t if len(tables) > 1 else 0]
-        flow.append(torch.einsum("sa,sax->x", occupancy, table))
+        flow.append(steps.pushed(t, flow[-1][:, None] * policy[t]))
     return torch.stack(flow)

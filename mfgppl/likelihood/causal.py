@@ -3,7 +3,8 @@
 `log L = sum_tsa N_t(s, a) (Q_t(s, a) - V_t(s)) / temperature`.
 """
 
-from typing import NamedTuple
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from mfgppl.equilibrium.soft_control import soft_backward_induction
 from mfgppl.likelihood.terms import Term, counted, decisions
 
 
-class CausalLikelihood(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class CausalLikelihood:
     """The law of the actions under the soft policy along a fixed flow.
 
     Rewards are (T, S, A), with -inf where an action is not available.
@@ -23,7 +25,7 @@ class CausalLikelihood(NamedTuple):
     Attributes
     ----------
     transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
-        Dynamics along the flow.
+        Dynamics along the flow, dense or sparse COO.
     counts : Counts
         Sufficient statistics of the panel.
     discount, temperature : float
@@ -35,10 +37,15 @@ class CausalLikelihood(NamedTuple):
     discount: float
     temperature: float
 
+    @functools.cached_property
+    def kernel_tables(self) -> bridge.Tables:
+        """The transition as the arrays that the kernels read."""
+        return bridge.tables_of(self.transition)
+
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
         return bridge.causal_evaluator(
-            self.transition.numpy(),
+            self.kernel_tables,
             self.counts.actions if actions is None else actions,
             discount=self.discount,
             temperature=self.temperature,
@@ -63,7 +70,7 @@ class CausalLikelihood(NamedTuple):
     def log_policy(self, reward: np.ndarray) -> np.ndarray:
         """Return the log probability of each action, shape (T, S, A)."""
         constants = {"discount": self.discount, "temperature": self.temperature}
-        return bridge.soft_arrays(reward, self.transition.numpy(), **constants)[1]
+        return bridge.soft_arrays(reward, self.kernel_tables, **constants)[1]
 
     def terms(self, panel: Trajectories) -> list[Term]:
         """Return what each trajectory adds."""

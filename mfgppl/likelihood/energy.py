@@ -4,7 +4,8 @@
 `W_t(s) = logsumexp_a(r_t(s, a) / temperature + log sum_x P_t(x | s, a) exp W_{t+1}(x))`, `W_T = 0`.
 """
 
-from typing import NamedTuple
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from mfgppl._kernels import bridge
 from mfgppl.data.trajectories import Counts, Trajectories
-from mfgppl.equilibrium.soft_control import as_steps
+from mfgppl.equilibrium.steps import as_steps
 from mfgppl.likelihood.terms import Term, counted, decisions
 
 
-class EnergyLikelihood(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class EnergyLikelihood:
     """The energy law of trajectories along a fixed flow; exact only under deterministic dynamics.
 
     Rewards are (T, S, A), with -inf where an action is not available. The discount is 1.
@@ -24,7 +26,7 @@ class EnergyLikelihood(NamedTuple):
     Attributes
     ----------
     transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
-        Dynamics along the flow.
+        Dynamics along the flow, dense or sparse COO.
     counts : Counts
         Sufficient statistics of the panel.
     entry : ndarray, shape (T, S)
@@ -42,10 +44,15 @@ class EnergyLikelihood(NamedTuple):
     marginal: bool
     temperature: float
 
+    @functools.cached_property
+    def kernel_tables(self) -> bridge.Tables:
+        """The transition as the arrays that the kernels read."""
+        return bridge.tables_of(self.transition)
+
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
         return bridge.energy_evaluator(
-            self.transition.numpy(),
+            self.kernel_tables,
             self.counts.actions if actions is None else actions,
             starts=self.counts.starts,
             ends_seen=self.counts.ends_seen,
@@ -114,7 +121,7 @@ class EnergyLikelihood(NamedTuple):
         ]
 
     def _sweep(self, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return bridge.energy_arrays(reward, self.transition.numpy(), temperature=self.temperature)
+        return bridge.energy_arrays(reward, self.kernel_tables, temperature=self.temperature)
 
 
 def energy_induction(
@@ -127,7 +134,7 @@ def energy_induction(
     reward : Tensor, shape (T, S, A)
         Reward units; -inf where an action is not available.
     transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
-        Probability of the next state.
+        Probability of the next state, dense or sparse COO.
     temperature : float, positive
         Reward units a nat.
 
@@ -144,15 +151,14 @@ def energy_induction(
        mean field games*, AAMAS, Theorem 4.
     """
     horizon = len(reward)
-    tables = as_steps(transition, horizon)
+    steps = as_steps(transition, horizon)
     log_partition: list[Tensor] = []
     log_next: list[Tensor] = []
     for t in range(horizon - 1, -1, -1):
         ahead = torch.zeros_like(reward[t])
         if t < horizon - 1:
-            table = tables[t if len(tables) > 1 else 0]
             peak = log_partition[-1].max()
-            ahead = peak + (table @ (log_partition[-1] - peak).exp()).log()
+            ahead = peak + steps.expected(t, (log_partition[-1] - peak).exp()).log()
         log_next.append(ahead)
         log_partition.append(torch.logsumexp(reward[t] / temperature + ahead, dim=-1))
     return torch.stack(log_partition[::-1]), torch.stack(log_next[::-1])

@@ -18,6 +18,7 @@ from mfgppl._arguments import one_of, strict_keywords
 from mfgppl._kernels import bridge
 from mfgppl.data.space import plain_label
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.equilibrium.steps import as_steps
 from mfgppl.exceptions import DataError, Fault
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.causal import CausalLikelihood
@@ -141,7 +142,7 @@ class TrajectoryModel:
         self.inputs = RewardInputs(game, self.mean_field)
         self.forbidden = ~game.available
         self.forbids = bool(self.forbidden.any())
-        transition = game.transition_along(self.mean_field).contiguous()
+        transition = game.transition_along(self.mean_field)
         _check_moves(self.panel, game, transition)
         self.likelihood = self._likelihood(transition)
         self.observed = torch.as_tensor(self.likelihood.counts.actions)
@@ -168,7 +169,8 @@ class TrajectoryModel:
         """Return short hashes of the game and of the data, for the record."""
         game = self.game
         parts = [game.space, game.actions, game.shape, game.discount, game.temperature]
-        tables = [self.likelihood.transition, game.initial, game.available, *game.features.values()]
+        tables = [*self.likelihood.kernel_tables, game.initial, game.available]
+        tables += game.features.values()
         panel = self.panel
         data = [panel.time, panel.state, panel.action, panel.offsets, self.mean_field.numpy()]
         return {
@@ -257,12 +259,11 @@ def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -
         remedy = "correct the rows, or `available` in the game"
         faults.append(Fault("action not available in its state", len(forbidden), examples, remedy))
     steps, n = panel.transition_counts()
-    table = transition.detach().numpy()
-    if len(table) > 1:  # the step after the last decision has no table of its own
-        n = n[steps[:, 0] < len(table)]
-        steps = steps[steps[:, 0] < len(table)]
-    which = steps[:, 0] if len(table) > 1 else 0
-    impossible = table[which, steps[:, 1], steps[:, 2], steps[:, 3]] == 0
+    if len(transition) > 1:  # the step after the last decision has no table of its own
+        n = n[steps[:, 0] < len(transition)]
+        steps = steps[steps[:, 0] < len(transition)]
+    along = as_steps(transition.detach(), game.horizon)
+    impossible = (along.probability(torch.as_tensor(steps)) == 0).numpy()
     if impossible.any():
         states = panel.space.labels
         examples = tuple(
