@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mfgppl._kernels import sweeps
+from mfgppl._kernels import sweeps, tape
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables
 
 # an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
@@ -123,6 +123,67 @@ class _WithGradient(torch.autograd.Function):
 def differentiable(point: Tensor, evaluate: Evaluator) -> Tensor:
     """Return a NumPy function's value as a tensor that autograd can differentiate once."""
     return _WithGradient.apply(point, evaluate)
+
+
+def as_map(matrix: np.ndarray) -> Dense:
+    """Return a matrix (K, n) as the linear map that `affine_reward` and `affine_slope` take."""
+    return Dense(matrix[None])
+
+
+def affine_reward(
+    matrix: Dense, offset: np.ndarray, found: np.ndarray, reward: np.ndarray
+) -> None:
+    """Fill `reward = offset + found[2:] @ matrix`."""
+    sweeps.affine(matrix, offset, found[2:], reward)
+
+
+def affine_slope(matrix: Dense, slope: np.ndarray, cotangent: np.ndarray) -> None:
+    """Fill `cotangent[2:] = matrix @ slope`."""
+    sweeps.affine_pullback(matrix, slope, cotangent[2:])
+
+
+def on_tape(
+    code: np.ndarray,
+    places: np.ndarray,
+    buffer: np.ndarray,
+    inputs: list[slice],
+    outputs: list[slice],
+    ends: list[int],
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Return the two stages of a tape as functions of a flat array, in a buffer of their own."""
+    buffer = buffer.copy()
+    first, second = code[: ends[0]], code[ends[0] : ends[1]]
+    theta, cotangent = (buffer[where] for where in inputs)
+    found, gradient = (buffer[where] for where in outputs)
+
+    def forward(point: np.ndarray) -> np.ndarray:
+        theta[:] = point
+        tape.run(first, places, buffer)
+        return found
+
+    def pullback(weights: np.ndarray) -> np.ndarray:
+        cotangent[:] = weights
+        tape.run(second, places, buffer)
+        return gradient
+
+    return forward, pullback
+
+
+def each_on_tape(
+    code: np.ndarray,
+    places: np.ndarray,
+    buffer: np.ndarray,
+    inputs: list[slice],
+    outputs: list[slice],
+    ends: list[int],
+    points: np.ndarray,
+) -> np.ndarray:
+    """Return the output of a tape at each row of points."""
+    results = np.empty((len(points), outputs[0].stop - outputs[0].start))
+    where = inputs[0].start, outputs[0].start
+    points = np.ascontiguousarray(points)
+    tape.run_each(code[: ends[0]], places, buffer.copy(), *where, points, results)
+    return results
 
 
 def add_entries(

@@ -213,3 +213,18 @@ def add_entries(table, entry, owner, sign, totals):
     """Add `sign * table[entry]` to the total of each entry's owner."""
     for i in range(entry.size):
         totals[owner[i]] += sign * table[entry[i]]
+
+
+@jit
+def affine(matrix, offset, weights, out):
+    """Fill `out = offset + weights @ matrix`."""
+    flat = out.reshape(out.size)
+    expected(matrix, 0, weights, flat)
+    for i in range(flat.size):
+        flat[i] += offset[i]
+
+
+@jit
+def affine_pullback(matrix, slope, out):
+    """Fill `out = matrix @ slope`."""
+    pushed(matrix, 0, slope.reshape(slope.size), out)

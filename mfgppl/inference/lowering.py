@@ -1,370 +1,476 @@
-"""From a traced graph of tensor operations to plain NumPy source.
+"""From recorded tensor operations to instructions of the tape machine.
 
-A reward program's prior is a few dozen operations on a handful of numbers, where dispatching each
-through torch costs far more than the arithmetic. `lower` writes the graph out as Python source
-over floats and arrays, with constants folded; a graph with an operation not listed here is left to
-torch.
+Each storage becomes a stretch of one flat buffer, so that views cost nothing. An operation that only
+moves entries is run once on their places. One that is not listed leaves its function to torch.
 """
 
-import math
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.special
 import torch
-from torch.fx import GraphModule, Node
+from torch import Tensor
 
-aten = torch.ops.aten
+from mfgppl._kernels import tape
+from mfgppl._kernels.tape import N_DIMS, ZERO, Op
+from mfgppl.inference.tracing import Step, Trace, aten, flat, storage_of
+
+LONGEST_LIST = 2**24  # places of a gather worth keeping
 
 
 class Unlowered(Exception):
-    """An operation without a NumPy form."""
+    """An operation without an instruction."""
 
 
-def _infix(symbol: str) -> Callable[..., str]:
-    return lambda a, b: f"({a} {symbol} {b})"
+class Operand(NamedTuple):
+    """A strided view of the buffer.
 
-
-def _scaled(symbol: str) -> Callable[..., str]:
-    """Additions carry an optional factor of the second operand."""
-    return lambda a, b, alpha=1: f"({a} {symbol} {b if alpha == 1 else f'({alpha} * {b})'})"
-
-
-def _call(name: str) -> Callable[..., str]:
-    return lambda *a: f"{name}({', '.join(map(str, a))})"
-
-
-def _clamp(x: str, low: Any = None, high: Any = None) -> str:
-    x = f"np.maximum({x}, {low})" if low is not None else x
-    return f"np.minimum({x}, {high})" if high is not None else x
-
-
-def _slice(x: str, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> str:
-    end = None if end is not None and end >= 2**62 else end
-    return f"take_slice({x}, {dim}, {start}, {end}, {step})"
-
-
-# source of each operation, given the source of its arguments
-SOURCE: dict[Any, Callable[..., str]] = {
-    aten.add: _scaled("+"),
-    aten.sub: _scaled("-"),
-    aten.mul: _infix("*"),
-    aten.div: _infix("/"),
-    aten.pow: _infix("**"),
-    aten.eq: _infix("=="),
-    aten.ne: _infix("!="),
-    aten.lt: _infix("<"),
-    aten.le: _infix("<="),
-    aten.gt: _infix(">"),
-    aten.ge: _infix(">="),
-    aten.bitwise_and: _infix("&"),
-    aten.bitwise_or: _infix("|"),
-    aten.logical_and: _call("np.logical_and"),
-    aten.logical_or: _call("np.logical_or"),
-    aten.logical_not: _call("np.logical_not"),
-    aten.bitwise_not: _call("np.logical_not"),
-    aten.neg: lambda x: f"(-{x})",
-    aten.reciprocal: lambda x: f"(1.0 / {x})",
-    aten.rsqrt: lambda x: f"(1.0 / np.sqrt({x}))",
-    aten.relu: lambda x: f"np.maximum({x}, 0)",
-    aten.exp: _call("np.exp"),
-    aten.expm1: _call("np.expm1"),
-    aten.log: _call("np.log"),
-    aten.log1p: _call("np.log1p"),
-    aten.sqrt: _call("np.sqrt"),
-    aten.abs: _call("np.abs"),
-    aten.sign: _call("np.sign"),
-    aten.tanh: _call("np.tanh"),
-    aten.sin: _call("np.sin"),
-    aten.cos: _call("np.cos"),
-    aten.atan: _call("np.arctan"),
-    aten.sigmoid: _call("special.expit"),
-    aten.lgamma: _call("special.gammaln"),
-    aten.digamma: _call("special.digamma"),
-    aten.erf: _call("special.erf"),
-    aten.maximum: _call("np.maximum"),
-    aten.minimum: _call("np.minimum"),
-    aten.isnan: _call("np.isnan"),
-    aten.clamp: _clamp,
-    aten.clamp_min: _clamp,
-    aten.clamp_max: lambda x, high: _clamp(x, None, high),
-    aten.where: _call("np.where"),
-    aten.select: lambda x, dim, k: f"take({x}, {dim}, {k})",
-    aten.slice: _slice,
-    aten.view: lambda x, shape: f"np.reshape({x}, {shape})",
-    aten._unsafe_view: lambda x, shape: f"np.reshape({x}, {shape})",
-    aten.reshape: lambda x, shape: f"np.reshape({x}, {shape})",
-    aten.expand: lambda x, shape, **_: f"expand({x}, {shape})",
-    aten.unsqueeze: lambda x, dim: f"np.expand_dims({x}, {dim})",
-    aten.squeeze: lambda x, dim=None: f"squeeze({x}, {dim})",
-    aten.permute: lambda x, dims: f"np.transpose({x}, {dims})",
-    aten.transpose: lambda x, a, b: f"np.swapaxes({x}, {a}, {b})",
-    aten.t: lambda x: f"np.transpose({x})",
-    aten.cat: lambda xs, dim=0: f"np.concatenate({xs}, {dim})",
-    aten.stack: lambda xs, dim=0: f"np.stack({xs}, {dim})",
-    aten.sum: lambda x, dim=None, keepdim=False, **_: f"total({x}, {dim}, {keepdim})",
-    aten.mean: lambda x, dim=None, keepdim=False, **_: f"mean({x}, {dim}, {keepdim})",
-    aten.amax: lambda x, dim=(), keepdim=False: f"amax({x}, {dim}, {keepdim})",
-    aten.prod: lambda x, dim=None, keepdim=False, **_: f"np.prod({x}, {dim}, keepdims={keepdim})",
-    aten.cumprod: lambda x, dim, **_: f"np.cumprod({x}, {dim})",
-    aten.flip: _call("np.flip"),
-    aten.constant_pad_nd: lambda x, pad, value=0: f"padded({x}, {pad}, {value})",
-    aten.max: lambda x, dim, keepdim=False: f"top({x}, {dim}, {keepdim})",
-    aten.gather: lambda x, dim, index, **_: f"np.take_along_axis({x}, {index}, {dim})",
-    aten.any: lambda x, dim=None, keepdim=False: f"np.any({x}, {dim}, keepdims={keepdim})",
-    aten.arange: lambda start, end=None, step=1, **_: f"np.arange({start}, {end}, {step})",
-    operator.getitem: lambda x, k: f"{x}[{k}]",
-    aten.cumsum: lambda x, dim, **_: f"np.cumsum({x}, {dim})",
-    aten._softmax: lambda x, dim, _: f"special.softmax({x}, {dim})",
-    aten._log_softmax: lambda x, dim, _: f"special.log_softmax({x}, {dim})",
-    aten.copy: lambda _, source, *__: str(source),
-    aten.scatter: lambda x, dim, index, value: f"put_along({x}, {index}, {value}, {dim})",
-    aten.mm: _infix("@"),
-    aten.mv: _infix("@"),
-    aten.bmm: _infix("@"),
-    aten.dot: _infix("@"),
-    aten.addmm: lambda c, a, b: f"({c} + {a} @ {b})",
-    aten.clone: lambda x, **_: str(x),
-    aten.detach: str,
-    aten.alias: str,
-    aten.lift_fresh_copy: str,
-    aten._to_copy: lambda x, dtype=None, **_: f"as_type({x}, {dtype})",
-    aten.select_backward: lambda g, shape, dim, k: f"put({g}, {shape}, {dim}, {k})",
-    aten.select_scatter: lambda x, g, dim, k: f"scatter({x}, {g}, {dim}, {k})",
-    aten.slice_scatter: lambda x, g, dim=0, start=None, end=None, step=1: (
-        f"scatter_slice({x}, {g}, {dim}, {start}, {end}, {step})"
-    ),
-    aten.slice_backward: lambda g, shape, dim, start, end, step: (
-        f"scatter_slice(np.zeros({shape}), {g}, {dim}, {start}, {end}, {step})"
-    ),
-    aten.full: lambda shape, value, **_: f"np.full({shape}, {value})",
-    aten.zeros: lambda shape, **_: f"np.zeros({shape})",
-    aten.ones: lambda shape, **_: f"np.ones({shape})",
-    aten.scalar_tensor: lambda x, **_: str(x),
-    aten.ones_like: lambda x, **_: f"np.ones_like({x})",
-    aten.zeros_like: lambda x, **_: f"np.zeros_like({x})",
-    aten.full_like: lambda x, value, **_: f"np.full_like({x}, {value})",
-    aten.index: lambda x, where: f"{x}[at({where})]",
-    aten.index_put: lambda x, where, v, add=False: f"index_put({x}, {where}, {v}, {add})",
-}
-# a single number goes through `math`, ten times as fast
-SCALAR = {aten.exp: "math.exp", aten.log: "math.log", aten.sqrt: "math.sqrt"}
-SCALAR |= {aten.log1p: "math.log1p", aten.tanh: "math.tanh", aten.expm1: "math.expm1"}
-
-
-def take(x: Any, dim: int, k: int) -> Any:
-    """Return entry `k` along an axis."""
-    return x[k] if dim == 0 else x[(slice(None),) * (dim % x.ndim) + (k,)]
-
-
-def _at(x: Any, dim: int, start: Any, end: Any, step: int) -> tuple[slice, ...]:
-    end = None if end is not None and end >= 2**62 else end
-    return (slice(None),) * (dim % np.ndim(x)) + (slice(start, end, step),)
-
-
-def take_slice(x: Any, dim: int, start: Any, end: Any, step: int) -> Any:
-    """Return a slice along an axis."""
-    return x[_at(x, dim, start, end, step)]
-
-
-def put(g: Any, shape: Sequence[int], dim: int, k: int) -> np.ndarray:
-    """Return zeros with `g` at entry `k` along an axis."""
-    return scatter(np.zeros(shape), g, dim, k)
-
-
-def scatter(x: np.ndarray, g: Any, dim: int, k: int) -> np.ndarray:
-    """Return a copy of `x` with `g` at entry `k` along an axis."""
-    out = x.copy()
-    out[(slice(None),) * (dim % x.ndim) + (k,)] = g
-    return out
-
-
-def scatter_slice(x: np.ndarray, g: Any, dim: int, start: Any, end: Any, step: int) -> np.ndarray:
-    """Return a copy of `x` with `g` in a slice along an axis."""
-    out = x.copy()
-    out[_at(x, dim, start, end, step)] = g
-    return out
-
-
-def expand(x: Any, shape: Sequence[int]) -> Any:
-    """Broadcast to a shape, where -1 keeps an axis; a number stays one."""
-    if len(shape) == 0:
-        return x
-    old = (1,) * (len(shape) - np.ndim(x)) + np.shape(x)
-    new = tuple(o if n == -1 else n for o, n in zip(old, shape, strict=True))
-    return np.broadcast_to(x, new)
-
-
-def squeeze(x: Any, dim: Any) -> Any:
-    """Drop axes of length one, all or those given."""
-    dims = range(np.ndim(x)) if dim is None else np.atleast_1d(dim)
-    keep = [d % np.ndim(x) for d in dims if np.shape(x)[d] == 1]
-    return np.squeeze(x, tuple(keep))
-
-
-def total(x: Any, dim: Any, keepdim: bool) -> Any:
-    """Sum over axes, or over all; the sum of a number is that number."""
-    if isinstance(x, float) or np.ndim(x) == 0:
-        return x
-    return x.sum(axis=tuple(dim) if dim else None, keepdims=keepdim)
-
-
-def mean(x: Any, dim: Any, keepdim: bool) -> Any:
-    """Average over axes, or over all."""
-    return np.mean(x, axis=tuple(dim) if dim else None, keepdims=keepdim)
-
-
-def amax(x: Any, dim: Any, keepdim: bool) -> Any:
-    """Maximum over axes, or over all."""
-    return np.max(x, axis=tuple(np.atleast_1d(dim)) if np.size(dim) else None, keepdims=keepdim)
-
-
-def top(x: np.ndarray, dim: int, keepdim: bool) -> tuple[Any, Any]:
-    """Return the maximum along an axis and where it stands."""
-    return np.max(x, axis=dim, keepdims=keepdim), np.argmax(x, axis=dim, keepdims=keepdim)
-
-
-def put_along(x: np.ndarray, index: np.ndarray, value: Any, dim: int) -> np.ndarray:
-    """Return a copy of `x` with a value at an index along an axis."""
-    out = np.array(x)
-    np.put_along_axis(out, index, value, dim)
-    return out
-
-
-def at(where: Sequence[Any]) -> tuple[Any, ...]:
-    """Return torch's list of indices as NumPy's, None standing for a whole axis."""
-    return tuple(slice(None) if index is None else index for index in where)
-
-
-def index_put(x: np.ndarray, where: Sequence[Any], values: Any, accumulate: bool) -> np.ndarray:
-    """Return a copy of `x` with values put, or added, at indices."""
-    out = np.array(x)
-    if accumulate:
-        np.add.at(out, at(where), values)
-    else:
-        out[at(where)] = values
-    return out
-
-
-def padded(x: np.ndarray, pad: Sequence[int], value: float) -> np.ndarray:
-    """Pad (or crop, where negative) axes from the last one backwards, as torch counts them."""
-    for k, axis in enumerate(range(x.ndim - 1, x.ndim - 1 - len(pad) // 2, -1)):
-        low, high = pad[2 * k], pad[2 * k + 1]
-        widths = [(0, 0)] * x.ndim
-        widths[axis] = (max(low, 0), max(high, 0))
-        x = np.pad(x, widths, constant_values=value)
-        x = take_slice(x, axis, max(-low, 0), high if high < 0 else None, 1)
-    return x
-
-
-def as_type(x: Any, dtype: Any) -> Any:
-    """Convert booleans and numbers; None keeps the type."""
-    if dtype is None:
-        return x
-    if isinstance(x, np.ndarray):
-        return x.astype(dtype)
-    return float(x) if np.dtype(dtype).kind == "f" else np.dtype(dtype).type(x)
-
-
-HELPERS: dict[str, Any] = {
-    f.__name__: f
-    for f in (
-        take, take_slice, put, scatter, scatter_slice, expand, squeeze, total, mean, amax, as_type,
-        top, put_along, at, index_put, padded,
-    )
-}  # fmt: skip
-HELPERS |= {"np": np, "math": math, "special": scipy.special, "inf": math.inf, "nan": math.nan}
-
-
-def lower(module: GraphModule) -> Callable[..., tuple[Any, ...]]:
-    """Return a NumPy function that computes what a traced graph computes.
-
-    Parameters
+    Attributes
     ----------
-    module : GraphModule
-        A graph of ATen operations, of float64 inputs.
+    place : int
+        Its first entry.
+    shape, strides : tuple of int
+        As a tensor has them, in entries.
+    """
 
-    Returns
-    -------
-    callable
-        The same inputs and outputs, as floats and arrays.
+    place: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def to(self, shape: Sequence[int]) -> "Operand":
+        """Broadcast to a shape."""
+        missing = len(shape) - len(self.shape)
+        sizes = (1,) * missing + self.shape
+        strides = (0,) * missing + self.strides
+        stretched = [0 if n == 1 else d for n, d in zip(sizes, strides, strict=True)]
+        return Operand(self.place, tuple(shape), tuple(stretched))
+
+    def unsqueeze(self, axis: int) -> "Operand":
+        """Insert an axis of length one."""
+        shape = (*self.shape[:axis], 1, *self.shape[axis:])
+        return Operand(self.place, shape, (*self.strides[:axis], 0, *self.strides[axis:]))
+
+    def last(self, axis: int) -> "Operand":
+        """Move an axis to the end."""
+        order = [k for k in range(len(self.shape)) if k != axis] + [axis]
+        shape, strides = ([v[k] for k in order] for v in (self.shape, self.strides))
+        return Operand(self.place, tuple(shape), tuple(strides))
+
+
+class Tape(NamedTuple):
+    """A function of flat inputs, ready to run.
+
+    Attributes
+    ----------
+    code, places : ndarray
+        Instructions, and lists of places.
+    buffer : ndarray
+        Constants, with room for inputs and results.
+    inputs : list of slice
+        Where the inputs go.
+    outputs : list of slice
+        Where the outputs are found; outputs are contiguous.
+    ends : list of int
+        Number of instructions after which each output is there.
+    """
+
+    code: np.ndarray
+    places: np.ndarray
+    buffer: np.ndarray
+    inputs: list[slice]
+    outputs: list[slice]
+    ends: list[int]
+
+
+ELEMENTWISE = {
+    aten.add: Op.ADD, aten.sub: Op.SUBTRACT, aten.mul: Op.MULTIPLY, aten.div: Op.DIVIDE,
+    aten.pow: Op.POW, aten.maximum: Op.MAXIMUM, aten.minimum: Op.MINIMUM, aten.eq: Op.EQUAL,
+    aten.ne: Op.UNEQUAL, aten.lt: Op.LESS, aten.le: Op.LESS_EQUAL, aten.neg: Op.NEGATE,
+    aten.exp: Op.EXP, aten.log: Op.LOG, aten.log1p: Op.LOG1P, aten.expm1: Op.EXPM1,
+    aten.sqrt: Op.SQRT, aten.rsqrt: Op.RSQRT, aten.reciprocal: Op.RECIPROCAL, aten.tanh: Op.TANH,
+    aten.sigmoid: Op.SIGMOID, aten.sin: Op.SIN, aten.cos: Op.COS, aten.atan: Op.ATAN,
+    aten.abs: Op.ABS, aten.sign: Op.SIGN, aten.lgamma: Op.LGAMMA, aten.digamma: Op.DIGAMMA,
+    aten.erf: Op.ERF, aten.logical_not: Op.NOT, aten.bitwise_not: Op.NOT, aten.isnan: Op.ISNAN,
+    aten.bitwise_and: Op.MULTIPLY, aten.logical_and: Op.MULTIPLY, aten.bitwise_or: Op.MAXIMUM,
+    aten.logical_or: Op.MAXIMUM, aten.where: Op.WHERE, aten.clone: Op.COPY, aten._to_copy: Op.COPY,
+    aten.relu: Op.MAXIMUM, aten.clamp_min: Op.MAXIMUM, aten.clamp_max: Op.MINIMUM,
+    aten.copy: Op.COPY, aten.fill: Op.COPY,
+}  # fmt: skip
+SWAPPED = {aten.gt: Op.LESS, aten.ge: Op.LESS_EQUAL}
+COMMUTES = (Op.ADD, Op.MULTIPLY)
+NOT_COPIED_IN_PLACE = (aten.copy_, aten.fill_)  # their first argument is written, never read
+# operations that only move entries (or put zeros), and are run on places
+MOVES = (
+    aten.index, aten.gather, aten.index_select, aten.flip, aten.roll, aten.repeat, aten.cat,
+    aten.stack, aten.select_backward, aten.slice_backward, aten.constant_pad_nd, aten.tril,
+    aten.triu, aten.diag_embed, aten.embedding, aten.take, aten.select_scatter, aten.slice_scatter,
+    aten.diagonal_backward, aten._reshape_copy, aten.new_zeros, aten.zeros_like,
+)  # fmt: skip
+OTHERS = (
+    aten.sum, aten.mean, aten.amax, aten.cumsum, aten.cumprod, aten.mm, aten.mv, aten.bmm,
+    aten.dot, aten.addmm, aten.clamp, aten.masked_fill, aten.index_put,
+    aten.ones_like, aten.full_like, aten.zero_,
+)  # fmt: skip
+
+
+def _in_place(packets: Iterable[Any]) -> dict[Any, Any]:
+    """Return the variants that write to their first argument."""
+    names = {p: f"{p.__name__}_" for p in packets}
+    return {getattr(aten, name): p for p, name in names.items() if hasattr(aten, name)}
+
+
+IN_PLACE = _in_place([*ELEMENTWISE, *SWAPPED, aten.masked_fill, aten.index_put])
+KNOWN = {*ELEMENTWISE, *SWAPPED, *MOVES, *OTHERS, *IN_PLACE}
+
+
+def lower(trace: Trace) -> Tape:
+    """Return a trace of flat inputs and contiguous outputs as a tape.
 
     Raises
     ------
     Unlowered
-        If the graph has an operation that is not listed.
+        If an operation has no instruction.
     """
-    module.graph.eliminate_dead_code()
-    names: dict[Node, str] = {}
-    constants: dict[Node, Any] = {}
-    space: dict[str, Any] = dict(HELPERS)
-    lines: list[str] = []
-    inputs: list[str] = []
-    output = ""
+    return _Lowering(trace).tape()
 
-    def source(value: Any) -> Any:
-        """Return the source of an argument, binding folded constants by name."""
-        if isinstance(value, Node):
-            if value in constants and value not in names:
-                names[value] = f"c{len(space)}"
-                space[names[value]] = _number(constants[value])
-            return names[value]
-        if isinstance(value, (list, tuple)):
-            return "[" + ", ".join(str(source(v)) for v in value) + "]"
-        if isinstance(value, torch.dtype):
-            name = f"d{len(space)}"
-            space[name] = torch.zeros((), dtype=value).numpy().dtype
-            return name
-        if isinstance(value, torch.device | torch.layout | torch.memory_format):
+
+class _Lowering:
+    """Lays out the buffer and writes instructions."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.rows: list[list[int]] = []
+        self.lists: list[np.ndarray] = []
+        self.n_places = 0
+        self.size = 1  # place 0 holds 0.0
+        self.constants: list[tuple[int, np.ndarray]] = []
+        self.stretch: dict[int, int] = {}
+        self.numbers: dict[float, Operand] = {}
+        self.free: dict[int, list[int]] = {}
+
+    def tape(self) -> Tape:
+        """Lower all steps."""
+        for tensor in self.trace.inputs:
+            self._place(tensor)
+        last = self._last_uses()
+        n_rows = [0]
+        for k, step in enumerate(self.trace.steps):
+            for key, content in self.trace.snapshots.items():
+                if key not in self.stretch and key in map(storage_of, step.inputs):
+                    self._restore(key, content)
+            self._step(step)
+            n_rows.append(len(self.rows))
+            for key, size in last.get(k, []):
+                self.free.setdefault(size, []).append(self.stretch[key])
+        inputs, outputs = map(self._slices, (self.trace.inputs, self.trace.outputs))
+        buffer = np.zeros(self.size)
+        for place, values in self.constants:
+            buffer[place : place + values.size] = values
+        code = np.array(self.rows, dtype=np.int64).reshape(-1, tape.WIDTH)
+        places = np.concatenate([np.zeros(0, np.int64), *self.lists])
+        ends = [n_rows[n] for n in self.trace.ends]
+        return Tape(code, places, buffer, inputs, outputs, ends)
+
+    def _slices(self, tensors: Sequence[Tensor]) -> list[slice]:
+        starts = [self._operand(t).place for t in tensors]
+        return [slice(n, n + t.numel()) for n, t in zip(starts, tensors, strict=True)]
+
+    def _last_uses(self) -> dict[int, list[tuple[int, int]]]:
+        """Return, by step, the storages of intermediate results that nothing reads later."""
+        ends = (*self.trace.inputs, *self.trace.outputs)
+        keep = {storage_of(t) for t in ends} | set(self.trace.snapshots)
+        last: dict[int, int] = {}
+        sizes: dict[int, int] = {}
+        made: set[int] = set()
+        for k, step in enumerate(self.trace.steps):
+            for t in (*step.inputs, *step.outputs):
+                last[storage_of(t)] = k
+                sizes[storage_of(t)] = flat(t).numel()
+            made.update(map(storage_of, step.outputs))
+        by_step: dict[int, list[tuple[int, int]]] = {}
+        for key in made - keep:
+            by_step.setdefault(last[key], []).append((key, sizes[key]))
+        return by_step
+
+    def _place(self, tensor: Tensor) -> int:
+        """Return where a tensor's storage starts, giving it a stretch at first."""
+        key = storage_of(tensor)
+        if key not in self.stretch:
+            self.stretch[key] = self._room(flat(tensor).numel())
+        return self.stretch[key]
+
+    def _room(self, size: int) -> int:
+        if self.free.get(size):
+            return self.free[size].pop()
+        place, self.size = self.size, self.size + size
+        return place
+
+    def _constant(self, values: np.ndarray) -> int:
+        place, self.size = self.size, self.size + values.size
+        self.constants.append((place, values))
+        return place
+
+    def _restore(self, key: int, content: Tensor) -> None:
+        """Write a constant storage anew, since the function goes on to change it."""
+        shape = tuple(content.shape)
+        source = Operand(self._constant(_numbers(content)), shape, (1,))
+        self.stretch[key] = self._room(content.numel())
+        self._write(Op.COPY, Operand(self.stretch[key], shape, (1,)), source)
+
+    def _operand(self, value: Any) -> Operand:
+        """Return a tensor or a number as a view of the buffer."""
+        if not isinstance(value, Tensor):
+            number = float(value)
+            if number not in self.numbers:
+                self.numbers[number] = Operand(self._constant(np.array([number])), (), ())
+            return self.numbers[number]
+        key = storage_of(value)
+        if key not in self.stretch:
+            self.stretch[key] = self._constant(_numbers(flat(value)))
+        place = self.stretch[key] + value.storage_offset()
+        return Operand(place, tuple(value.shape), tuple(value.stride()))
+
+    def _step(self, step: Step) -> None:
+        packet = step.func.overloadpacket
+        if packet is aten.zero_:
+            return self._write(Op.COPY, self._operand(step.args[0]), self._operand(0.0))
+        if packet in IN_PLACE:
+            return self._compute(IN_PLACE[packet], step, step.args[0])
+        if not step.outputs:
+            raise Unlowered(str(step.func))
+        out = step.outputs[0]
+        if len(step.outputs) == 1 and packet in KNOWN and storage_of(out) not in self.stretch:
+            self._place(out)
+            return self._compute(packet, step, out)
+        if all(storage_of(t) in self.stretch for t in step.outputs):
+            return None  # views of what is there
+        raise Unlowered(str(step.func))
+
+    def _compute(self, packet: Any, step: Step, out: Tensor) -> None:
+        args, kwargs = step.args, step.kwargs
+        if packet in (aten.copy, aten.fill):
+            return self._entries(Op.COPY, out, args[1:2])
+        if packet in MOVES:
+            return self._move(step, out)
+        if packet in (aten._to_copy, aten.clone):
+            if out.dtype.is_floating_point or args[0].dtype == out.dtype:
+                return self._entries(Op.COPY, out, args[:1])
+            raise Unlowered(str(step.func))
+        if packet is aten.div and kwargs.get("rounding_mode") is not None:
+            raise Unlowered(str(step.func))
+        if packet in (aten.add, aten.sub) and kwargs.get("alpha", 1) != 1:
+            return self._scaled(ELEMENTWISE[packet], out, *args, kwargs["alpha"])
+        if packet in SWAPPED:
+            return self._entries(SWAPPED[packet], out, (args[1], args[0]))
+        if packet is aten.relu:
+            return self._entries(Op.MAXIMUM, out, (args[0], 0.0))
+        if packet is aten.pow and isinstance(args[1], (int, float)) and args[1] == 2:
+            return self._entries(Op.MULTIPLY, out, (args[0], args[0]))
+        if packet in ELEMENTWISE:
+            return self._entries(ELEMENTWISE[packet], out, args)
+        return OTHER_STEPS[packet](self, out, *args, **kwargs)
+
+    def _entries(self, op: Op, out: Tensor, args: Sequence[Any]) -> None:
+        self._write(op, self._operand(out), *map(self._operand, args))
+
+    def _scaled(self, op: Op, out: Tensor, a: Any, b: Any, alpha: float) -> None:
+        """Write `a + alpha * b`, or the difference."""
+        shape = self._operand(b).shape
+        scaled = Operand(self._room(int(np.prod(shape, dtype=int))), shape, _contiguous(shape))
+        self._write(Op.MULTIPLY, scaled, self._operand(b), self._operand(alpha))
+        self._write(op, self._operand(out), self._operand(a), scaled)
+
+    def _write(self, op: Op, out: Operand, *operands: Operand) -> None:
+        """Append an instruction over the shape of `out`, or of all operands where it gathers."""
+        shape = out.shape
+        if op in COMMUTES and operands[1].to(shape).strides != operands[0].to(shape).strides:
+            # the machine looks for a number in the second place
+            operands = tuple(sorted(operands, key=lambda o: -sum(map(abs, o.to(shape).strides))))
+        views = [out, *(o.to(shape) for o in operands)]
+        views += [Operand(ZERO, shape, (0,) * len(shape))] * (4 - len(views))
+        sizes, strides = _merged(shape, [v.strides for v in views])
+        if 0 in shape:
+            return
+        self.rows.append([int(op), *(v.place for v in views), *sizes, *sum(strides, [])])
+
+    def _gather(self, op: Op, out: Operand, start: float, *operands: Operand) -> None:
+        """Set `out`, whose strides are zero along the axes gathered over, and add to it."""
+        base = [1 if d == 0 and n != 1 else n for n, d in zip(out.shape, out.strides, strict=True)]
+        self._write(Op.COPY, Operand(out.place, tuple(base), out.strides), self._operand(start))
+        views = [out, *operands, Operand(ZERO, out.shape, (0,) * len(out.shape))]
+        views = (views + views[-1:] * 3)[:4]
+        sizes, strides = _merged(out.shape, [v.to(out.shape).strides for v in views])
+        if 0 not in out.shape:
+            self.rows.append([int(op), *(v.place for v in views), *sizes, *sum(strides, [])])
+
+    def _move(self, step: Step, out: Tensor) -> None:
+        """Run a step that moves entries on their places, and keep the list."""
+
+        def places(value: Any) -> Any:
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                return value
+            operand = self._operand(value)
+            size = operand.place + flat(value).numel()
+            return torch.arange(size).as_strided(value.shape, value.stride(), operand.place)
+
+        def moved(value: Any) -> Any:
+            return [places(v) for v in value] if isinstance(value, (list, tuple)) else places(value)
+
+        if out.numel() > LONGEST_LIST:
+            raise Unlowered(f"{step.func} of {out.numel()} entries")
+        followed = [t for t in step.inputs if not t.is_floating_point()]
+        if any(storage_of(t) in self.stretch for t in followed):
+            raise Unlowered(f"{step.func} at places that depend on parameters")
+        args = list(map(moved, step.args))
+        kwargs = {k: v for k, v in step.kwargs.items() if k not in ("dtype", "layout", "device")}
+        if step.func.overloadpacket is aten.constant_pad_nd and len(args) == 3:
+            args[2] = self._operand(args[2]).place  # the place of what it pads with
+        found = step.func(*args, **kwargs)
+        if found.dtype != torch.int64:
+            raise Unlowered(str(step.func))
+        ordered = torch.empty_strided(out.shape, out.stride(), dtype=torch.int64).copy_(found)
+        self._listed(Op.GATHER, self._place(out), ZERO, flat(ordered).numpy())
+
+    def _listed(self, op: Op, out: int, a: int, places: np.ndarray) -> None:
+        self.lists.append(places)
+        sizes, strides = [1] * (N_DIMS - 1) + [places.size], [0] * (4 * N_DIMS)
+        self.rows.append([int(op), out, a, self.n_places, ZERO, *sizes, *strides])
+        self.n_places += places.size
+
+    def _sum(self, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> None:
+        self._reduce(Op.SUM, 0.0, out, x, dim, keepdim)
+
+    def _mean(self, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> None:
+        self._reduce(Op.SUM, 0.0, out, x, dim, keepdim)
+        self._entries(Op.DIVIDE, out, (out, x.numel() / out.numel()))
+
+    def _amax(self, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False) -> None:
+        self._reduce(Op.LARGEST, -np.inf, out, x, dim, keepdim)
+
+    def _reduce(
+        self, op: Op, start: float, out: Tensor, x: Tensor, dim: Any, keepdim: bool
+    ) -> None:
+        if not x.is_floating_point():
+            raise Unlowered("a sum of truth values")
+        dims = [dim] if isinstance(dim, int) else list(dim or range(x.ndim))
+        gone = {d % x.ndim for d in dims} if x.ndim else set()
+        kept = iter(zip(out.shape, out.stride(), strict=True))
+        strides = []
+        for axis in range(x.ndim):
+            if axis in gone:
+                strides.append(0)
+                if keepdim:
+                    next(kept)
+            else:
+                strides.append(next(kept)[1])
+        # an axis of length one that stays has a stride, but nothing is gathered along it
+        target = Operand(self._operand(out).place, tuple(x.shape), tuple(strides))
+        self._gather(op, target, start, self._operand(x))
+
+    def _running(op: Op) -> Callable[..., None]:  # type: ignore[misc]
+        def running(self: "_Lowering", out: Tensor, x: Tensor, dim: int, **_: Any) -> None:
+            if x.ndim == 0:
+                return self._entries(Op.COPY, out, (x,))
+            axis = dim % x.ndim
+            views = [self._operand(t).last(axis) for t in (out, x)]
+            sizes, strides = _merged(
+                views[0].shape, [*(v.strides for v in views), *[(0,) * x.ndim] * 2], keep_last=True
+            )
+            self.rows.append([int(op), *(v.place for v in views), ZERO, ZERO, *sizes,
+                              *sum(strides, [])])  # fmt: skip
             return None
-        return value
 
-    for node in module.graph.nodes:
-        if node.op == "placeholder":
-            names[node] = f"i{len(inputs)}"
-            inputs.append(names[node])
-        elif node.op == "get_attr":
-            constants[node] = getattr(module, str(node.target)).detach()
-        elif node.op == "output":
-            results = node.args[0] if isinstance(node.args[0], (list, tuple)) else [node.args[0]]
-            output = "(" + "".join(f"{source(r)}, " for r in results) + ")"
-        elif all(n in constants for n in node.all_input_nodes):
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: constants[n])
-            constants[node] = node.target(*args, **kwargs)
+        return running
+
+    def _product(self, out: Tensor, a: Tensor, b: Tensor) -> None:
+        """Multiply matrices, vectors or batches of matrices."""
+        left, right, target = map(self._operand, (a, b, out))
+        if b.ndim == 1:
+            right = right.unsqueeze(1)
+            target = target.unsqueeze(len(target.shape))
+        if a.ndim == 1:
+            left, target = left.unsqueeze(0), target.unsqueeze(0)
+        # (..., i, j, k): rows, what is summed over, columns
+        end = len(left.shape)
+        shape = (*left.shape, right.shape[-1])
+        out_view = target.unsqueeze(end - 1)
+        views = [out_view, left.unsqueeze(end), right.unsqueeze(end - 2)]
+        views = [v.to(shape) for v in views]
+        self._gather(Op.DOT, views[0], 0.0, views[1], views[2])
+
+    def _addmm(self, out: Tensor, c: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> None:
+        if kwargs:
+            raise Unlowered("addmm with weights")
+        self._product(out, a, b)
+        self._entries(Op.ADD, out, (out, c))
+
+    def _clamp(self, out: Tensor, x: Tensor, low: Any = None, high: Any = None) -> None:
+        for op, bound in ((Op.MAXIMUM, low), (Op.MINIMUM, high)):
+            if bound is not None:
+                self._entries(op, out, (x, bound))
+                x = out
+
+    def _masked_fill(self, out: Tensor, x: Tensor, mask: Tensor, value: Any) -> None:
+        self._entries(Op.WHERE, out, (mask, value, x))
+
+    def _index_put(
+        self, out: Tensor, x: Tensor, where: Any, values: Tensor, accumulate: bool = False
+    ) -> None:
+        if storage_of(out) != storage_of(x):
+            self._entries(Op.COPY, out, (x,))
+        if any(storage_of(t) in self.stretch and t.dtype != torch.int64 for t in where if t is not None):
+            raise Unlowered("entries put where parameters say")
+        operand = self._operand(out)
+        size = operand.place + flat(out).numel()
+        places = torch.arange(size).as_strided(out.shape, out.stride(), operand.place)
+        target = aten.index(places, where)
+        spread = self._operand(values).to(tuple(target.shape))
+        source = Operand(self._room(target.numel()), spread.shape, _contiguous(spread.shape))
+        self._write(Op.COPY, source, spread)
+        op = Op.SCATTER_ADD if accumulate else Op.SCATTER
+        self._listed(op, ZERO, source.place, target.reshape(-1).numpy())
+
+    def _fill(self, out: Tensor, x: Tensor, value: float = 1.0, **_: Any) -> None:
+        self._entries(Op.COPY, out, (value,))
+
+    _cumsum, _cumprod = _running(Op.RUNNING_SUM), _running(Op.RUNNING_PRODUCT)
+
+
+OTHER_STEPS: dict[Any, Callable[..., None]] = {
+    aten.sum: _Lowering._sum, aten.mean: _Lowering._mean, aten.amax: _Lowering._amax,
+    aten.cumsum: _Lowering._cumsum, aten.cumprod: _Lowering._cumprod, aten.mm: _Lowering._product,
+    aten.mv: _Lowering._product, aten.bmm: _Lowering._product, aten.dot: _Lowering._product,
+    aten.addmm: _Lowering._addmm, aten.clamp: _Lowering._clamp,
+    aten.masked_fill: _Lowering._masked_fill, aten.index_put: _Lowering._index_put,
+    aten.ones_like: _Lowering._fill, aten.full_like: _Lowering._fill,
+}  # fmt: skip
+
+
+def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(np.prod(shape[k + 1 :], dtype=int)) for k in range(len(shape)))
+
+
+def _numbers(content: Tensor) -> np.ndarray:
+    return content.detach().to(torch.float64).numpy().copy()
+
+
+def _merged(
+    shape: Sequence[int], strides: Sequence[Sequence[int]], *, keep_last: bool = False
+) -> tuple[list[int], list[list[int]]]:
+    """Drop axes of length one, join axes that run on, and pad to the machine's loop nest."""
+    axes = [(n, [s[k] for s in strides]) for k, n in enumerate(shape)]
+    tail = [axes.pop()] if keep_last else []
+    joined: list[tuple[int, list[int]]] = []
+    for n, steps in axes:
+        if n == 1:
+            continue
+        if joined and joined[-1][1] == [n * d for d in steps]:
+            joined[-1] = (joined[-1][0] * n, steps)
         else:
-            names[node] = f"v{len(lines)}"
-            lines.append(f"{names[node]} = {_line(node, source)}")
-    text = f"def lowered({', '.join(inputs)}):\n    " + "\n    ".join([*lines, f"return {output}"])
-    exec(compile(text, "<reward program>", "exec"), space)  # source of our own making
-    lowered: Callable[..., tuple[Any, ...]] = space["lowered"]
-    return lowered
-
-
-def _line(node: Node, source: Callable[[Any], Any]) -> str:
-    packet = getattr(node.target, "overloadpacket", node.target)
-    if packet not in SOURCE:
-        raise Unlowered(str(node.target))
-    if packet is aten.squeeze and len(node.args) == 1:
-        return f"squeeze({source(node.args[0])}, None)"
-    if packet is aten.div and "rounding_mode" in node.kwargs:
-        raise Unlowered("div with rounding")
-    (x, *_) = node.all_input_nodes
-    seen = x.meta.get("val", x.meta.get("tensor_meta"))
-    single = len(getattr(seen, "shape", (1,))) == 0
-    if packet in SCALAR and single:
-        return f"{SCALAR[packet]}({source(x)})"
-    keywords = {k: source(v) for k, v in node.kwargs.items()}
-    dtype = keywords.pop("dtype", None)
-    if packet is aten._to_copy:
-        keywords = {"dtype": dtype}
-    try:
-        return SOURCE[packet](*map(source, node.args), **keywords)
-    except TypeError as error:
-        raise Unlowered(f"{node.target}: {error}") from None
-
-
-def _number(value: torch.Tensor) -> Any:
-    array = value.numpy()
-    return array.item() if array.ndim == 0 else np.ascontiguousarray(array)
+            joined.append((n, steps))
+    joined += tail
+    if len(joined) > N_DIMS:
+        raise Unlowered(f"{len(joined)} axes")
+    none = (1, [0] * len(strides))
+    joined = [none] * (N_DIMS - len(joined)) + joined
+    return [n for n, _ in joined], [[s[k] for _, s in joined] for k in range(len(strides))]

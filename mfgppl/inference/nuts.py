@@ -164,7 +164,7 @@ def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray
             value, gradient = evaluate(theta)
         if np.isfinite(value) and np.isfinite(gradient).all():
             return theta
-    reward = torch.as_tensor(density.reward(theta))
+    reward = torch.as_tensor(density.rewards()(theta))
     check_finite(reward.masked_fill(density.model.forbidden, 0.0), density.model.game)
     raise ValueError(
         "no starting point of finite log density in 100 tries; pass `init` with values by site."
@@ -230,8 +230,7 @@ def _finite_or_reject(
     """Give a point without a finite density or gradient the log density -inf."""
 
     def checked(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        with np.errstate(all="ignore"):
-            value, gradient = evaluate(theta)
+        value, gradient = evaluate(theta)
         if value - value != 0.0:
             return -np.inf, np.zeros_like(theta)
         return float(value), gradient

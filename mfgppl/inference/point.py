@@ -184,8 +184,8 @@ def starting_values(
     """Return where to start, by site: the given values, else medians of draws from the prior."""
     given = density.program.check_values("init", init or {}, complete=False)
     draws = np.stack([density.program.draw(random_seed + k) for k in range(15)])
-    values = density.record(np.median(draws, axis=0))[0]
-    start = {**values, **given}
+    values = density.record(np.median(draws, axis=0)[None])[0]
+    start = {**{k: v[0] for k, v in values.items()}, **given}
     density.program.free(start, argument="init")
     return start
 

@@ -86,17 +86,11 @@ def action_shares(counts: np.ndarray) -> dict[str, np.ndarray]:
 def _recorded(density: Density, theta: np.ndarray) -> dict[str, dict[str, Any]]:
     """Run the recorded part of the program at each draw."""
     n_chains, n_draws, n_dim = theta.shape
-    runs = [density.record(point) for point in theta.reshape(-1, n_dim)]
-
-    def gather(group: int) -> dict[str, np.ndarray]:
-        return {
-            name: np.stack([run[group][name] for run in runs]).reshape(
-                n_chains, n_draws, *np.shape(runs[0][group][name])
-            )
-            for name in runs[0][group]
-        }
-
-    return {"posterior": gather(0) | gather(1), "log_prior": gather(2)}
+    values, deterministics, priors = (
+        {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in group.items()}
+        for group in density.record(theta.reshape(-1, n_dim))
+    )
+    return {"posterior": values | deterministics, "log_prior": priors}
 
 
 def _by_trajectory(model: TrajectoryModel, density: Density, theta: np.ndarray) -> np.ndarray:
@@ -106,8 +100,9 @@ def _by_trajectory(model: TrajectoryModel, density: Density, theta: np.ndarray) 
     values = np.empty((*theta.shape[:2], n))
 
     def fill(chain: int) -> None:
+        reward_at = density.rewards()
         for row, point in zip(values[chain], theta[chain], strict=True):
-            row[:] = add_up(terms, likelihood.table_arrays(density.reward(point)), n)
+            row[:] = add_up(terms, likelihood.table_arrays(reward_at(point)), n)
 
     # the kernels release the interpreter's lock
     with ThreadPoolExecutor() as pool:
@@ -122,9 +117,9 @@ def _predictive(
     rng = np.random.default_rng(seed)
     thin = thinned(theta)
     visits = model.likelihood.counts.actions.sum(-1).astype(np.int64)
-    shares = []
+    shares, reward_at = [], density.rewards()
     for point in thin.reshape(-1, theta.shape[-1]):
-        policy = np.exp(model.likelihood.log_policy(density.reward(point)))
+        policy = np.exp(model.likelihood.log_policy(reward_at(point)))
         policy /= policy.sum(-1, keepdims=True)
         shares.append(action_shares(rng.multinomial(visits, policy)))
     return {

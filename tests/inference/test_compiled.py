@@ -196,9 +196,9 @@ def test_record_gives_constrained_values_deterministics_and_priors():
     """What is recorded at a point equals the distributions' own numbers."""
     density = Density(model_of(hierarchical))
     theta = np.linspace(-0.5, 0.5, density.n_dim)
-    values, deterministics, priors = density.record(theta)
+    values, deterministics, priors = density.record(theta[None])
     assert values["spread"] == pytest.approx(np.exp(theta[1]))
-    np.testing.assert_allclose(deterministics["bonus"], theta[0] + np.exp(theta[1]) * theta[2:])
+    np.testing.assert_allclose(deterministics["bonus"][0], theta[0] + np.exp(theta[1]) * theta[2:])
     expected = -0.5 * theta[0] ** 2 - 0.5 * np.log(2 * np.pi)
     assert priors["centre"] == pytest.approx(expected)
 
@@ -207,7 +207,9 @@ def test_free_inverts_the_constraints():
     """Unconstrained values of recorded constrained values are the point they came from."""
     density = Density(model_of(constrained))
     theta = np.random.default_rng(1).standard_normal(density.n_dim)
-    np.testing.assert_allclose(density.program.free(density.record(theta)[0]), theta, atol=1e-9)
+    values = {k: v[0] for k, v in density.record(theta[None])[0].items()}
+    free = density.program.free(values)
+    np.testing.assert_allclose(free, theta, atol=1e-9)
 
 
 def test_masked_actions_get_no_probability_and_no_gradient():
