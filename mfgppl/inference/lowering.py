@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op
-from mfgppl.inference.tracing import Step, Trace, aten, flat, storage_of
+from mfgppl.inference.tracing import Step, Trace, aten, flat, storage_of, written_by
 
 LONGEST_LIST = 2**24  # places of a gather worth keeping
 
@@ -154,14 +154,19 @@ class _Lowering:
             self._place(tensor)
         last = self._last_uses()
         n_rows = [0]
+        useful = self._useful()
         for k, step in enumerate(self.trace.steps):
+            if not useful[k]:
+                n_rows.append(len(self.rows))
+                continue
             for key, content in self.trace.snapshots.items():
                 if key not in self.stretch and key in map(storage_of, step.inputs):
                     self._restore(key, content)
             self._step(step)
             n_rows.append(len(self.rows))
             for key, size in last.get(k, []):
-                self.free.setdefault(size, []).append(self.stretch[key])
+                if key in self.stretch:
+                    self.free.setdefault(size, []).append(self.stretch[key])
         inputs, outputs = map(self._slices, (self.trace.inputs, self.trace.outputs))
         buffer = np.zeros(self.size)
         for place, values in self.constants:
@@ -174,6 +179,17 @@ class _Lowering:
     def _slices(self, tensors: Sequence[Tensor]) -> list[slice]:
         starts = [self._operand(t).place for t in tensors]
         return [slice(n, n + t.numel()) for n, t in zip(starts, tensors, strict=True)]
+
+    def _useful(self) -> list[bool]:
+        """Return which steps an output depends on."""
+        needed = {storage_of(t) for t in self.trace.outputs}
+        useful = []
+        for step in reversed(self.trace.steps):
+            written = written_by(step.func, step.args, step.kwargs)
+            useful.append(any(storage_of(t) in needed for t in (*step.outputs, *written)))
+            if useful[-1]:
+                needed.update(storage_of(t) for t in step.inputs)
+        return useful[::-1]
 
     def _last_uses(self) -> dict[int, list[tuple[int, int]]]:
         """Return, by step, the storages of intermediate results that nothing reads later."""

@@ -232,14 +232,15 @@ class Program:
         with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
             spread_reward(self.model.reward, self.model.inputs)
-        return {
-            name: (
-                tuple(node["value"].shape),
-                tuple(biject_to(node["fn"].support).inverse_shape(node["value"].shape)),
-            )
-            for name, node in tracer.trace.nodes.items()
-            if is_parameter(node)
-        }
+            return {
+                name: (tuple(node["value"].shape), _free_shape(node["fn"], node["value"]))
+                for name, node in tracer.trace.nodes.items()
+                if is_parameter(node)
+            }
+
+
+def _free_shape(fn: Any, value: Tensor) -> tuple[int, ...]:
+    return tuple(biject_to(fn.support).inv(value).shape)  # inverse_shape would import sympy
 
 
 @contextmanager

@@ -120,6 +120,10 @@ class Recorder(TorchDispatchMode):
         self._followed = {storage_of(t) for t in inputs}
         self._alive: list[Any] = list(inputs)  # a freed storage's place may be given again
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # true would import torch's compiler, a second of modules that nothing uses
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
