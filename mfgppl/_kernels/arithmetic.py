@@ -1,6 +1,7 @@
 """Scalar functions that a compiled loop can hold in vector registers."""
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -9,6 +10,9 @@ LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 ROUNDING_SHIFT = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the bits
 LEAST, LARGEST = -708.0, 709.782712893384
+HALF_ROOT = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
+
+jit = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 
 
 @intrinsic
@@ -27,7 +31,7 @@ def float_of(context, bits):
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+@jit
 def exp(x):
     """Return e**x within a few rounding errors, zero below e**-708; a loop of it is vectorised.
 
@@ -54,4 +58,29 @@ def exp(x):
     p = p * r + 1.0
     half_scale = float_of((bits_of(shifted) + 1022) << 52)  # 2**(k-1), so that k = 1024 fits
     value = 2.0 * (p * half_scale)
-    return 0.0 if x < LEAST else (float_of(0x7FF0000000000000) if x > LARGEST else value)
+    return 0.0 if x < LEAST else (np.inf if x > LARGEST else value)
+
+
+@jit
+def log(x):
+    """Return the logarithm of a finite x >= 2**-1022 within a few rounding errors.
+
+    `x = 2**k m` with m in [sqrt(1/2), sqrt(2)), and `log m = 2 artanh((m - 1) / (m + 1))`.
+    """
+    bits = bits_of(x)
+    k = ((bits - HALF_ROOT) >> 52) + 0.0
+    m = float_of(bits - (((bits - HALF_ROOT) >> 52) << 52))
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = 1.0 / 23.0
+    p = p * z + 1.0 / 21.0
+    p = p * z + 1.0 / 19.0
+    p = p * z + 1.0 / 17.0
+    p = p * z + 1.0 / 15.0
+    p = p * z + 1.0 / 13.0
+    p = p * z + 1.0 / 11.0
+    p = p * z + 1.0 / 9.0
+    p = p * z + 1.0 / 7.0
+    p = p * z + 1.0 / 5.0
+    p = p * z + 1.0 / 3.0
+    return k * LN2_HIGH + (2.0 * s + (2.0 * s * z * p + k * LN2_LOW))

@@ -8,52 +8,51 @@ infinities and NaN are kept.
 import numba
 import numpy as np
 
-from mfgppl._kernels.arithmetic import exp
+from mfgppl._kernels.arithmetic import exp, log
 from mfgppl._kernels.dynamics import expected, jit_options, n_tables, pushed
 
 jit = numba.njit(cache=True, **jit_options)
 
 
 @jit
-def normalise(logs, top, norm, n_actions):
-    """Turn rows of scaled Q into probabilities; fill each row's largest entry and its sum."""
-    for s in range(top.size):
+def normalise(q, policy, soft_values, n_actions):
+    """Turn rows of scaled Q (S * A,) into probabilities; fill the log-sum-exp of each row."""
+    S = soft_values.size
+    for s in range(S):
         highest = -np.inf
-        for i in range(s * n_actions, (s + 1) * n_actions):
-            highest = max(highest, logs[i])
-        top[s] = highest
-        for i in range(s * n_actions, (s + 1) * n_actions):
-            logs[i] -= highest
-    for i in range(logs.size):
-        logs[i] = exp(logs[i])
-    for s in range(top.size):
-        total = 0.0
-        for i in range(s * n_actions, (s + 1) * n_actions):
-            total += logs[i]
-        norm[s] = total
-        share = 1.0 / total
-        for i in range(s * n_actions, (s + 1) * n_actions):
-            logs[i] *= share
+        for a in range(n_actions):
+            highest = max(highest, q[s * n_actions + a])
+        soft_values[s] = highest
+        for a in range(n_actions):
+            policy[s * n_actions + a] = q[s * n_actions + a] - highest
+    for i in range(q.size):  # one long loop for what is costly
+        policy[i] = exp(policy[i])
+    for s in range(S):
+        norm = 0.0
+        for a in range(n_actions):
+            norm += policy[s * n_actions + a]
+        share = 1.0 / norm
+        for a in range(n_actions):
+            policy[s * n_actions + a] *= share
+        soft_values[s] += log(norm)
 
 
 @jit
 def soft_sweep(reward, tables, discount, temperature, soft_values, log_policy):
     """Solve soft backward induction: fill V (T, S) and log pi (T, S, A)."""
     T, S, A = reward.shape
-    ahead, policy, norm = np.zeros(S * A), np.empty(S * A), np.empty(S)
+    ahead, policy = np.zeros(S * A), np.empty(S * A)
     for t in range(T - 1, -1, -1):
         if t < T - 1:
             expected(tables, t if n_tables(tables) > 1 else 0, soft_values[t + 1], ahead)
-        logs, r = log_policy[t].reshape(S * A), reward[t].reshape(S * A)
+        q, r = log_policy[t].reshape(S * A), reward[t].reshape(S * A)
         for i in range(S * A):
-            logs[i] = (r[i] + discount * ahead[i]) / temperature
-            policy[i] = logs[i]
-        normalise(policy, soft_values[t], norm, A)
+            q[i] = (r[i] + discount * ahead[i]) / temperature
+        normalise(q, policy, soft_values[t], A)
         for s in range(S):
-            log_norm = soft_values[t, s] + np.log(norm[s])
-            soft_values[t, s] = temperature * log_norm
             for a in range(A):
-                logs[s * A + a] -= log_norm
+                q[s * A + a] -= soft_values[t, s]
+            soft_values[t, s] *= temperature
 
 
 @jit
@@ -66,29 +65,28 @@ def causal_value_and_gradient(
     `d_{t+1} = discount * sum_sa g P`. The array of the gradient holds pi between the sweeps.
     """
     T, S, A = reward.shape
-    ahead, norm = np.zeros(S * A), np.empty(S)
+    scale, onward = 1.0 / temperature, discount / temperature
+    ahead, q = np.zeros(S * A), np.empty(S * A)
     value = 0.0
     for t in range(T - 1, -1, -1):
         if t < T - 1:
             expected(tables, t if n_tables(tables) > 1 else 0, soft_values[t + 1], ahead)
-        policy, r = gradient[t].reshape(S * A), reward[t].reshape(S * A)
-        n = counts[t].reshape(S * A)
+        r, n = reward[t].reshape(S * A), counts[t].reshape(S * A)
         for i in range(S * A):
-            policy[i] = (r[i] + discount * ahead[i]) / temperature
-        for i in range(S * A):  # what was never done adds nothing, also where its log is -inf
-            value += n[i] * policy[i] if n[i] != 0.0 else 0.0
-        normalise(policy, soft_values[t], norm, A)
+            q[i] = r[i] * scale + onward * ahead[i]
+            # what was never done adds nothing, also where its log is -inf
+            value += n[i] * q[i] if n[i] != 0.0 else 0.0
+        normalise(q, gradient[t].reshape(S * A), soft_values[t], A)
         for s in range(S):
-            log_norm = soft_values[t, s] + np.log(norm[s])
-            soft_values[t, s] = temperature * log_norm
-            value -= visits[t, s] * log_norm
+            value -= visits[t, s] * soft_values[t, s]
+            soft_values[t, s] *= temperature
     carried, arrived = np.zeros(S), np.empty(S)
     for t in range(T):
         g, n = gradient[t].reshape(S * A), counts[t].reshape(S * A)
         for s in range(S):
-            weight = carried[s] - visits[t, s] / temperature
-            for i in range(s * A, (s + 1) * A):
-                g[i] = n[i] / temperature + g[i] * weight
+            weight = carried[s] - visits[t, s] * scale
+            for a in range(A):
+                g[s * A + a] = n[s * A + a] * scale + g[s * A + a] * weight
         if t < T - 1:
             pushed(tables, t if n_tables(tables) > 1 else 0, g, arrived)
             for s in range(S):
@@ -111,7 +109,7 @@ def counted(counts, logs):
 def energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy):
     """Fill W (T, S), `log sum_x P exp W_{t+1}` (T, S, A) and the energy law's log pi (T, S, A)."""
     T, S, A = reward.shape
-    weights, policy, norm = np.empty(S), np.empty(S * A), np.empty(S)
+    weights, policy = np.empty(S), np.empty(S * A)
     for t in range(T - 1, -1, -1):
         ahead, logs = log_next[t].reshape(S * A), log_policy[t].reshape(S * A)
         r = reward[t].reshape(S * A)
@@ -124,10 +122,8 @@ def energy_sweep(reward, tables, temperature, log_partition, log_next, log_polic
             ahead[:] = 0.0
         for i in range(S * A):
             logs[i] = r[i] / temperature + ahead[i]
-            policy[i] = logs[i]
-        normalise(policy, log_partition[t], norm, A)
+        normalise(logs, policy, log_partition[t], A)
         for s in range(S):
-            log_partition[t, s] += np.log(norm[s])
             for a in range(A):
                 logs[s * A + a] -= log_partition[t, s]
 
