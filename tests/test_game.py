@@ -272,17 +272,3 @@ def test_rows_may_miss_one_by_rounding_only(gap):
     """A sum within rounding of 1 is accepted."""
     start = np.array([0.8, 0.2 + gap])
     assert float(two_roads(initial=start).initial.sum()) == pytest.approx(1.0, abs=1e-8)
-
-
-def test_a_sparse_transition_too_large_for_a_dense_table_is_refused():
-    """A world of 30,000 states is built, and its dense table refused with its size."""
-    S = 30_000
-    game = mfg.MeanFieldGame(
-        states=range(S),
-        actions=["stay"],
-        horizon=2,
-        transition=scipy.sparse.eye_array(S, format="csr"),
-        initial=np.full(S, 1 / S),
-    )
-    with pytest.raises(ValueError, match="7 GB as a dense table"):
-        game.transition_along(game.initial.repeat(2, 1))

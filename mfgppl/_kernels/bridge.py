@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mfgppl._kernels import sweeps, tape
-from mfgppl._kernels.dynamics import Dense, Sparse, Tables
+from mfgppl._kernels.dynamics import Dense, Sparse, Tables, sliced
 
 # an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
 Evaluator = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -24,9 +24,9 @@ def tables_of(transition: Tensor) -> Tables:
         return Dense(np.ascontiguousarray(rows.transpose(0, 2, 1)))
     entries = transition.coalesce()
     table, state, action, following = entries.indices().numpy()
-    bounds = np.searchsorted((table * S + state) * A + action, np.arange(n * S * A + 1))
-    rows = np.arange(n)[:, None] * S * A + np.arange(S * A + 1)
-    return Sparse(entries.values().numpy(), following.astype(np.int32), bounds[rows])
+    row, entry = state * A + action, entries.values().numpy()
+    after = sliced(table, row, following, entry, (n, S * A))
+    return Sparse(*after, *sliced(table, following, row, entry, (n, S)))
 
 
 def causal_evaluator(
@@ -125,21 +125,16 @@ def differentiable(point: Tensor, evaluate: Evaluator) -> Tensor:
     return _WithGradient.apply(point, evaluate)
 
 
-def as_map(matrix: np.ndarray) -> Dense:
-    """Return a matrix (K, n) as the linear map that `affine_reward` and `affine_slope` take."""
-    return Dense(matrix[None])
-
-
 def affine_reward(
-    matrix: Dense, offset: np.ndarray, found: np.ndarray, reward: np.ndarray
+    matrix: np.ndarray, offset: np.ndarray, found: np.ndarray, reward: np.ndarray
 ) -> None:
     """Fill `reward = offset + found[2:] @ matrix`."""
-    sweeps.affine(matrix, offset, found[2:], reward)
+    sweeps.affine(matrix, offset, found[2:], reward.reshape(-1))
 
 
-def affine_slope(matrix: Dense, slope: np.ndarray, cotangent: np.ndarray) -> None:
+def affine_slope(matrix: np.ndarray, slope: np.ndarray, cotangent: np.ndarray) -> None:
     """Fill `cotangent[2:] = matrix @ slope`."""
-    sweeps.affine_pullback(matrix, slope, cotangent[2:])
+    sweeps.affine_pullback(matrix, slope.reshape(-1), cotangent[2:])
 
 
 def on_tape(

@@ -12,6 +12,7 @@ from numba import types
 from numba.extending import overload
 
 BLAS_FROM = 100  # states from which a library product beats the loop
+LANES = 32  # rows of a slice of a sparse table
 
 jit_options = {
     "nogil": True,
@@ -33,21 +34,33 @@ class Dense(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """Stored entries of one table, or of one a step, by rows (s, a).
+    """Stored entries of one table, or of one a step, by rows and by columns.
+
+    Either way, `LANES` neighbouring rows make a slice, each row padded to the longest in its slice,
+    and entries of a slice are stored slot by slot, so that a loop runs along the rows [1]_. Row i
+    of slice c has its slot k at `starts[t, c] + k * LANES + i`.
 
     Attributes
     ----------
-    probability : ndarray, shape (n_entries,)
-        Probabilities.
-    following : ndarray of int32, shape (n_entries,)
-        Next states.
-    offsets : ndarray of int64, shape (n, S * A + 1)
-        Entries of row i of table k are `offsets[k, i]:offsets[k, i + 1]`.
+    after, before : ndarray, shape (n_entries,)
+        Probabilities, by rows s * A + a and by next states.
+    following, leading : ndarray of int32, shape (n_entries,)
+        The next state, and the row s * A + a, of each entry.
+    after_starts, before_starts : ndarray of int64, shape (n, n_slices + 1)
+        Where slices start.
+
+    References
+    ----------
+    .. [1] Kreutzer, Hager, Wellein, Fehske and Bishop (2014), *A unified sparse matrix data format
+       for efficient general sparse matrix-vector multiplication*, SIAM J. Sci. Comput. 36.
     """
 
-    probability: np.ndarray
+    after: np.ndarray
     following: np.ndarray
-    offsets: np.ndarray
+    after_starts: np.ndarray
+    before: np.ndarray
+    leading: np.ndarray
+    before_starts: np.ndarray
 
 
 Tables = Dense | Sparse
@@ -73,7 +86,7 @@ def _is(kind, tables):
 def _n_tables(tables):
     if _is(Dense, tables):
         return lambda tables: tables.tables.shape[0]
-    return lambda tables: tables.offsets.shape[0]
+    return lambda tables: tables.after_starts.shape[0]
 
 
 @overload(expected, jit_options=jit_options)
@@ -109,12 +122,22 @@ def _expected_dense(tables, k, values, ahead):
 
 
 def _expected_sparse(tables, k, values, ahead):
-    offsets = tables.offsets[k]
-    for i in range(ahead.size):
-        total = 0.0
-        for e in range(offsets[i], offsets[i + 1]):
-            total += tables.probability[e] * values[tables.following[e]]
-        ahead[i] = total
+    by_slices(tables.after, tables.following, tables.after_starts[k], values, ahead)
+
+
+@numba.njit(cache=True, **jit_options)
+def by_slices(entries, places, starts, source, out):
+    """Fill `out[i]` with the sum of row i's entries times `source` at their places."""
+    for c in range(starts.size - 1):
+        lanes = out[c * LANES : (c + 1) * LANES]
+        # views, because an index known not to be negative lets a loop run in vectors
+        weight, place = entries[starts[c] :], places[starts[c] :]
+        for i in range(lanes.size):
+            lanes[i] = weight[i] * source[place[i]]
+        for e in range(starts[c] + LANES, starts[c + 1], LANES):
+            weight, place = entries[e:], places[e:]
+            for i in range(lanes.size):
+                lanes[i] += weight[i] * source[place[i]]
 
 
 @overload(pushed, jit_options=jit_options)
@@ -137,8 +160,24 @@ def _pushed_dense(tables, k, weights, arrived):
 
 
 def _pushed_sparse(tables, k, weights, arrived):
-    offsets = tables.offsets[k]
-    arrived[:] = 0.0
-    for i in range(weights.size):
-        for e in range(offsets[i], offsets[i + 1]):
-            arrived[tables.following[e]] += weights[i] * tables.probability[e]
+    by_slices(tables.before, tables.leading, tables.before_starts[k], weights, arrived)
+
+
+def sliced(
+    table: np.ndarray, row: np.ndarray, place: np.ndarray, entry: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return entries, places and starts of tables in slices; `shape` is (tables, rows)."""
+    n, n_rows = shape
+    n_slices = -(-n_rows // LANES)
+    order = np.lexsort((row, table))
+    table, row, place, entry = (v[order] for v in (table, row, place, entry))
+    line = (table * n_slices + row // LANES) * LANES + row % LANES  # rows, padded to whole slices
+    lengths = np.bincount(line, minlength=n * n_slices * LANES)
+    slot = np.arange(len(line)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    widths = np.maximum(lengths.reshape(-1, LANES).max(1), 1)
+    starts = np.concatenate([[0], np.cumsum(widths * LANES)])
+    where = starts[line // LANES] + slot * LANES + line % LANES
+    entries, places = np.zeros(starts[-1]), np.zeros(starts[-1], dtype=np.int32)
+    entries[where], places[where] = entry, place
+    bounds = np.arange(n)[:, None] * n_slices + np.arange(n_slices + 1)
+    return entries, places, starts[bounds]

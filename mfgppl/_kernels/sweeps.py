@@ -9,7 +9,9 @@ import numba
 import numpy as np
 
 from mfgppl._kernels.arithmetic import exp, log
-from mfgppl._kernels.dynamics import expected, jit_options, n_tables, pushed
+from mfgppl._kernels.dynamics import LANES, expected, jit_options, n_tables, pushed
+
+STRETCH = 4096  # entries of a vector worked on together
 
 jit = numba.njit(cache=True, **jit_options)
 
@@ -18,6 +20,43 @@ jit = numba.njit(cache=True, **jit_options)
 def normalise(q, policy, soft_values, n_actions):
     """Turn rows of scaled Q (S * A,) into probabilities; fill the log-sum-exp of each row."""
     S = soft_values.size
+    whole = S - S % LANES
+    if whole > 0:
+        normalise_lanes(q, policy, soft_values, n_actions, whole)
+    if whole < S:
+        start = whole * n_actions
+        normalise_rows(q[start:], policy[start:], soft_values[whole:], n_actions)
+
+
+@jit
+def normalise_lanes(q, policy, soft_values, n_actions, n_states):
+    """Do so for many states at a time, each in a lane."""
+    block, top, norm = np.empty((n_actions, LANES)), np.empty(LANES), np.empty(LANES)
+    for first in range(0, n_states, LANES):
+        for i in range(LANES):
+            top[i] = -np.inf
+        for a in range(n_actions):
+            for i in range(LANES):
+                block[a, i] = q[(first + i) * n_actions + a]
+                top[i] = max(top[i], block[a, i])
+        for i in range(LANES):
+            norm[i] = 0.0
+        for a in range(n_actions):
+            for i in range(LANES):
+                block[a, i] = exp(block[a, i] - top[i])
+                norm[i] += block[a, i]
+        for i in range(LANES):
+            soft_values[first + i] = top[i] + log(norm[i])
+            norm[i] = 1.0 / norm[i]
+        for a in range(n_actions):
+            for i in range(LANES):
+                policy[(first + i) * n_actions + a] = block[a, i] * norm[i]
+
+
+@jit
+def normalise_rows(q, policy, soft_values, n_actions):
+    """Do so row by row, which is best for few states."""
+    S = soft_values.size
     for s in range(S):
         highest = -np.inf
         for a in range(n_actions):
@@ -25,16 +64,16 @@ def normalise(q, policy, soft_values, n_actions):
         soft_values[s] = highest
         for a in range(n_actions):
             policy[s * n_actions + a] = q[s * n_actions + a] - highest
-    for i in range(q.size):  # one long loop for what is costly
+    for i in range(S * n_actions):  # one long loop for what is costly
         policy[i] = exp(policy[i])
     for s in range(S):
-        norm = 0.0
+        total = 0.0
         for a in range(n_actions):
-            norm += policy[s * n_actions + a]
-        share = 1.0 / norm
+            total += policy[s * n_actions + a]
+        share = 1.0 / total
         for a in range(n_actions):
             policy[s * n_actions + a] *= share
-        soft_values[s] += log(norm)
+        soft_values[s] += log(total)
 
 
 @jit
@@ -213,14 +252,26 @@ def add_entries(table, entry, owner, sign, totals):
 
 @jit
 def affine(matrix, offset, weights, out):
-    """Fill `out = offset + weights @ matrix`."""
-    flat = out.reshape(out.size)
-    expected(matrix, 0, weights, flat)
-    for i in range(flat.size):
-        flat[i] += offset[i]
+    """Fill `out = offset + weights @ matrix`, a stretch at a time that stays in the cache."""
+    for start in range(0, out.size, STRETCH):
+        part, begun = out[start : start + STRETCH], offset[start : start + STRETCH]
+        for i in range(part.size):
+            part[i] = begun[i]
+        for k in range(weights.size):
+            row, weight = matrix[k, start : start + STRETCH], weights[k]
+            for i in range(part.size):
+                part[i] += weight * row[i]
 
 
 @jit
 def affine_pullback(matrix, slope, out):
-    """Fill `out = matrix @ slope`."""
-    pushed(matrix, 0, slope.reshape(slope.size), out)
+    """Fill `out = matrix @ slope`, likewise."""
+    out[:] = 0.0
+    for start in range(0, slope.size, STRETCH):
+        part = slope[start : start + STRETCH]
+        for k in range(out.size):
+            row = matrix[k, start : start + STRETCH]
+            total = 0.0
+            for i in range(part.size):
+                total += row[i] * part[i]
+            out[k] += total

@@ -140,14 +140,14 @@ class Density:
                 cotangent[2:] = slope.reshape(-1)
 
             return reward_itself, slope_itself
-        matrix, table = bridge.as_map(affine.matrix), np.empty(shape)
+        table = np.empty(shape)
 
         def reward_of(found: np.ndarray) -> np.ndarray:
-            bridge.affine_reward(matrix, affine.offset, found, table)
+            bridge.affine_reward(affine.matrix, affine.offset, found, table)
             return table
 
         def slope_of(slope: np.ndarray, cotangent: np.ndarray) -> None:
-            bridge.affine_slope(matrix, slope, cotangent)
+            bridge.affine_slope(affine.matrix, slope, cotangent)
 
         return reward_of, slope_of
 

@@ -353,10 +353,14 @@ class _Lowering:
         self.rows.append([int(op), out, a, self.n_places, ZERO, *sizes, *strides])
         self.n_places += places.size
 
-    def _sum(self, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> None:
+    def _sum(
+        self, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any
+    ) -> None:
         self._reduce(Op.SUM, 0.0, out, x, dim, keepdim)
 
-    def _mean(self, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> None:
+    def _mean(
+        self, out: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False, **_: Any
+    ) -> None:
         self._reduce(Op.SUM, 0.0, out, x, dim, keepdim)
         self._entries(Op.DIVIDE, out, (out, x.numel() / out.numel()))
 
@@ -434,7 +438,9 @@ class _Lowering:
     ) -> None:
         if storage_of(out) != storage_of(x):
             self._entries(Op.COPY, out, (x,))
-        if any(storage_of(t) in self.stretch and t.dtype != torch.int64 for t in where if t is not None):
+        if any(
+            storage_of(t) in self.stretch and t.dtype != torch.int64 for t in where if t is not None
+        ):
             raise Unlowered("entries put where parameters say")
         operand = self._operand(out)
         size = operand.place + flat(out).numel()
