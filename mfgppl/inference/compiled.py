@@ -7,7 +7,7 @@ an evaluation.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyro
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mfgppl._kernels import bridge
 from mfgppl.exceptions import CompilationWarning
-from mfgppl.inference.lowering import KNOWN, Tape, Unlowered, lower
+from mfgppl.inference.lowering import KNOWN, Unlowered, lower
 from mfgppl.inference.program import Program, Run
 from mfgppl.inference.tracing import Trace, record, replay
 from mfgppl.likelihood.model import TrajectoryModel, double_precision

@@ -1,7 +1,8 @@
 """From recorded tensor operations to instructions of the tape machine.
 
-Each storage becomes a stretch of one flat buffer, so that views cost nothing. An operation that only
-moves entries is run once on their places. One that is not listed leaves its function to torch.
+Each storage becomes a stretch of one flat buffer, so that views cost nothing. An operation that
+only moves entries is run once, on their places. A function with one that is not listed stays in
+torch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -98,7 +99,6 @@ ELEMENTWISE = {
 }  # fmt: skip
 SWAPPED = {aten.gt: Op.LESS, aten.ge: Op.LESS_EQUAL}
 COMMUTES = (Op.ADD, Op.MULTIPLY)
-NOT_COPIED_IN_PLACE = (aten.copy_, aten.fill_)  # their first argument is written, never read
 # operations that only move entries (or put zeros), and are run on places
 MOVES = (
     aten.index, aten.gather, aten.index_select, aten.flip, aten.roll, aten.repeat, aten.cat,
@@ -243,7 +243,7 @@ class _Lowering:
         key = storage_of(value)
         if key not in self.stretch:
             self.stretch[key] = self._constant(_numbers(flat(value)))
-        place = self.stretch[key] + value.storage_offset()
+        place = self.stretch[key] + int(value.storage_offset())
         return Operand(place, tuple(value.shape), tuple(value.stride()))
 
     def _step(self, step: Step) -> None:
@@ -275,7 +275,7 @@ class _Lowering:
         if packet is aten.div and kwargs.get("rounding_mode") is not None:
             raise Unlowered(str(step.func))
         if packet in (aten.add, aten.sub) and kwargs.get("alpha", 1) != 1:
-            return self._scaled(ELEMENTWISE[packet], out, *args, kwargs["alpha"])
+            return self._scaled(ELEMENTWISE[packet], out, args[0], args[1], kwargs["alpha"])
         if packet in SWAPPED:
             return self._entries(SWAPPED[packet], out, (args[1], args[0]))
         if packet is aten.relu:
@@ -297,27 +297,29 @@ class _Lowering:
         self._write(op, self._operand(out), self._operand(a), scaled)
 
     def _write(self, op: Op, out: Operand, *operands: Operand) -> None:
-        """Append an instruction over the shape of `out`, or of all operands where it gathers."""
-        shape = out.shape
-        if op in COMMUTES and operands[1].to(shape).strides != operands[0].to(shape).strides:
+        """Append an instruction over the shape of `out`."""
+        views = [o.to(out.shape) for o in operands]
+        if op in COMMUTES and views[0].strides != views[1].strides:
             # the machine looks for a number in the second place
-            operands = tuple(sorted(operands, key=lambda o: -sum(map(abs, o.to(shape).strides))))
-        views = [out, *(o.to(shape) for o in operands)]
-        views += [Operand(ZERO, shape, (0,) * len(shape))] * (4 - len(views))
-        sizes, strides = _merged(shape, [v.strides for v in views])
-        if 0 in shape:
-            return
-        self.rows.append([int(op), *(v.place for v in views), *sizes, *sum(strides, [])])
+            views.sort(key=lambda view: -sum(map(abs, view.strides)))
+        self._append(op, out, *views)
 
     def _gather(self, op: Op, out: Operand, start: float, *operands: Operand) -> None:
         """Set `out`, whose strides are zero along the axes gathered over, and add to it."""
-        base = [1 if d == 0 and n != 1 else n for n, d in zip(out.shape, out.strides, strict=True)]
-        self._write(Op.COPY, Operand(out.place, tuple(base), out.strides), self._operand(start))
-        views = [out, *operands, Operand(ZERO, out.shape, (0,) * len(out.shape))]
-        views = (views + views[-1:] * 3)[:4]
-        sizes, strides = _merged(out.shape, [v.to(out.shape).strides for v in views])
-        if 0 not in out.shape:
-            self.rows.append([int(op), *(v.place for v in views), *sizes, *sum(strides, [])])
+        kept = [1 if d == 0 else n for n, d in zip(out.shape, out.strides, strict=True)]
+        self._write(Op.COPY, Operand(out.place, tuple(kept), out.strides), self._operand(start))
+        self._append(op, out, *(o.to(out.shape) for o in operands))
+
+    def _append(self, op: Op, *views: Operand, in_line: bool = False) -> None:
+        """Append a row for views of one shape; `in_line` keeps the last axis for the machine."""
+        shape = views[0].shape
+        if 0 in shape:
+            return
+        four = [*views, *[Operand(ZERO, shape, (0,) * len(shape))] * (4 - len(views))]
+        axes = _merged(shape, [v.strides for v in four], in_line=in_line)
+        sizes = [n for n, _ in axes]
+        strides = [steps[k] for k in range(4) for _, steps in axes]
+        self.rows.append([int(op), *(v.place for v in four), *sizes, *strides])
 
     def _move(self, step: Step, out: Tensor) -> None:
         """Run a step that moves entries on their places, and keep the list."""
@@ -387,20 +389,17 @@ class _Lowering:
         target = Operand(self._operand(out).place, tuple(x.shape), tuple(strides))
         self._gather(op, target, start, self._operand(x))
 
-    def _running(op: Op) -> Callable[..., None]:  # type: ignore[misc]
-        def running(self: "_Lowering", out: Tensor, x: Tensor, dim: int, **_: Any) -> None:
-            if x.ndim == 0:
-                return self._entries(Op.COPY, out, (x,))
-            axis = dim % x.ndim
-            views = [self._operand(t).last(axis) for t in (out, x)]
-            sizes, strides = _merged(
-                views[0].shape, [*(v.strides for v in views), *[(0,) * x.ndim] * 2], keep_last=True
-            )
-            self.rows.append([int(op), *(v.place for v in views), ZERO, ZERO, *sizes,
-                              *sum(strides, [])])  # fmt: skip
-            return None
+    def _cumsum(self, out: Tensor, x: Tensor, dim: int, **_: Any) -> None:
+        self._run_along(Op.RUNNING_SUM, out, x, dim)
 
-        return running
+    def _cumprod(self, out: Tensor, x: Tensor, dim: int, **_: Any) -> None:
+        self._run_along(Op.RUNNING_PRODUCT, out, x, dim)
+
+    def _run_along(self, op: Op, out: Tensor, x: Tensor, dim: int) -> None:
+        if x.ndim == 0:
+            return self._entries(Op.COPY, out, (x,))
+        target, source = (self._operand(t).last(dim % x.ndim) for t in (out, x))
+        return self._append(op, target, source, in_line=True)
 
     def _product(self, out: Tensor, a: Tensor, b: Tensor) -> None:
         """Multiply matrices, vectors or batches of matrices."""
@@ -455,8 +454,6 @@ class _Lowering:
     def _fill(self, out: Tensor, x: Tensor, value: float = 1.0, **_: Any) -> None:
         self._entries(Op.COPY, out, (value,))
 
-    _cumsum, _cumprod = _running(Op.RUNNING_SUM), _running(Op.RUNNING_PRODUCT)
-
 
 OTHER_STEPS: dict[Any, Callable[..., None]] = {
     aten.sum: _Lowering._sum, aten.mean: _Lowering._mean, aten.amax: _Lowering._amax,
@@ -477,11 +474,14 @@ def _numbers(content: Tensor) -> np.ndarray:
 
 
 def _merged(
-    shape: Sequence[int], strides: Sequence[Sequence[int]], *, keep_last: bool = False
-) -> tuple[list[int], list[list[int]]]:
-    """Drop axes of length one, join axes that run on, and pad to the machine's loop nest."""
+    shape: Sequence[int], strides: Sequence[Sequence[int]], *, in_line: bool
+) -> list[tuple[int, list[int]]]:
+    """Return the axes of a loop nest, (length, stride of each view), as the machine takes them.
+
+    Axes of length one are dropped, axes that run on are joined, and the rest is padded in front.
+    """
     axes = [(n, [s[k] for s in strides]) for k, n in enumerate(shape)]
-    tail = [axes.pop()] if keep_last else []
+    last = [axes.pop()] if in_line else []
     joined: list[tuple[int, list[int]]] = []
     for n, steps in axes:
         if n == 1:
@@ -490,9 +490,7 @@ def _merged(
             joined[-1] = (joined[-1][0] * n, steps)
         else:
             joined.append((n, steps))
-    joined += tail
+    joined += last
     if len(joined) > N_DIMS:
         raise Unlowered(f"{len(joined)} axes")
-    none = (1, [0] * len(strides))
-    joined = [none] * (N_DIMS - len(joined)) + joined
-    return [n for n, _ in joined], [[s[k] for _, s in joined] for k in range(len(strides))]
+    return [(1, [0] * len(strides))] * (N_DIMS - len(joined)) + joined

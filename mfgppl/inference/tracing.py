@@ -1,7 +1,7 @@
 """A record of the tensor operations that a function runs, with autograd's among them.
 
-Tensors are followed by their storage, so that views and operations in place need no special case: an
-operand is a storage, an offset and strides.
+Tensors are followed by their storage, so that views and operations in place need no special case:
+an operand is a storage, an offset and strides.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -153,7 +153,7 @@ class Recorder(TorchDispatchMode):
 
 
 class _CumulativeProduct(torch.autograd.Function):
-    """A cumulative product of numbers other than zero; autograd's own asks where there are zeros."""
+    """A cumulative product of numbers other than zero; torch's own asks where there are zeros."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:

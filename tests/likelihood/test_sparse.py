@@ -134,7 +134,7 @@ def test_steps_outside_the_stored_entries_are_refused(pair):
 
 
 def test_storage_grows_with_the_entries():
-    """A world of 40,000 states is stored by its entries, padded at most to the longest of a slice."""
+    """A world of 40,000 states is stored by its entries."""
     n_cells = 40_000
     table = torch.sparse_coo_tensor(
         torch.stack([torch.zeros(n_cells), *(torch.arange(n_cells),) * 3])[[0, 1, 0, 3]].long(),
