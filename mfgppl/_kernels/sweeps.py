@@ -2,7 +2,8 @@
 
 Rewards and counts are (T, S, A), rewards -inf where an action is not available. Each function fills
 the arrays it is given, so that a fit allocates them once. Sums may be reordered (`reassoc`);
-infinities and NaN are kept.
+infinities and NaN are kept. A loop that sums does not store: compiled code would then choose its
+order by where the arrays happen to lie, and the same seed would give other draws.
 """
 
 import numba
@@ -113,11 +114,12 @@ def causal_value_and_gradient(
         r, n = reward[t].reshape(S * A), counts[t].reshape(S * A)
         for i in range(S * A):
             q[i] = r[i] * scale + onward * ahead[i]
-            # what was never done adds nothing, also where its log is -inf
+        for i in range(S * A):  # what was never done adds nothing, also where its log is -inf
             value += n[i] * q[i] if n[i] != 0.0 else 0.0
         normalise(q, gradient[t].reshape(S * A), soft_values[t], A)
         for s in range(S):
             value -= visits[t, s] * soft_values[t, s]
+        for s in range(S):
             soft_values[t, s] *= temperature
     carried, arrived = np.zeros(S), np.empty(S)
     for t in range(T):
@@ -222,10 +224,9 @@ def energy_value_and_gradient(
                         share = entry[t, s] * np.exp(log_partition[t, s] - peak) / total
                         carried[s] -= entering * share
         else:
+            value -= counted(starts[t], log_partition[t])
             for s in range(S):
                 carried[s] -= starts[t, s]
-                if starts[t, s] != 0.0:
-                    value -= starts[t, s] * log_partition[t, s]
         for s in range(S):
             carried[s] += ends_seen[t, s]
             for a in range(A):
