@@ -137,6 +137,15 @@ def affine_slope(matrix: np.ndarray, slope: np.ndarray, cotangent: np.ndarray) -
     sweeps.affine_pullback(matrix, slope.reshape(-1), cotangent[2:])
 
 
+def load_tape() -> None:
+    """Load the tape machine and the affine map."""
+    code, places = np.zeros((0, tape.WIDTH), np.int64), np.zeros(0, np.int64)
+    each_on_tape(code, places, np.zeros(1), [slice(0, 0)], [slice(0, 0)], [0], np.zeros((1, 0)))
+    tape.run(code, places, np.zeros(1))
+    affine_reward(np.zeros((0, 1)), np.zeros(1), np.zeros(2), np.zeros((1, 1, 1)))
+    affine_slope(np.zeros((0, 1)), np.zeros((1, 1, 1)), np.zeros(2))
+
+
 def on_tape(
     code: np.ndarray,
     places: np.ndarray,

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from threadpoolctl import threadpool_limits
 
-from mfgppl.inference.progress import on_terminal
+from mfgppl.inference.progress import ChainBars, Watch
 
 
 class Chain(NamedTuple):
@@ -32,12 +32,12 @@ class Chain(NamedTuple):
     stats: dict[str, np.ndarray]
 
 
-# a chain's number and a function to call at each draw, to the chain
-RunChain = Callable[[int, Callable[[], None]], Chain]
+# a chain's number and its watch, to the chain
+RunChain = Callable[[int, Watch], Chain]
 
 
 def run_chains(
-    run: RunChain, n_chains: int, *, cores: int, n_steps: int, progressbar: bool
+    run: RunChain, n_chains: int, *, cores: int, draws: int, tune: int, progressbar: bool
 ) -> tuple[list[Chain], bool]:
     """Run chains on some cores; an interrupt ends them and keeps the draws they have.
 
@@ -47,8 +47,8 @@ def run_chains(
         Runs one chain; on `KeyboardInterrupt` it returns the draws it has.
     n_chains, cores : int
         How many chains, and how many at a time.
-    n_steps : int
-        Steps of one chain, for the progress bar.
+    draws, tune : int
+        Draws and tuning steps of one chain, for the progress bars.
     progressbar : bool
         Whether to show progress on a terminal.
 
@@ -59,26 +59,22 @@ def run_chains(
     interrupted : bool
         Whether an interrupt ended them early.
     """
-    bar = tqdm(
-        total=n_chains * n_steps,
-        desc=f"NUTS, {n_chains} chains",
-        unit="draw",
-        leave=False,
-        disable=not on_terminal(progressbar),
-    )
-    with bar:
+    context = multiprocessing.get_context()
+    steps, divergences = (context.RawArray("q", n_chains) for _ in range(2))
+    watches = [Watch(steps, divergences, k) for k in range(n_chains)]
+    with ChainBars(watches, draws, tune, progressbar) as bars:
         can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
         if cores > 1 and n_chains > 1 and can_fork:
-            return _forked(run, n_chains, cores, bar)
-        return _in_turn(run, n_chains, bar)
+            return _forked(run, watches, cores, bars)
+        return _in_turn(run, [w._replace(show=bars.show) for w in watches])
 
 
-def _in_turn(run: RunChain, n_chains: int, bar: Any) -> tuple[list[Chain], bool]:
+def _in_turn(run: RunChain, watches: Sequence[Watch]) -> tuple[list[Chain], bool]:
     chains: list[Chain] = []
     with _Interrupts() as interrupts:
         try:
-            for k in range(n_chains):
-                chains.append(run(k, bar.update))
+            for watch in watches:
+                chains.append(run(watch.chain, watch))
                 if interrupts.seen:
                     break
         except KeyboardInterrupt:
@@ -107,19 +103,20 @@ class _Interrupts:
             signal.signal(signal.SIGINT, self._before)
 
 
-def _forked(run: RunChain, n_chains: int, cores: int, bar: Any) -> tuple[list[Chain], bool]:
+def _forked(
+    run: RunChain, watches: Sequence[Watch], cores: int, bars: ChainBars
+) -> tuple[list[Chain], bool]:
     context = multiprocessing.get_context("fork")
-    steps = context.RawArray("q", n_chains)
     chains: dict[int, Chain] = {}
     running: dict[Connection, tuple[int, Any]] = {}
-    waiting, interrupted = list(range(n_chains)), False
+    waiting, interrupted = list(watches), False
     try:
         while waiting or running:
             try:
                 while waiting and len(running) < cores:
-                    k = waiting.pop(0)
-                    receiver, process = _fork(context, run, k, steps)
-                    running[receiver] = (k, process)
+                    watch = waiting.pop(0)
+                    receiver, process = _fork(context, run, watch)
+                    running[receiver] = (watch.chain, process)
                 for ready in wait(list(running), timeout=0.1):
                     receiver = cast(Connection, ready)
                     k, process = running.pop(receiver)
@@ -128,7 +125,7 @@ def _forked(run: RunChain, n_chains: int, cores: int, bar: Any) -> tuple[list[Ch
                     if isinstance(outcome, BaseException):
                         raise outcome
                     chains[k] = outcome
-                bar.update(sum(steps) - bar.n)
+                bars.show()
             except KeyboardInterrupt:
                 interrupted, waiting = True, []
                 _signal_all(running)
@@ -138,9 +135,9 @@ def _forked(run: RunChain, n_chains: int, cores: int, bar: Any) -> tuple[list[Ch
     return [chains[k] for k in sorted(chains)], interrupted
 
 
-def _fork(context: Any, run: RunChain, k: int, steps: Any) -> tuple[Connection, Any]:
+def _fork(context: Any, run: RunChain, watch: Watch) -> tuple[Connection, Any]:
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(run, k, steps, sender), daemon=True)
+    process = context.Process(target=_child, args=(run, watch, sender), daemon=True)
     with warnings.catch_warnings():
         # threads of torch and BLAS hold no lock that a chain needs
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -149,18 +146,16 @@ def _fork(context: Any, run: RunChain, k: int, steps: Any) -> tuple[Connection, 
     return receiver, process
 
 
-def _child(run: RunChain, k: int, steps: Any, sender: Connection) -> None:
+def _child(run: RunChain, watch: Watch, sender: Connection) -> None:
     def interrupt_once(*_: Any) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    def count() -> None:
-        steps[k] += 1
-
     signal.signal(signal.SIGINT, interrupt_once)
     torch.set_num_threads(1)
+    threadpool_limits(1)  # a product by a library's threads would take the other chains' cores
     try:
-        sender.send(run(k, count))
+        sender.send(run(watch.chain, watch))
     except BaseException as error:
         sender.send(error)
 

@@ -18,11 +18,17 @@ from mfgppl._kernels import bridge
 from mfgppl.exceptions import CompilationWarning
 from mfgppl.inference.lowering import KNOWN, Unlowered, lower
 from mfgppl.inference.program import Program, Run
+from mfgppl.inference.progress import stages
 from mfgppl.inference.tracing import Trace, record, replay
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 
 AGREEMENT = 1e-9  # relative, of compiled against eager values at the points checked
 LARGEST_MATRIX = 2**25  # entries of a feature matrix worth keeping, 268 MB
+STAGES = (
+    "reading the reward program",
+    "loading kernels (compiled once, then kept on disk)",
+    "tracing the reward program",
+)
 
 Forward = Callable[[np.ndarray], np.ndarray]
 Stages = Callable[[], tuple[Forward, Forward]]
@@ -88,11 +94,16 @@ class Density:
         "torch" (the traced operations) or "eager" (the program itself).
     """
 
-    def __init__(self, model: TrajectoryModel) -> None:
+    def __init__(self, model: TrajectoryModel, *, progressbar: bool = False) -> None:
         self.model = model
-        self.program = Program(model)
-        self.n_dim = self.program.n_dim
-        self.compiled = compile_program(self.program)
+        with stages(len(STAGES), progressbar) as begin:
+            begin(STAGES[0])
+            self.program = Program(model)
+            self.n_dim = self.program.n_dim
+            begin(STAGES[1])
+            load_kernels(model)
+            begin(STAGES[2])
+            self.compiled = compile_program(self.program)
         self.path = self.compiled.path
 
     def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
@@ -164,13 +175,22 @@ class Density:
         return groups
 
 
-def density_of(model: TrajectoryModel) -> Density:
+def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> Density:
     """Return the density of a model, compiled at the first call and kept with the model."""
     kept = vars(model)
     if "_density" not in kept:
-        kept["_density"] = Density(model)
+        kept["_density"] = Density(model, progressbar=progressbar)
     density: Density = kept["_density"]
     return density
+
+
+def load_kernels(model: TrajectoryModel) -> None:
+    """Call each kernel once: numba compiles it, or finds it on disk."""
+    reward = np.zeros(model.game.shape)
+    reward[model.forbidden.broadcast_to(model.game.shape).numpy()] = -np.inf
+    model.likelihood.evaluator()(reward)
+    model.likelihood.log_policy(reward)
+    bridge.load_tape()
 
 
 def compile_program(program: Program) -> Compiled:

@@ -1,9 +1,11 @@
 """Posterior draws by the No-U-Turn Sampler: nutpie by default, Pyro's own as the reference."""
 
+import functools
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,9 @@ from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
 from mfgppl.inference.compiled import Density, density_of
-from mfgppl.inference.results import to_datatree
+from mfgppl.inference.progress import Watch
+from mfgppl.inference.results import fixed_datatree, parameters_of, recorded, to_datatree
+from mfgppl.inference.store import append_draws, create_store, finish_store
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import check_finite
 
@@ -27,11 +31,25 @@ except ImportError:
     from os import cpu_count
 
 
+LOOK_EVERY = 0.5  # seconds between looks at what a running chain has drawn
+
+
 class _Settings(NamedTuple):
     draws: int
     tune: int
     target_accept: float
     max_treedepth: int
+
+
+class _Start(NamedTuple):
+    """Where a chain starts, and the step it starts with, if known."""
+
+    theta: np.ndarray
+    step_size: float | None
+
+
+# what to do with the draws of a chain that are new
+Keep = Callable[[Chain], None]
 
 
 @strict_keywords
@@ -44,10 +62,11 @@ def nuts(
     cores: int | None = None,
     target_accept: float = 0.8,
     max_treedepth: int = 10,
-    init: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | xr.DataTree | None = None,
     random_seed: int | None = None,
     sampler: str = "nutpie",
     log_likelihood: bool | None = None,
+    store: str | Path | None = None,
     progressbar: bool = True,
 ) -> xr.DataTree:
     """Draw from the posterior of a trajectory model.
@@ -66,9 +85,10 @@ def nuts(
         Acceptance rate that tuning aims at.
     max_treedepth : int
         At most 2 ** max_treedepth gradients a draw.
-    init : mapping of str to value, optional
-        Where chains start, by site, with a little jitter; by default uniform in (-2, 2) over
-        unconstrained parameters.
+    init : mapping of str to value, or DataTree, optional
+        Where chains start: values by site, with a little jitter; or an earlier result, whose last
+        draws and step sizes are taken up, so that a short `tune` is enough. By default uniform in
+        (-2, 2) over unconstrained parameters.
     random_seed : int, optional
         The same seed gives the same draws, whatever the cores; by default one is drawn and
         recorded.
@@ -76,6 +96,9 @@ def nuts(
         The sampler.
     log_likelihood : bool, optional
         Whether to keep the log likelihood by trajectory; by default if it takes below 1 GB.
+    store : path, optional
+        A new zarr store, `run.zarr`, to which draws are written as they come. After the process
+        was killed, `load` gives what was written, and `init` takes it up. Needs nutpie.
     progressbar : bool
         Whether to show progress on a terminal.
 
@@ -101,54 +124,99 @@ def nuts(
     positive_int("max_treedepth", max_treedepth)
     real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
     one_of("sampler", sampler, ["nutpie", "pyro"])
+    path = None if store is None else _check_store(store, sampler)
     cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
     if random_seed is None:
         random_seed = secrets.randbits(32)
     seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
     began = time.perf_counter()
-    density = density_of(model)
+    density = density_of(model, progressbar=progressbar)
     compiled = time.perf_counter()
     # one stream a chain, one for predictions
     streams = [int(s.generate_state(1)[0]) for s in seeds.spawn(chains + 1)]
-    centre = None if init is None else _centre(density, init)
-    starts = [_start(density, centre, s) for s in streams[:-1]]
+    starts = _starts(density, init, streams[:-1])
     settings = _Settings(draws, tune, target_accept, max_treedepth)
     run_one = _nutpie_chain if sampler == "nutpie" else _pyro_chain
     if sampler == "nutpie":
         import nutpie  # noqa: F401 - seconds of imports, once and before the chains fork
-
-    def run(k: int, count: Callable[[], None]) -> Chain:
-        return run_one(density, settings, starts[k], streams[k], count)
-
-    found, interrupted = run_chains(
-        run, chains, cores=min(cores, chains), n_steps=draws + tune, progressbar=progressbar
-    )
-    found = complete_chains(found)
-    if not found:
-        raise KeyboardInterrupt("interrupted before the first draw after tuning")
-    attrs = {
+    attrs: dict[str, Any] = {
         "sampler": sampler,
         "random_seed": int(random_seed),
-        "sampling_time": time.perf_counter() - compiled,
         "compile_time": compiled - began,
         "tuning_steps": tune,
         "target_accept": target_accept,
         "max_treedepth": max_treedepth,
-        "interrupted": int(interrupted),
         "chains_asked": chains,
         "draws_asked": draws,
     }
+    if path is not None:
+        create_store(path, fixed_datatree(model, density, attrs))
+
+    def keep_in_store(k: int, new: Chain) -> None:
+        if path is not None and len(new.theta):
+            append_draws(path, k, recorded(density, new.theta) | {"sample_stats": new.stats})
+
+    def run(k: int, watch: Watch) -> Chain:
+        keep = functools.partial(keep_in_store, k)
+        return run_one(density, settings, starts[k], streams[k], watch, keep)
+
+    found, interrupted = run_chains(
+        run, chains, cores=min(cores, chains), draws=draws, tune=tune, progressbar=progressbar
+    )
+    found = complete_chains(found)
+    if not found:
+        raise KeyboardInterrupt("interrupted before the first draw after tuning")
+    attrs["sampling_time"] = time.perf_counter() - compiled
+    attrs["interrupted"] = int(interrupted)
     tree = to_datatree(model, density, found, attrs, streams[-1], log_likelihood)
     messages = convergence_messages(tree)
     tree.attrs["warnings"] = messages
+    if path is not None:
+        finish_store(path, tree)
     if messages:
         warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=3)
     return tree
 
 
-def _centre(density: Density, init: Mapping[str, Any]) -> np.ndarray:
-    values = density.program.check_values("init", init, complete=True)
-    return density.program.free(values, argument="init")
+def _check_store(store: str | Path, sampler: str) -> Path:
+    path = Path(store)
+    if path.suffix != ".zarr":
+        raise ValueError(f"`store` must end in .zarr; got {path.name!r}.")
+    if not path.parent.exists():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in")
+    if sampler != "nutpie":
+        raise ValueError(f"`store` needs sampler='nutpie'; got {sampler!r}.")
+    return path
+
+
+def _starts(
+    density: Density, init: Mapping[str, Any] | xr.DataTree | None, seeds: Sequence[int]
+) -> list[_Start]:
+    """Return where each chain starts."""
+    if isinstance(init, xr.DataTree):
+        last = _last_draws(density, init)
+        return [last[k % len(last)] for k in range(len(seeds))]
+    centre = None
+    if init is not None:
+        values = density.program.check_values("init", init, complete=True)
+        centre = density.program.free(values, argument="init")
+    return [_Start(_start(density, centre, seed), None) for seed in seeds]
+
+
+def _last_draws(density: Density, draws: xr.DataTree) -> list[_Start]:
+    """Return the last draw and step size of each chain of a result."""
+    posterior = parameters_of(density.program, draws, argument="init")
+    n_chains = len(next(iter(posterior.values())))
+    steps = np.full((n_chains, 1), np.nan)
+    if "sample_stats" in draws.children and "step_size" in draws["sample_stats"]:
+        steps = draws["sample_stats"].dataset["step_size"].values
+    return [
+        _Start(
+            density.program.free({k: v[chain, -1] for k, v in posterior.items()}, argument="init"),
+            float(steps[chain, -1]) if np.isfinite(steps[chain, -1]) else None,
+        )
+        for chain in range(n_chains)
+    ]
 
 
 def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray:
@@ -172,17 +240,22 @@ def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray
 
 
 def _nutpie_chain(
-    density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
+    density: Density,
+    settings: _Settings,
+    start: _Start,
+    seed: int,
+    watch: Watch,
+    keep: Keep,
 ) -> Chain:
     import nutpie
     from nutpie import compiled_pyfunc
 
     def expand(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        def keep(theta: np.ndarray) -> dict[str, np.ndarray]:
-            count()
+        def note(theta: np.ndarray) -> dict[str, np.ndarray]:
+            watch.step()
             return {"theta": np.array(theta)}
 
-        return keep
+        return note
 
     sampled = compiled_pyfunc.from_pyfunc(
         density.n_dim,
@@ -191,9 +264,10 @@ def _nutpie_chain(
         [np.dtype("float64")],
         [(density.n_dim,)],
         ["theta"],
-        make_initial_point_fn=lambda _: start,
+        make_initial_point_fn=lambda _: start.theta,
     )
-    trace = nutpie.sample(
+    options = {} if start.step_size is None else {"initial_step": start.step_size}
+    sampler = nutpie.sample(
         sampled,
         draws=settings.draws,
         tune=settings.tune,
@@ -204,11 +278,35 @@ def _nutpie_chain(
         maxdepth=settings.max_treedepth,
         progress_bar=False,
         return_raw_trace=True,
+        blocking=False,
+        **options,
     )
-    draws, stats = (batches[0] for batches in trace.get_arrow_trace())
-    draws, stats = pa.record_batch(draws), pa.record_batch(stats)
+    n_kept = 0
+
+    def look(trace: Any) -> Chain:
+        nonlocal n_kept
+        chain = _drawn(trace, density.n_dim)
+        watch.diverged(int(chain.stats["diverging"].sum()))
+        keep(Chain(chain.theta[n_kept:], {k: v[n_kept:] for k, v in chain.stats.items()}))
+        n_kept = len(chain.theta)
+        return chain
+
+    try:
+        while True:
+            try:
+                return look(sampler.wait(timeout=LOOK_EVERY))
+            except TimeoutError:
+                look(sampler.inspect())
+                watch.show()
+    except KeyboardInterrupt:
+        return look(sampler.abort())
+
+
+def _drawn(trace: Any, n_dim: int) -> Chain:
+    """Return the draws after tuning of one chain's raw trace."""
+    draws, stats = (pa.record_batch(batches[0]) for batches in trace.get_arrow_trace())
     kept = ~stats["tuning"].to_numpy(zero_copy_only=False)
-    theta = draws["theta"].flatten().to_numpy().reshape(-1, density.n_dim)[kept]
+    theta = draws["theta"].flatten().to_numpy().reshape(-1, n_dim)[kept]
     names = {
         "lp": "logp",
         "energy": "energy",
@@ -239,33 +337,40 @@ def _finite_or_reject(
 
 
 def _pyro_chain(
-    density: Density, settings: _Settings, start: np.ndarray, seed: int, count: Callable[[], None]
+    density: Density,
+    settings: _Settings,
+    start: _Start,
+    seed: int,
+    watch: Watch,
+    keep: Keep,
 ) -> Chain:
     from pyro.infer import NUTS
 
     evaluate = _finite_or_reject(density.evaluator())
     theta: list[np.ndarray] = []
     rows: list[dict[str, Any]] = []
-    watch = _Watch(lambda values: -differentiable(values["theta"], evaluate))
+    noted = _Noted(lambda values: -differentiable(values["theta"], evaluate))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kernel = NUTS(
-            potential_fn=watch.potential,
+            potential_fn=noted.potential,
             target_accept_prob=settings.target_accept,
             max_tree_depth=settings.max_treedepth,
         )
-        values = {"theta": torch.from_numpy(start.copy())}
+        values = {"theta": torch.from_numpy(start.theta.copy())}
         kernel.initial_params = values
         kernel.setup(settings.tune)
-        watch.attach(kernel)
+        noted.attach(kernel)
         try:
             for step in range(settings.tune + settings.draws):
-                watch.begin()
+                noted.begin()
                 values = kernel.sample(values)
-                count()
+                watch.step()
+                watch.diverged(len(kernel._divergences))
+                watch.show()
                 if step >= settings.tune:
                     theta.append(values["theta"].detach().numpy().copy())
-                    rows.append(watch.row(step - settings.tune, settings.max_treedepth))
+                    rows.append(noted.row(step - settings.tune, settings.max_treedepth))
         except KeyboardInterrupt:
             pass  # what is done is kept
         kernel.cleanup()
@@ -275,7 +380,7 @@ def _pyro_chain(
     return Chain(np.array(theta[: len(rows)]), stats)
 
 
-class _Watch:
+class _Noted:
     """Notes what a step of Pyro's NUTS does and does not return."""
 
     def __init__(self, potential: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> None:

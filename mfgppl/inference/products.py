@@ -10,7 +10,7 @@ import xarray as xr
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.program import Program
-from mfgppl.inference.results import labels, thinned
+from mfgppl.inference.results import labels, parameters_of, thinned
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 from mfgppl.likelihood.terms import add_up
 
@@ -54,7 +54,7 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
     if not isinstance(fit, xr.DataTree):
         values = _point_values(program, fit)
         return xr.DataArray(_policy_at(model, program, values), coords, table, name="policy")
-    posterior = _parameters_of(program, fit)
+    posterior = parameters_of(program, fit)
     n_chains, n_draws = (next(iter(posterior.values())).shape[k] for k in (0, 1))
     index = np.broadcast_to(np.arange(n_draws), (n_chains, n_draws))
     kept = thinned(index, draws)
@@ -151,13 +151,3 @@ def _point_values(program: Program, fit: PointEstimate | Mapping[str, Any]) -> d
             start = stop
         return values
     return program.check_values("fit", fit, complete=True)
-
-
-def _parameters_of(program: Program, draws: xr.DataTree) -> dict[str, np.ndarray]:
-    if "posterior" not in draws.children:
-        raise ValueError(f"`fit` must have the group posterior; it has {list(draws.children)}.")
-    posterior = draws["posterior"].dataset
-    missing = [s.name for s in program.sites if s.name not in posterior]
-    if missing:
-        raise ValueError(f"`fit` lacks the parameter {missing[0]!r} of the model.")
-    return {s.name: posterior[s.name].values for s in program.sites}

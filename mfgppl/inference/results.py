@@ -13,8 +13,11 @@ import xarray as xr
 
 from mfgppl._arguments import is_a
 from mfgppl._version import __version__
+from mfgppl.inference import store
 from mfgppl.inference.chains import Chain
+from mfgppl.inference.checks import convergence_messages
 from mfgppl.inference.compiled import Density
+from mfgppl.inference.program import Program
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import add_up
 from mfgppl.reward.program import reward_source
@@ -33,20 +36,38 @@ def to_datatree(
 ) -> xr.DataTree:
     """Return chains as a `DataTree` with all groups of a trajectory model."""
     theta = np.stack([c.theta for c in chains])
-    groups: dict[str, dict[str, Any]] = _recorded(density, theta)
+    n_chains, n_draws, n_dim = theta.shape
+    groups: dict[str, dict[str, Any]] = {
+        group: {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in values.items()}
+        for group, values in recorded(density, theta.reshape(-1, n_dim)).items()
+    }
     groups["sample_stats"] = {k: np.stack([c.stats[k] for c in chains]) for k in chains[0].stats}
     n_kept = theta.shape[0] * theta.shape[1] * model.panel.n_trajectories
     if log_likelihood or (log_likelihood is None and n_kept <= LARGEST_LOG_LIKELIHOOD):
         groups["log_likelihood"] = {"actions": _by_trajectory(model, density, theta)}
     groups["posterior_predictive"] = _predictive(model, density, theta, seed)
-    groups["observed_data"] = action_shares(model.likelihood.counts.actions)
-    groups["observed_data"]["action_counts"] = model.likelihood.counts.actions
-    groups["constant_data"] = _constants(model)
+    return _labelled(model, groups | _fixed(model), _record_of(model, density) | attrs)
+
+
+def fixed_datatree(model: TrajectoryModel, density: Density, attrs: dict[str, Any]) -> xr.DataTree:
+    """Return what a result holds whatever its draws: observed and constant data, attributes."""
+    return _labelled(model, _fixed(model), _record_of(model, density) | attrs)
+
+
+def _fixed(model: TrajectoryModel) -> dict[str, dict[str, Any]]:
+    counts = model.likelihood.counts.actions
+    observed = action_shares(counts) | {"action_counts": counts}
+    return {"observed_data": observed, "constant_data": _constants(model)}
+
+
+def _labelled(
+    model: TrajectoryModel, groups: dict[str, dict[str, Any]], attrs: dict[str, Any]
+) -> xr.DataTree:
     from arviz_base import from_dict  # slow to import, and needed after sampling only
 
     coords, dims = labels(model)
     tree = from_dict({k: v for k, v in groups.items() if v}, coords=coords, dims=dims)
-    tree.attrs.update(_record_of(model, density) | attrs)
+    tree.attrs.update(attrs)
     return tree
 
 
@@ -83,13 +104,9 @@ def action_shares(counts: np.ndarray) -> dict[str, np.ndarray]:
     return shares
 
 
-def _recorded(density: Density, theta: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Run the recorded part of the program at each draw."""
-    n_chains, n_draws, n_dim = theta.shape
-    values, deterministics, priors = (
-        {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in group.items()}
-        for group in density.record(theta.reshape(-1, n_dim))
-    )
+def recorded(density: Density, points: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Return the groups posterior and log_prior at unconstrained points (N, n_dim)."""
+    values, deterministics, priors = density.record(points)
     return {"posterior": values | deterministics, "log_prior": priors}
 
 
@@ -126,6 +143,21 @@ def _predictive(
         k: np.stack([s[k] for s in shares]).reshape(*thin.shape[:2], *shares[0][k].shape)
         for k in shares[0]
     }
+
+
+def parameters_of(
+    program: Program, draws: xr.DataTree, *, argument: str = "fit"
+) -> dict[str, np.ndarray]:
+    """Return posterior draws by site, else raise a `ValueError`."""
+    if "posterior" not in draws.children:
+        raise ValueError(
+            f"`{argument}` must have the group posterior; it has {list(draws.children)}."
+        )
+    posterior = draws["posterior"].dataset
+    missing = [s.name for s in program.sites if s.name not in posterior]
+    if missing:
+        raise ValueError(f"`{argument}` lacks the parameter {missing[0]!r} of the model.")
+    return {s.name: posterior[s.name].values for s in program.sites}
 
 
 def thinned(theta: np.ndarray, n_wanted: int = PREDICTIVE_DRAWS) -> np.ndarray:
@@ -174,7 +206,7 @@ def _record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
 
 
 def save(draws: xr.DataTree, path: str | Path) -> None:
-    """Write a result to a netCDF file.
+    """Write a result to a netCDF file, or to a zarr store where `path` ends in .zarr.
 
     Raises
     ------
@@ -182,35 +214,73 @@ def save(draws: xr.DataTree, path: str | Path) -> None:
         If `draws` is no DataTree.
     FileNotFoundError
         If the folder of `path` does not exist.
+    FileExistsError
+        If there is a zarr store at `path` already.
     """
     is_a("draws", draws, xr.DataTree)
-    if not Path(path).parent.exists():
-        raise FileNotFoundError(f"no folder {Path(path).parent} to write {Path(path).name} in")
-    tree = draws.copy(deep=False)
-    tree.attrs = {k: json.dumps(v) if isinstance(v, list) else v for k, v in draws.attrs.items()}
-    tree.to_netcdf(path, engine="h5netcdf")
+    path = Path(path)
+    if not path.parent.exists():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in")
+    if path.suffix == ".zarr":
+        if path.exists():
+            raise FileExistsError(f"{path} exists; remove it, or write to another store")
+        store.write_zarr(draws, path)
+    else:
+        store.with_plain_attributes(draws).to_netcdf(path, engine="h5netcdf")
 
 
 def load(path: str | Path) -> xr.DataTree:
-    """Read a result from a netCDF file into memory.
+    """Read a result into memory, from a netCDF file or a zarr store.
+
+    A store whose run was killed gives the draws that all its chains have, labelled as interrupted.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no such file or store.
     ValueError
-        If the file is not a result of this package.
+        If it is not a result of this package, or a store holds no draws yet.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file {path}: give the .nc file of a fit")
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as opened:
-            tree = opened.load()
-    except OSError as error:
-        raise ValueError(f"{path} is not a netCDF file: {error}") from None
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}: give the .nc file or the .zarr store of a fit")
+    tree = _read_store(path) if path.is_dir() else _read_file(path)
     if tree.attrs.get("inference_library") != "mfgppl":
         raise ValueError(f"{path} is not a result of mfgppl; write one with mfgppl.save.")
     for name in ("warnings", "parameters"):
         value = tree.attrs.get(name, "[]")
         tree.attrs[name] = json.loads(value) if isinstance(value, str) else list(value)
+    return tree
+
+
+def _read_file(path: Path) -> xr.DataTree:
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as opened:
+            return opened.load()
+    except OSError as error:
+        raise ValueError(f"{path} is not a netCDF file: {error}") from None
+
+
+def _read_store(path: Path) -> xr.DataTree:
+    if not store.is_store(path):
+        raise ValueError(f"{path} is a folder and no zarr store; give the .zarr store of a fit.")
+    return _unfinished(path) if store.is_running(path) else store.read_zarr(path)
+
+
+def _unfinished(path: Path) -> xr.DataTree:
+    """Return what a run had written when it was killed as a shorter result that says so."""
+    from arviz_base import from_dict  # slow to import, and needed after sampling only
+
+    tree, chains = store.read_unfinished(path)
+    if not chains:
+        raise ValueError(f"{path} holds no draws after tuning; the run ended too early.")
+    n = min(len(chain["sample_stats"]["lp"]) for chain in chains)
+    drawn = {
+        group: {name: np.stack([c[group][name][:n] for c in chains]) for name in values}
+        for group, values in chains[0].items()
+    }
+    for name, child in from_dict(drawn).children.items():
+        tree[name] = child
+    tree.attrs["interrupted"] = 1
+    tree.attrs["warnings"] = convergence_messages(tree)
     return tree
