@@ -1,10 +1,11 @@
 """From a table in any form to coded trajectories, with every fault found and none repaired."""
 
+import contextlib
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -18,17 +19,45 @@ from mfgppl.data.space import StateSpace, check_labels, plain_label
 from mfgppl.exceptions import DataError, Fault
 
 MISSING, UNKNOWN = -1, -2
+LAST = -1  # in place of the step to the next row where an agent has none
+FARTHEST = 2.0**62  # times beyond do not fit an integer
+INTEGER_TIMES = "give integer periods, one step apart (months since the first, say)"
 
 
-def read_panel(
-    source: Any,
-    *,
-    columns: Mapping[str, Any],
-    labels: Mapping[str, Any],
-    groups: Sequence[str],
-    gaps: str,
-) -> dict[str, Any]:
-    """Read, code, check and sort a panel; return the fields of `Trajectories`."""
+class Parts(NamedTuple):
+    """Which column plays which part.
+
+    Attributes
+    ----------
+    agent, time, action : str
+        Column names.
+    states : list of str
+        The state coordinates, in order.
+    labels : mapping of str to list
+        Declared labels of state columns.
+    actions : list or None
+        Declared labels of the actions.
+    wanted : list of str
+        All columns to read.
+    """
+
+    agent: str
+    time: str
+    action: str
+    states: list[str]
+    labels: Mapping[str, Sequence[Any]]
+    actions: Sequence[Any] | None
+    wanted: list[str]
+
+
+# counts the rows that a mask marks, and names three of them
+Where = Callable[[np.ndarray], tuple[int, tuple[str, ...]]]
+
+
+def parts_of(
+    columns: Mapping[str, Any], labels: Mapping[str, Any], groups: Sequence[str], gaps: str
+) -> Parts:
+    """Check the arguments of `from_frame`."""
     one_of("gaps", gaps, ["error", "split"])
     names = _column_names("state", columns["state"])
     if not names:
@@ -37,41 +66,53 @@ def read_panel(
         raise TypeError(
             f"`groups` must be a list of column names; got {groups!r}: write [{groups!r}]."
         )
-    single = [_column_names(k, columns[k], several=False)[0] for k in ("agent", "time", "action")]
-    wanted = [*single[:2], *names, single[2], *groups]
+    agent, time, action = (
+        _column_names(k, columns[k], several=False)[0] for k in ("agent", "time", "action")
+    )
     if labels["state"] is not None:
         is_a("state_labels", labels["state"], Mapping, " Write {column: [labels]}.")
-    table = read_table(source, wanted)
-    if table.num_rows == 0:
-        raise DataError([Fault("empty table", 0, (), "give a table with rows")])
+    declared = labels["state"] or {}
+    wanted = [agent, time, *names, action, *groups]
+    return Parts(agent, time, action, names, declared, labels["action"], wanted)
+
+
+def read_panel(source: Any, parts: Parts, *, groups: Sequence[str], gaps: str) -> dict[str, Any]:
+    """Read, code, check and sort a panel; return the fields of `Trajectories`."""
+    table = read_table(source, parts.wanted)
+    check_rows(parts, table.num_rows)
 
     faults: list[Fault] = []
-    where = _row_namer(table, columns["agent"], columns["time"])
-    agents, agent = _in_order(*_code(table[columns["agent"]], columns["agent"]))
-    _missing(faults, columns["agent"], agent == MISSING, where)
-    time, timed = _times(faults, table[columns["time"]], columns["time"], where)
-    declared = labels["state"] or {}
-    for name in declared:
-        if name not in names:
-            raise ValueError(f"`state_labels` names {name!r}, which is not in `state` ({names}).")
-    coded = {k: _code_labels(faults, table[k], k, declared.get(k), where) for k in names}
-    space = StateSpace({k: labels_k for k, (labels_k, _) in coded.items()})
-    actions, action = _code_labels(
-        faults, table[columns["action"]], columns["action"], labels["action"], where, optional=True
+    where = _row_namer(table, parts.agent, parts.time)
+    agents, agent = _in_order(*code(table[parts.agent], parts.agent))
+    note_missing(faults, parts.agent, agent == MISSING, where)
+    time, timed = _times(faults, table[parts.time], parts.time, where)
+    labels, codes = zip(
+        *[code_labels(faults, table[k], k, parts.labels.get(k), where) for k in parts.states],
+        strict=True,
     )
-    codes = np.stack([code for _, code in coded.values()])
+    space = StateSpace(dict(zip(parts.states, labels, strict=True)))
+    actions, action = code_labels(
+        faults, table[parts.action], parts.action, parts.actions, where, optional=True
+    )
 
-    order = np.lexsort((time, agent))
+    order = np.lexsort((action != MISSING, time, agent))
     order = order[((agent >= 0) & timed)[order]]
     agent_s, time_s, action_s = agent[order], time[order], action[order]
-    faults += _structural_faults(agent_s, time_s, action_s, order, where, gaps)
+    step = np.where(np.diff(agent_s) == 0, np.diff(time_s), LAST)
+    pairs = {
+        "repeated": np.r_[False, step == 0],
+        "gap": np.r_[False, step > 1],
+        "undecided": np.r_[(step == 1) & (action_s[:-1] == MISSING), False],
+    }
+    note_pairs(faults, {k: lambda rows: where(order[rows]) for k in pairs}, pairs, gaps)
     if agent_s.size:
-        faults += _size_faults(agent_s, time_s, action_s)
+        n_agents = len(np.unique(agent_s))
+        faults += size_faults(n_agents, time_s, action_s, np.ones(len(time_s), dtype=int))
     if faults:
         raise DataError(faults)
 
     first_time = int(time_s.min())
-    starts = np.flatnonzero(np.r_[True, (np.diff(agent_s) != 0) | (np.diff(time_s) > 1)])
+    starts = np.flatnonzero(np.r_[True, step != 1])
     return {
         "space": space,
         "actions": actions,
@@ -80,16 +121,47 @@ def read_panel(
         "agents": _object_array(agents)[agent_s[starts]],
         "offsets": np.r_[starts, len(order)],
         "time": time_s - first_time,
-        "state": np.ravel_multi_index(tuple(codes[:, order]), space.shape),
+        "state": np.ravel_multi_index(tuple(k[order] for k in codes), space.shape),
         "action": action_s,
         "groups": _groups(table, groups, agent, agent_s[starts], agents),
     }
+
+
+def check_rows(parts: Parts, n_rows: int) -> None:
+    """Raise if a table has no rows or labels are declared of other columns."""
+    if n_rows == 0:
+        raise DataError([Fault("empty table", 0, (), "give a table with rows")])
+    for name in parts.labels:
+        if name not in parts.states:
+            raise ValueError(
+                f"`state_labels` names {name!r}, which is not in `state` ({parts.states})."
+            )
 
 
 def read_table(source: Any, wanted: Sequence[str]) -> pa.Table:
     """Return the wanted columns of any table, or of a CSV or Parquet file, as an Arrow table."""
     if isinstance(source, (str, Path)):
         source = _read_file(Path(source))
+    with one_type_a_column():
+        frame = select(source, wanted)
+        if isinstance(frame, nw.LazyFrame):
+            return frame.collect(backend="pyarrow").to_native()
+        return frame.to_arrow()
+
+
+@contextlib.contextmanager
+def one_type_a_column() -> Iterator[None]:
+    """Turn Arrow's refusal of a column of several types into a fault."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        remedy = "give each column one type"
+        reason = "; ".join(str(a) for a in error.args)
+        raise DataError([Fault("a column mixes types", 0, (reason,), remedy)]) from None
+
+
+def select(source: Any, wanted: Sequence[str]) -> Any:
+    """Return the wanted columns of a table as a narwhals frame, lazy where the table is."""
     try:
         frame = nw.from_native(source)
     except TypeError:
@@ -108,15 +180,7 @@ def read_table(source: Any, wanted: Sequence[str]) -> pa.Table:
     repeated = sorted({c for c in wanted if list(wanted).count(c) > 1})
     if repeated:
         raise ValueError(f"each column can play one part; {repeated[0]!r} is named twice.")
-    frame = frame.select(list(wanted))
-    try:
-        if isinstance(frame, nw.LazyFrame):
-            return frame.collect(backend="pyarrow").to_native()
-        return frame.to_arrow()
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        remedy = "give each column one type"
-        reason = "; ".join(str(a) for a in error.args)
-        raise DataError([Fault("a column mixes types", 0, (reason,), remedy)]) from None
+    return frame.select(list(wanted))
 
 
 def _read_file(path: Path) -> pa.Table:
@@ -152,25 +216,25 @@ def _absent_column(name: str, present: Sequence[str]) -> Fault:
     return Fault(f"no column {name!r}", 0, (), remedy)
 
 
-def _row_namer(table: pa.Table, agent: str, time: str) -> Any:
-    """Return a function that names the first three rows of a mask or of a list of rows."""
+def _row_namer(table: pa.Table, agent: str, time: str) -> Where:
+    """Return a function that counts the rows of a mask or of a list, and names three."""
 
-    def where(rows: np.ndarray) -> tuple[str, ...]:
+    def where(rows: np.ndarray) -> tuple[int, tuple[str, ...]]:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return tuple(
-            f"{agent}={table[agent][int(r)].as_py()!r}, {time}={table[time][int(r)].as_py()!r}"
-            for r in rows[:3]
-        )
+        first = rows[:3].tolist()
+        return len(rows), row_names(agent, time, [(table[agent][r], table[time][r]) for r in first])
 
     return where
 
 
-def _code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
+def row_names(agent: str, time: str, rows: Iterable[tuple[Any, Any]]) -> tuple[str, ...]:
+    """Name rows by the Arrow scalars of their agent and time."""
+    return tuple(f"{agent}={a.as_py()!r}, {time}={t.as_py()!r}" for a, t in rows)
+
+
+def code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
     """Return the distinct labels of a column and the position of each row, MISSING where null."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
+    column = plain_column(column)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -184,8 +248,8 @@ def _code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.chunk(0)
     values = [plain_label(v) for v in encoded.dictionary.to_pylist()]
-    code = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
-    return values, code
+    position = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False)
+    return values, position.astype(np.int64)
 
 
 def _is_labels(kind: pa.DataType) -> bool:
@@ -205,36 +269,34 @@ def _column_names(argument: str, value: Any, *, several: bool = True) -> list[st
     return names
 
 
-def _code_labels(
+def code_labels(
     faults: list[Fault],
     column: pa.ChunkedArray,
     name: str,
     declared: Sequence[Any] | None,
-    where: Any,
+    where: Where,
     *,
     optional: bool = False,
 ) -> tuple[tuple[Any, ...], np.ndarray]:
     """Code a column against declared or sorted labels, noting missing and unknown ones."""
-    values, code = _code(column, name)
-    infinite = [v for v in values if isinstance(v, float) and math.isinf(v)]
+    values, position = code(column, name)
+    infinite = [v for v in _sorted(values) if isinstance(v, float) and math.isinf(v)]
     if infinite:
-        rows = np.isin(code, [values.index(v) for v in infinite])
+        rows = np.isin(position, [values.index(v) for v in infinite])
         what = f"label in {name!r} that is not finite: {infinite[0]}"
         remedy = "give a label, or leave the cell empty"
-        raise DataError([*faults, Fault(what, int(rows.sum()), where(rows), remedy)])
-    known = declared if declared is not None else _sorted(values) or ["?"]
-    labels = check_labels(f"labels of {name}", known)
+        raise DataError([*faults, Fault(what, *where(rows), remedy)])
+    labels = check_labels(
+        f"labels of {name}", _sorted(values) or ["?"] if declared is None else declared
+    )
     here = {v: k for k, v in enumerate(labels)}
-    position = np.array([here.get(v, UNKNOWN) for v in values] + [MISSING], dtype=np.int64)
-    coded = position[code]
-    unknown = coded == UNKNOWN
-    if unknown.any():
-        strange = [values[k] for k in dict.fromkeys(code[unknown].tolist())][:3]
+    coded = np.array([here.get(v, UNKNOWN) for v in values] + [MISSING], dtype=np.int64)[position]
+    strange = _sorted([v for v in values if v not in here])[:3]
+    if strange:
         what = f"unknown label in {name!r}: {', '.join(map(repr, strange))}"
-        remedy = f"the labels are {list(labels)}"
-        faults.append(Fault(what, int(unknown.sum()), where(unknown), remedy))
+        faults.append(Fault(what, *where(coded == UNKNOWN), f"the labels are {list(labels)}"))
     if not optional:
-        _missing(faults, name, coded == MISSING, where)
+        note_missing(faults, name, coded == MISSING, where)
     return labels, coded
 
 
@@ -242,95 +304,108 @@ def _sorted(values: Sequence[Any]) -> list[Any]:
     return sorted((v for v in values if v is not None), key=lambda v: (isinstance(v, str), v))
 
 
-def _in_order(values: list[Any], code: np.ndarray) -> tuple[list[Any], np.ndarray]:
+def _in_order(values: list[Any], position: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """Return labels sorted, with their codes, so that the order of rows plays no part."""
     ordered = _sorted(values)
     place = {v: k for k, v in enumerate(ordered)}
-    return ordered, np.array([place.get(v, MISSING) for v in values] + [MISSING])[code]
+    return ordered, np.array([place.get(v, MISSING) for v in values] + [MISSING])[position]
 
 
-def _missing(faults: list[Fault], name: str, rows: np.ndarray, where: Any) -> None:
+def note_missing(faults: list[Fault], name: str, rows: np.ndarray, where: Where) -> None:
+    """Note missing values of a column."""
     if rows.any():
         what, remedy = f"missing value in {name!r}", "fill in or drop the rows"
-        faults.append(Fault(what, int(rows.sum()), where(rows), remedy))
+        faults.append(Fault(what, *where(rows), remedy))
+
+
+def note_broken_times(faults: list[Fault], rows: np.ndarray, where: Where) -> None:
+    """Note times that are numbers and not integers."""
+    if rows.any():
+        faults.append(Fault("non-integer time", *where(rows), INTEGER_TIMES))
 
 
 def _times(
-    faults: list[Fault], column: pa.ChunkedArray, name: str, where: Any
+    faults: list[Fault], column: pa.ChunkedArray, name: str, where: Where
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return integer times and which rows have one."""
-    remedy = "give integer periods, one step apart (months since the first, say)"
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        what = f"times in {name!r} are {column.type}, not integers"
-        everything = np.arange(len(column))
-        faults.append(Fault(what, len(column), where(everything), remedy))
+    column = plain_column(column)
+    if not is_number(column.type):
+        note_unnumbered(faults, column.type, name, where(np.ones(len(column), dtype=bool)))
         return np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
     values = column.to_numpy().astype(float)
     missing = np.isnan(values)
-    whole = ~missing & np.isfinite(values) & (np.floor(values) == values)
-    _missing(faults, name, missing, where)
-    broken = ~whole & ~missing
-    if broken.any():
-        faults.append(Fault("non-integer time", int(broken.sum()), where(broken), remedy))
+    whole = ~missing & (np.abs(values) < FARTHEST) & (np.floor(values) == values)
+    note_missing(faults, name, missing, where)
+    note_broken_times(faults, ~whole & ~missing, where)
     return np.where(whole, values, 0).astype(np.int64), whole
 
 
-def _structural_faults(
-    agent: np.ndarray,
-    time: np.ndarray,
-    action: np.ndarray,
-    order: np.ndarray,
-    where: Any,
-    gaps: str,
-) -> list[Fault]:
-    """Faults between rows: duplicates, gaps, and actions missing before the last row."""
-    faults = []
-    same = np.diff(agent) == 0
-    step = np.diff(time)
-    duplicate = np.flatnonzero(same & (step == 0)) + 1
-    if len(duplicate):
-        remedy = "keep one row per agent and time"
-        what = "duplicate (agent, time)"
-        faults.append(Fault(what, len(duplicate), where(order[duplicate]), remedy))
-    gap = np.flatnonzero(same & (step > 1)) + 1
-    if len(gap) and gaps == "error":
+def note_unnumbered(
+    faults: list[Fault], kind: pa.DataType, name: str, seen: tuple[int, tuple[str, ...]]
+) -> None:
+    """Note a time column of another type than numbers."""
+    faults.append(Fault(f"times in {name!r} are {kind}, not integers", *seen, INTEGER_TIMES))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether an Arrow type holds integers or floats."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with dictionaries decoded and decimals as floats."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
+
+
+def note_pairs(
+    faults: list[Fault], where: Mapping[str, Where], rows: Mapping[str, np.ndarray], gaps: str
+) -> None:
+    """Note what is wrong between an agent's rows: repeats, gaps, and actions that lack."""
+    if rows["repeated"].any():
+        seen, remedy = where["repeated"](rows["repeated"]), "keep one row per agent and time"
+        faults.append(Fault("duplicate (agent, time)", *seen, remedy))
+    if rows["gap"].any() and gaps == "error":
         remedy = "fill in the times, or pass gaps='split' to start a new trajectory"
-        faults.append(Fault("gap in time before", len(gap), where(order[gap]), remedy))
-    undecided = np.flatnonzero(same & (step == 1) & (action[:-1] == MISSING))
-    if len(undecided):
-        remedy = "only an agent's last row may lack an action"
-        what = "missing action before the last row"
-        faults.append(Fault(what, len(undecided), where(order[undecided]), remedy))
-    return faults
+        faults.append(Fault("gap in time before", *where["gap"](rows["gap"]), remedy))
+    if rows["undecided"].any():
+        seen, remedy = (
+            where["undecided"](rows["undecided"]),
+            "only an agent's last row may lack an action",
+        )
+        faults.append(Fault("missing action before the last row", *seen, remedy))
 
 
-def _size_faults(agent: np.ndarray, time: np.ndarray, action: np.ndarray) -> list[Fault]:
-    """Faults of the whole panel: too small to hold a crowd, a decision or a step of time."""
+def size_faults(n_agents: int, time: np.ndarray, action: np.ndarray, n: np.ndarray) -> list[Fault]:
+    """Faults of the whole panel: too small to hold a crowd, a decision or a step of time.
+
+    `n` says how many rows have each time and action.
+    """
     faults = []
-    if (agent == agent[0]).all():
+    if n_agents == 1:
         remedy = "a mean field needs a crowd: give more agents"
-        faults.append(Fault("one agent only", len(agent), (), remedy))
+        faults.append(Fault("one agent only", int(n.sum()), (), remedy))
     if (time == time[0]).all():
         remedy = "give at least two periods; `time` may be the wrong column"
-        faults.append(Fault("one period only", len(time), (), remedy))
+        faults.append(Fault("one period only", int(n.sum()), (), remedy))
     if (action == MISSING).all():
-        faults.append(Fault("no action in any row", len(action), (), "check the `action` column"))
+        remedy = "check the `action` column"
+        faults.append(Fault("no action in any row", int(n.sum()), (), remedy))
         return faults
     last = time[action != MISSING].max()
-    empty = np.setdiff1d(np.arange(time.min(), last + 1), time)
-    if len(empty):
-        examples = tuple(f"time={t}" for t in empty[:3])
+    times = np.unique(time)
+    ahead = times[:-1][(np.diff(times) > 1) & (times[:-1] < last)]
+    if len(ahead):
+        empty = [t for a in ahead[:3].tolist() for t in range(a + 1, a + 4) if t not in times]
+        examples = tuple(f"time={t}" for t in [t for t in empty if t <= last][:3])
         remedy = "give periods one step apart, or fit the spells apart"
         faults.append(Fault("no agent observed at a time within the panel", 0, examples, remedy))
     late = time > last + 1
     if late.any():
         examples = tuple(f"time={t}" for t in np.unique(time[late])[:3])
         remedy = "drop the rows after the last decision's next state"
-        faults.append(Fault("rows past the last decision", int(late.sum()), examples, remedy))
+        faults.append(Fault("rows past the last decision", int(n[late].sum()), examples, remedy))
     return faults
 
 
@@ -344,10 +419,10 @@ def _groups(
     """Labels of each trajectory's groups; a fault where one changes within an agent."""
     groups, faults = {}, []
     for name in names:
-        values, code = _code(table[name], name)
+        values, codes = code(table[name], name)
         first = np.full(len(agents), MISSING)
-        first[agent[::-1]] = code[::-1]
-        changed = np.unique(agent[code != first[agent]])
+        first[agent[::-1]] = codes[::-1]
+        changed = np.unique(agent[codes != first[agent]])
         if len(changed):
             examples = tuple(repr(agents[k]) for k in changed[:3])
             what = f"group {name!r} changes within an agent"
