@@ -8,12 +8,11 @@
 
 # %%
 import argparse
+import functools
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -95,11 +94,10 @@ def nuts_intervals(model: mfg.TrajectoryModel, seed: int) -> pd.DataFrame:
     return pd.DataFrame(table, index=["lower", "upper"]).T
 
 
-def study(n_panels: int, *, sample: bool, run: Callable[..., Any] | None = None) -> pd.DataFrame:
+def study(n_panels: int, *, sample: bool, n_jobs: int = -1) -> pd.DataFrame:
     """Return coverage, its standard error, mean width and bias by flow, method and parameter."""
-    seeds = [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(SEED).spawn(n_panels)]
-    run = run or joblib.Parallel(n_jobs=-1)
-    rows = run(joblib.delayed(one_panel)(seed, sample) for seed in seeds)
+    task = functools.partial(one_panel, sample=sample)
+    rows = mfg.replicate(task, n_panels, random_seed=SEED, n_jobs=n_jobs)
     table = pd.DataFrame([row for panel in rows for row in panel])
     grouped = table.groupby(["flow", "method", "parameter"], sort=False)
     summary = grouped.agg(coverage=("inside", "mean"), width=("width", "mean"),

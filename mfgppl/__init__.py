@@ -14,10 +14,12 @@ from mfgppl.exceptions import (
     IdentificationWarning,
 )
 from mfgppl.game import MeanFieldGame
+from mfgppl.inference.bootstrap import bootstrap
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.nuts import nuts
 from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
+from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.report.html import report
@@ -36,6 +38,7 @@ __all__ = [
     "Trajectories",
     "TrajectoryModel",
     "__version__",
+    "bootstrap",
     "choice_probabilities",
     "datasets",
     "linear_reward",
@@ -46,6 +49,7 @@ __all__ = [
     "nuts",
     "policy",
     "propagate_mean_field",
+    "replicate",
     "report",
     "save",
     "simulate",

@@ -18,14 +18,9 @@ def calibration(monkeypatch):
     return importlib.import_module("calibration")
 
 
-def in_turn(tasks):
-    """Run delayed tasks one after another."""
-    return [function(*args, **kwargs) for function, args, kwargs in tasks]
-
-
 def test_wald_intervals_cover_on_a_few_panels(calibration):
     """Over 24 panels and 3 parameters, coverage of 90% intervals is within 4 standard errors."""
-    table = calibration.study(24, sample=False, run=in_turn)
+    table = calibration.study(24, sample=False, n_jobs=1)
     known = table[table["flow"] == "known"]
     assert len(known) == PARAMETERS
     # parameters of one panel are correlated: count panels, not intervals, as independent

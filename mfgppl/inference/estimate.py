@@ -1,7 +1,9 @@
 """The record of a point fit, in statsmodels' words."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from mfgppl._arguments import one_of, real_between
 from mfgppl.inference.curvature import Curvature, analyse_curvature
+from mfgppl.inference.program import Program
 
 EDGE = 1e-5  # slope of the constraint below which a parameter counts as at its edge
 
@@ -49,6 +52,8 @@ class PointEstimate:
         Clusters by name; "agent" is always there.
     theta : ndarray, shape (K,)
         The unconstrained estimate.
+    attained : tuple of float
+        The maximum that each start led to, nats; the estimate is the largest.
     """
 
     kind: str
@@ -66,6 +71,7 @@ class PointEstimate:
     probes: np.ndarray | None
     groups: dict[str, np.ndarray]
     theta: np.ndarray
+    attained: tuple[float, ...]
 
     @property
     def aic(self) -> float:
@@ -166,3 +172,22 @@ class PointEstimate:
     @functools.cached_property
     def _curvature(self) -> Curvature:
         return analyse_curvature(self.information, self.probes)
+
+
+def point_values(
+    program: Program, fit: PointEstimate | Mapping[str, Any], *, argument: str = "fit"
+) -> dict[str, Any]:
+    """Return constrained values by site of a point fit or of a mapping, else raise."""
+    if not isinstance(fit, PointEstimate):
+        return program.check_values(argument, fit, complete=True)
+    if list(fit.params.index) != program.entry_names():
+        raise ValueError(
+            f"`{argument}` has the parameters {list(fit.params.index)}; the model has "
+            f"{program.entry_names()}."
+        )
+    flat, values, start = fit.params.to_numpy(), {}, 0
+    for site in program.sites:
+        stop = start + int(np.prod(site.shape, dtype=int))
+        values[site.name] = flat[start:stop].reshape(site.shape)
+        start = stop
+    return values

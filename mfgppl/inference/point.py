@@ -25,8 +25,9 @@ from mfgppl.inference.curvature import (
     describe_direction,
     equilibrate,
 )
-from mfgppl.inference.estimate import EDGE, PointEstimate
+from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.progress import progress
+from mfgppl.inference.replication import replicate
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
 from mfgppl.likelihood.terms import Term, add_up
 
@@ -37,12 +38,14 @@ MOST_PROBED = 50  # parameters for which effects are looked for at points nearby
 def mle(
     model: TrajectoryModel,
     *,
-    init: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | PointEstimate | None = None,
+    restarts: int = 0,
     svi_steps: int = 200,
     learning_rate: float = 0.05,
     tolerance: float = 1e-8,
     max_steps: int = 100,
     random_seed: int = 0,
+    n_jobs: int | None = None,
     progressbar: bool = True,
 ) -> PointEstimate:
     """Maximise the likelihood: SVI with a point guide, then Newton; the prior plays no part.
@@ -51,8 +54,11 @@ def mle(
     ----------
     model : TrajectoryModel
         The model.
-    init : mapping of str to value, optional
+    init : mapping of str to value, or PointEstimate, optional
         Where to start, by site; by default the median of draws from the prior.
+    restarts : int
+        Further starts, at draws from the prior; the best maximum is kept, and `attained` holds
+        what each start led to.
     svi_steps : int
         Steps of SVI, not negative.
     learning_rate : float
@@ -62,7 +68,9 @@ def mle(
     max_steps : int
         Newton steps at most.
     random_seed : int
-        Seed of the starting point.
+        Seed of the starting points.
+    n_jobs : int, optional
+        Restarts at a time, through joblib; as in `replicate`.
     progressbar : bool
         Whether to show progress on a terminal.
 
@@ -79,7 +87,9 @@ def mle(
         If some combination of parameters does not change the likelihood; its parameters get no
         standard error.
     """
-    settings = _Settings(svi_steps, learning_rate, tolerance, max_steps, random_seed, progressbar)
+    settings = _Settings(
+        restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
+    )
     return _maximise(model, init, settings, kind="mle", prior=0.0, jacobian=0.0)
 
 
@@ -88,12 +98,14 @@ def map_estimate(
     model: TrajectoryModel,
     *,
     space: str = "constrained",
-    init: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | PointEstimate | None = None,
+    restarts: int = 0,
     svi_steps: int = 200,
     learning_rate: float = 0.05,
     tolerance: float = 1e-8,
     max_steps: int = 100,
     random_seed: int = 0,
+    n_jobs: int | None = None,
     progressbar: bool = True,
 ) -> PointEstimate:
     """Maximise the posterior density, which depends on the space in which it is a density.
@@ -104,7 +116,7 @@ def map_estimate(
         The model.
     space : {"constrained", "unconstrained"}
         Whether the density is over the parameters as declared or over their unconstrained values.
-    init, svi_steps, learning_rate, tolerance, max_steps, random_seed, progressbar
+    init, restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
         As in `mle`.
 
     Returns
@@ -113,23 +125,27 @@ def map_estimate(
         With the curvature of the posterior in place of the likelihood's.
     """
     one_of("space", space, ["constrained", "unconstrained"])
-    settings = _Settings(svi_steps, learning_rate, tolerance, max_steps, random_seed, progressbar)
+    settings = _Settings(
+        restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
+    )
     jacobian = float(space == "unconstrained")
     return _maximise(model, init, settings, kind=f"map ({space})", prior=1.0, jacobian=jacobian)
 
 
 class _Settings(NamedTuple):
+    restarts: int
     svi_steps: int
     learning_rate: float
     tolerance: float
     max_steps: int
     random_seed: int
+    n_jobs: int | None
     progressbar: bool
 
 
 def _maximise(
     model: TrajectoryModel,
-    init: Mapping[str, Any] | None,
+    init: Mapping[str, Any] | PointEstimate | None,
     settings: _Settings,
     *,
     kind: str,
@@ -137,16 +153,33 @@ def _maximise(
     jacobian: float,
 ) -> PointEstimate:
     is_a("model", model, TrajectoryModel)
+    positive_int("restarts", settings.restarts, least=0)
     positive_int("svi_steps", settings.svi_steps, least=0)
     positive_int("max_steps", settings.max_steps)
     positive_int("random_seed", settings.random_seed, least=0)
     real_between("learning_rate", settings.learning_rate, above=0.0)
     real_between("tolerance", settings.tolerance, above=0.0)
-    density = density_of(model)
-    start = starting_values(density, init, settings.random_seed)
-    start = _run_svi(model, start, settings, prior)
+    density = density_of(model, progressbar=settings.progressbar)
     objective = _Objective(density, prior, jacobian)
-    theta, n_newton, residual = _polish(objective, density.program.free(start), settings)
+    start = starting_values(density, init, settings.random_seed)
+    climbs = [_climb(objective, start, settings)]
+    if settings.restarts:
+
+        def restart(seed: int) -> _Climb:
+            here = density_of(model)
+            away = here.record(here.program.draw(seed)[None])[0]
+            anew = settings._replace(random_seed=seed, progressbar=False)
+            values = {k: v[0] for k, v in away.items()}
+            return _climb(_Objective(here, prior, jacobian), values, anew)
+
+        climbs += replicate(
+            restart,
+            settings.restarts,
+            random_seed=settings.random_seed,
+            n_jobs=settings.n_jobs,
+            progressbar=settings.progressbar,
+        )
+    theta, _, n_newton, residual = max(climbs, key=lambda climb: climb.value)
     information = -objective.second_derivatives(theta)
     scores = _scores(density, theta)
     probes = None if prior else _probe(density, theta, scores)
@@ -175,13 +208,45 @@ def _maximise(
         probes=probes,
         groups={"agent": panel.agents, **panel.groups},
         theta=theta,
+        attained=tuple(climb.value for climb in climbs),
     )
 
 
+def maximum(model: TrajectoryModel, start: PointEstimate) -> np.ndarray | None:
+    """Return the constrained estimates of maximum likelihood near a start, None without one."""
+    density = density_of(model)
+    settings = _Settings(0, 0, 1.0, 1e-8, 100, 0, None, False)
+    values = point_values(density.program, start, argument="start")
+    climb = _climb(_Objective(density, 0.0, 0.0), values, settings)
+    if climb.residual > settings.tolerance * max(1.0, abs(climb.value)):
+        return None
+    found = density.record(climb.theta[None])[0]
+    return np.concatenate([found[s.name].ravel() for s in density.program.sites])
+
+
+class _Climb(NamedTuple):
+    """Where a start led to."""
+
+    theta: np.ndarray
+    value: float
+    n_steps: int
+    residual: float
+
+
+def _climb(objective: "_Objective", start: dict[str, Any], settings: _Settings) -> _Climb:
+    """Climb from constrained values by SVI, L-BFGS and Newton."""
+    density = objective.density
+    start = _run_svi(density.model, start, settings, objective.prior)
+    theta, n_newton, residual = _polish(objective, density.program.free(start), settings)
+    return _Climb(theta, objective.value_and_gradient(theta)[0], n_newton, residual)
+
+
 def starting_values(
-    density: Density, init: Mapping[str, Any] | None, random_seed: int
+    density: Density, init: Mapping[str, Any] | PointEstimate | None, random_seed: int
 ) -> dict[str, Any]:
     """Return where to start, by site: the given values, else medians of draws from the prior."""
+    if isinstance(init, PointEstimate):
+        return point_values(density.program, init, argument="init")
     given = density.program.check_values("init", init or {}, complete=False)
     draws = np.stack([density.program.draw(random_seed + k) for k in range(15)])
     values = density.record(np.median(draws, axis=0)[None])[0]
@@ -202,8 +267,10 @@ def _run_svi(
     model: TrajectoryModel, start: dict[str, Any], settings: _Settings, prior: float
 ) -> dict[str, Any]:
     """Take SVI steps with a point guide, in a parameter store of their own."""
+    if settings.svi_steps == 0:
+        return start
     target = model if prior else _OnlyLikelihood()(model)
-    init = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in start.items()}
+    init = {k: torch.tensor(v, dtype=torch.float64) for k, v in start.items()}
     with double_precision(), pyro.get_param_store().scope(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.random_seed)
         guide = AutoDelta(target, init_loc_fn=init_to_value(values=init))

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
-from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.program import Program
 from mfgppl.inference.results import labels, parameters_of, thinned
 from mfgppl.likelihood.model import TrajectoryModel, double_precision
@@ -52,7 +52,7 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
     table = ("time", "state", "action")
     coords = {k: coords[k] for k in table}
     if not isinstance(fit, xr.DataTree):
-        values = _point_values(program, fit)
+        values = point_values(program, fit)
         return xr.DataArray(_policy_at(model, program, values), coords, table, name="policy")
     posterior = parameters_of(program, fit)
     n_chains, n_draws = (next(iter(posterior.values())).shape[k] for k in (0, 1))
@@ -117,7 +117,7 @@ def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any
             f"got {type(fit).__name__}."
         )
     program = Program(model)
-    reward = _reward_at(model, program, _point_values(program, fit))
+    reward = _reward_at(model, program, point_values(program, fit))
     likelihood, n = model.likelihood, model.panel.n_trajectories
     values = add_up(likelihood.terms(model.panel), likelihood.table_arrays(reward), n)
     coords = {"trajectory": labels(model)[0]["trajectory"]}
@@ -135,19 +135,3 @@ def _reward_at(model: TrajectoryModel, program: Program, values: dict[str, Any])
     with double_precision(), torch.no_grad():
         reward = model.masked(program.reward_at(tensors))
     return np.ascontiguousarray(reward.numpy())
-
-
-def _point_values(program: Program, fit: PointEstimate | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(fit, PointEstimate):
-        flat, values, start = fit.params.to_numpy(), {}, 0
-        if list(fit.params.index) != program.entry_names():
-            raise ValueError(
-                f"`fit` has the parameters {list(fit.params.index)}; the model has "
-                f"{program.entry_names()}."
-            )
-        for site in program.sites:
-            stop = start + int(np.prod(site.shape, dtype=int))
-            values[site.name] = flat[start:stop].reshape(site.shape)
-            start = stop
-        return values
-    return program.check_values("fit", fit, complete=True)

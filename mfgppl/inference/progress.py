@@ -15,9 +15,12 @@ def on_terminal(wanted: bool) -> bool:
     return wanted and sys.stderr.isatty()
 
 
-def progress(items: Iterable[T], label: str, wanted: bool) -> Iterator[T]:
+def progress(
+    items: Iterable[T], label: str, wanted: bool, *, total: int | None = None
+) -> Iterator[T]:
     """Iterate with a bar."""
-    return iter(tqdm(items, desc=label, leave=False, disable=not on_terminal(wanted)))
+    hidden = not on_terminal(wanted)
+    return iter(tqdm(items, desc=label, leave=False, disable=hidden, total=total))
 
 
 @contextmanager

@@ -138,6 +138,7 @@ class TrajectoryModel:
         self.game, self.reward = game, reward
         self.panel = panel.recode(game.space, game.actions)
         self.likelihood_name, self.start = likelihood, start
+        self.flow_is_empirical = isinstance(mean_field, str)
         self.mean_field = self._flow(mean_field)
         self.inputs = RewardInputs(game, self.mean_field)
         self.forbidden = ~game.available
@@ -159,6 +160,21 @@ class TrajectoryModel:
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
+
+    def with_panel(self, panel: Trajectories) -> "TrajectoryModel":
+        """Return the model of another panel; its flow is that panel's own if this one's is."""
+        return TrajectoryModel(
+            self.game,
+            self.reward,
+            panel,
+            likelihood=self.likelihood_name,
+            start=self.start,
+            mean_field="empirical" if self.flow_is_empirical else self.mean_field,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be computed anew, for a task that travels to another process."""
+        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
 
     @property
     def parameters(self) -> list[str]:
