@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+from narwhals.dependencies import is_dask_dataframe
 
 from mfgppl._arguments import is_a, one_of
 from mfgppl.data.space import StateSpace, check_labels, plain_label
@@ -20,6 +21,7 @@ from mfgppl.exceptions import DataError, Fault
 
 MISSING, UNKNOWN = -1, -2
 LAST = -1  # in place of the step to the next row where an agent has none
+CSV_OPTIONS = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
 FARTHEST = 2.0**62  # times beyond do not fit an integer
 INTEGER_TIMES = "give integer periods, one step apart (months since the first, say)"
 
@@ -144,6 +146,8 @@ def read_table(source: Any, wanted: Sequence[str]) -> pa.Table:
         source = _read_file(Path(source))
     with one_type_a_column():
         frame = select(source, wanted)
+        if is_dask(frame):
+            return pa.Table.from_pandas(frame.compute(), preserve_index=False)
         if isinstance(frame, nw.LazyFrame):
             return frame.collect(backend="pyarrow").to_native()
         return frame.to_arrow()
@@ -161,7 +165,10 @@ def one_type_a_column() -> Iterator[None]:
 
 
 def select(source: Any, wanted: Sequence[str]) -> Any:
-    """Return the wanted columns of a table as a narwhals frame, lazy where the table is."""
+    """Return the wanted columns of a table: of Dask as they are, else as a narwhals frame."""
+    if is_dask(source):
+        _check_columns(list(source.columns), wanted)
+        return source[list(wanted)]
     try:
         frame = nw.from_native(source)
     except TypeError:
@@ -173,41 +180,65 @@ def select(source: Any, wanted: Sequence[str]) -> Any:
         remedy = "give each column a name of its own"
         which = (" ".join(str(error).split()),)
         raise DataError([Fault("two columns have the same name", 0, which, remedy)]) from None
-    present = frame.collect_schema().names()
+    _check_columns(frame.collect_schema().names(), wanted)
+    return frame.select(list(wanted))
+
+
+def is_dask(frame: Any) -> bool:
+    """Whether a table is a Dask dataframe as it is."""
+    return not isinstance(frame, (nw.DataFrame, nw.LazyFrame)) and is_dask_dataframe(frame)
+
+
+def _check_columns(present: Sequence[str], wanted: Sequence[str]) -> None:
     absent = [c for c in wanted if c not in present]
     if absent:
         raise DataError([_absent_column(c, present) for c in absent])
     repeated = sorted({c for c in wanted if list(wanted).count(c) > 1})
     if repeated:
         raise ValueError(f"each column can play one part; {repeated[0]!r} is named twice.")
-    return frame.select(list(wanted))
 
 
 def _read_file(path: Path) -> pa.Table:
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
-    if path.is_dir() or path.suffix in (".parquet", ".pq"):
-        try:
+    kind = format_of(path)
+    with file_faults(path, kind):
+        if kind == "parquet":
             return pa.parquet.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            what = f"{path.name} is not a Parquet table"
-            raise DataError([Fault(what, 0, (str(error)[:80],), "write it again")]) from None
+        table = pa.csv.read_csv(path, convert_options=CSV_OPTIONS)
+    check_encoding(path, table.schema)
+    return table
+
+
+def format_of(path: Path) -> str:
+    """Return "parquet" or "csv" by the name of a file; a folder holds Parquet files."""
+    if path.is_dir() or path.suffix in (".parquet", ".pq"):
+        return "parquet"
     if ".csv" not in path.suffixes:
         raise ValueError(f"`frame` must end in .csv, .csv.gz or .parquet; got {path.name!r}.")
-    options = pa.csv.ConvertOptions(strings_can_be_null=True)
+    return "csv"
+
+
+@contextlib.contextmanager
+def file_faults(path: Path, kind: str) -> Iterator[None]:
+    """Turn what Arrow says of a broken file into a fault."""
     try:
-        table = pa.csv.read_csv(path, convert_options=options)
+        yield
     except (pa.ArrowInvalid, OSError) as error:
-        if "empty" in str(error).lower():
+        if kind == "csv" and "empty" in str(error).lower():
             raise DataError([Fault("empty table", 0, (), "give a file with rows")]) from None
         remedy = "write one header and as many cells in each row, in UTF-8"
-        what = f"{path.name} is not a CSV table"
+        form, remedy = ("Parquet", "write it again") if kind == "parquet" else ("CSV", remedy)
+        what = f"{path.name} is not a {form} table"
         raise DataError([Fault(what, 0, (str(error)[:80],), remedy)]) from None
-    broken = [f.name for f in table.schema if pa.types.is_binary(f.type)]
-    if broken:
+
+
+def check_encoding(path: Path, schema: pa.Schema) -> None:
+    """Raise if a CSV file has columns that are no text."""
+    broken = [f.name for f in schema if pa.types.is_binary(f.type)]
+    if broken and format_of(path) == "csv":
         what = f"{path.name} is not UTF-8 in column {broken[0]!r}"
         raise DataError([Fault(what, 0, (), "save the file as UTF-8")])
-    return table
 
 
 def _absent_column(name: str, present: Sequence[str]) -> Fault:
