@@ -84,24 +84,30 @@ def energy_evaluator(
 
 
 def soft_arrays(
-    reward: np.ndarray, tables: Tables, *, discount: float, temperature: float
+    rewards: np.ndarray, tables: Tables, *, discount: float, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return soft values (T, S) and the log policy (T, S, A)."""
-    soft_values, log_policy = np.empty(reward.shape[:2]), np.empty(reward.shape)
-    reward = np.ascontiguousarray(reward)
-    sweeps.soft_sweep(reward, tables, discount, temperature, soft_values, log_policy)
-    return soft_values, log_policy
+    """Return soft values (..., T, S) and log policies (..., T, S, A) of rewards (..., T, S, A)."""
+    lead, shape = rewards.shape[:-3], rewards.shape[-3:]
+    many = np.ascontiguousarray(rewards).reshape(-1, *shape)
+    soft_values, log_policies = np.empty(many.shape[:-1]), np.empty(many.shape)
+    sweeps.soft_sweeps(many, tables, discount, temperature, soft_values, log_policies)
+    return soft_values.reshape(*lead, *shape[:-1]), log_policies.reshape(rewards.shape)
 
 
 def energy_arrays(
-    reward: np.ndarray, tables: Tables, *, temperature: float
+    rewards: np.ndarray, tables: Tables, *, temperature: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return W (T, S), `log sum_x P exp W` (T, S, A) and the energy law's log policy (T, S, A)."""
-    log_partition = np.empty(reward.shape[:2])
-    log_next, log_policy = np.empty(reward.shape), np.empty(reward.shape)
-    reward = np.ascontiguousarray(reward)
-    sweeps.energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy)
-    return log_partition, log_next, log_policy
+    """Return W (..., T, S), `log sum_x P exp W` (..., T, S, A) and the energy law's log policy."""
+    lead, shape = rewards.shape[:-3], rewards.shape[-3:]
+    many = np.ascontiguousarray(rewards).reshape(-1, *shape)
+    log_partition = np.empty(many.shape[:-1])
+    log_next, log_policy = np.empty(many.shape), np.empty(many.shape)
+    sweeps.energy_sweeps(many, tables, temperature, log_partition, log_next, log_policy)
+    return (
+        log_partition.reshape(*lead, *shape[:-1]),
+        log_next.reshape(rewards.shape),
+        log_policy.reshape(rewards.shape),
+    )
 
 
 class _WithGradient(torch.autograd.Function):

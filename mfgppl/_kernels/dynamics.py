@@ -74,6 +74,10 @@ def expected(tables, k, values, ahead):
     """Fill `ahead[s * A + a]` with the mean of `values` after each state and action."""
 
 
+def expected_each(tables, k, values, ahead):
+    """Fill row by row of `ahead` (N, S * A) what `expected` does for rows of `values` (N, S)."""
+
+
 def pushed(tables, k, weights, arrived):
     """Fill `arrived[x]` with the weight that `weights[s * A + a]` sends to each state."""
 
@@ -138,6 +142,22 @@ def by_slices(entries, places, starts, source, out):
             weight, place = entries[e:], places[e:]
             for i in range(lanes.size):
                 lanes[i] += weight[i] * source[place[i]]
+
+
+@overload(expected_each, jit_options=jit_options)
+def _expected_each(tables, k, values, ahead):
+    if _is(Dense, tables):
+        return _expected_each_dense
+    return _expected_each_sparse
+
+
+def _expected_each_dense(tables, k, values, ahead):
+    np.dot(values, tables.tables[k], ahead)
+
+
+def _expected_each_sparse(tables, k, values, ahead):
+    for n in range(values.shape[0]):
+        expected(tables, k, values[n], ahead[n])
 
 
 @overload(pushed, jit_options=jit_options)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from mfgppl._kernels.arithmetic import exp, log
-from mfgppl._kernels.dynamics import LANES, expected, jit_options, n_tables, pushed
+from mfgppl._kernels.dynamics import LANES, expected, expected_each, jit_options, n_tables, pushed
 
 STRETCH = 4096  # entries of a vector worked on together
 
@@ -78,21 +78,26 @@ def normalise_rows(q, policy, soft_values, n_actions):
 
 
 @jit
-def soft_sweep(reward, tables, discount, temperature, soft_values, log_policy):
-    """Solve soft backward induction: fill V (T, S) and log pi (T, S, A)."""
-    T, S, A = reward.shape
-    ahead, policy = np.zeros(S * A), np.empty(S * A)
+def soft_sweeps(rewards, tables, discount, temperature, soft_values, log_policies):
+    """Solve soft backward induction for many rewards (N, T, S, A) at once.
+
+    Fill V (N, T, S) and log pi (N, T, S, A). The rewards share each reading of the tables.
+    """
+    N, T, S, A = rewards.shape
+    ahead, following, policy = np.zeros((N, S * A)), np.empty((N, S)), np.empty(S * A)
     for t in range(T - 1, -1, -1):
         if t < T - 1:
-            expected(tables, t if n_tables(tables) > 1 else 0, soft_values[t + 1], ahead)
-        q, r = log_policy[t].reshape(S * A), reward[t].reshape(S * A)
-        for i in range(S * A):
-            q[i] = (r[i] + discount * ahead[i]) / temperature
-        normalise(q, policy, soft_values[t], A)
-        for s in range(S):
-            for a in range(A):
-                q[s * A + a] -= soft_values[t, s]
-            soft_values[t, s] *= temperature
+            expected_each(tables, t if n_tables(tables) > 1 else 0, following, ahead)
+        for n in range(N):
+            q, r = log_policies[n, t].reshape(S * A), rewards[n, t].reshape(S * A)
+            for i in range(S * A):
+                q[i] = (r[i] + discount * ahead[n, i]) / temperature
+            normalise(q, policy, following[n], A)
+            for s in range(S):
+                for a in range(A):
+                    q[s * A + a] -= following[n, s]
+                following[n, s] *= temperature
+                soft_values[n, t, s] = following[n, s]
 
 
 @jit
@@ -167,6 +172,13 @@ def energy_sweep(reward, tables, temperature, log_partition, log_next, log_polic
         for s in range(S):
             for a in range(A):
                 logs[s * A + a] -= log_partition[t, s]
+
+
+@jit
+def energy_sweeps(rewards, tables, temperature, log_partition, log_next, log_policy):
+    """Do so for many rewards, with a leading axis (N, ...) everywhere."""
+    for n in range(rewards.shape[0]):
+        energy_sweep(rewards[n], tables, temperature, log_partition[n], log_next[n], log_policy[n])
 
 
 @jit

@@ -5,6 +5,7 @@ differentiated there, and the likelihood's kernel is called in between. No effec
 an evaluation.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -62,8 +63,10 @@ class Compiled(NamedTuple):
         arrays are reused.
     record : callable
         Points (N, n_dim) to what the program records there, (N, n_recorded).
+    table : callable
+        Flat constrained parameters (N, K) to flat reward tables (N, T * S * A).
     recorded : list of (group, name, shape)
-        What that holds: group 0 constrained values, 1 deterministics, 2 log priors.
+        What `record` holds: group 0 constrained values, 1 deterministics, 2 log priors.
     affine : Affine or None
         The reward, where it is affine in the parameters.
     path : str
@@ -72,6 +75,7 @@ class Compiled(NamedTuple):
 
     stages: Stages
     record: Forward
+    table: Forward
     recorded: list[tuple[int, str, tuple[int, ...]]]
     affine: Affine | None
     path: str
@@ -133,11 +137,22 @@ class Density:
 
         return evaluate
 
-    def rewards(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Return theta to the reward table, -inf where not available; its array is reused."""
-        forward, _ = self.compiled.stages()
-        reward_of, _ = self._core()
-        return lambda theta: reward_of(forward(theta))
+    def rewards(self, values: np.ndarray) -> np.ndarray:
+        """Return reward tables (N, T, S, A) at flat constrained parameters (N, K).
+
+        They are -inf where an action is not available.
+        """
+        affine = self.compiled.affine
+        if affine is None:
+            tables = self.compiled.table(values)
+        else:
+            tables = values @ affine.matrix
+            tables += affine.offset
+        return tables.reshape(len(values), *self.model.game.shape)
+
+    def constrained(self, points: np.ndarray) -> np.ndarray:
+        """Return flat constrained parameters (N, K) at unconstrained points (N, n_dim)."""
+        return self.program.flat_values(self.compiled.record(points))
 
     def _core(self) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[..., None]]:
         """Return what the stages find to the reward, and the reward's slope to the cotangent."""
@@ -169,7 +184,7 @@ class Density:
         """
         flat, groups, start = self.compiled.record(points), [{}, {}, {}], 0  # type: ignore[var-annotated]
         for group, name, shape in self.compiled.recorded:
-            stop = start + int(np.prod(shape, dtype=int))
+            stop = start + math.prod(shape)
             groups[group][name] = flat[:, start:stop].reshape(len(points), *shape)
             start = stop
         return groups
@@ -218,24 +233,29 @@ def compile_program(program: Program) -> Compiled:
         return _flat([v for g in (run.values, run.deterministics, run.site_log_priors)
                       for v in g.values()])  # fmt: skip
 
+    def table(values: Tensor) -> Tensor:
+        return program.model.masked(program.reward_at(program.by_site(values))).reshape(-1)
+
     eager = _in_eager(forward, pullback)
-    in_eager = Compiled(eager, _by_row(records), recorded, affine, "eager")
+    in_eager = Compiled(eager, _by_row(records), _by_row(table), recorded, affine, "eager")
     try:
         with double_precision(), pyro.validation_enabled(False):
             inputs = [point.clone().requires_grad_(True), torch.ones(2 + n_core)]
             trace = record([forward, pullback], inputs, KNOWN)
             notes = record([records], [point.clone()], KNOWN)
+            values = _flat([v.detach() for v in run.values.values()]).clone()
+            plain = record([table], [values], KNOWN)
     except Exception as error:  # whatever a program does that cannot be followed
         _warn_eager(str(error))
         return in_eager
     path = "graph" if affine is None else "linear"
     for build, name in ((_on_tape, path), (_in_torch, "torch")):
         try:
-            stages, kept = build(trace, notes)
+            fast = Compiled(*build(trace, notes, plain), recorded, affine, name)
         except Unlowered:
             continue
-        if _agree(program, eager, stages) and _record_agrees(program, in_eager.record, kept):
-            return Compiled(stages, kept, recorded, affine, name)
+        if _agree(program, in_eager, fast):
+            return fast
     _warn_eager("its traced form gives other numbers; it may depend on the values in Python")
     return in_eager
 
@@ -261,15 +281,19 @@ def _flat(values: list[Tensor]) -> Tensor:
     return torch.cat([v.reshape(-1) for v in values])
 
 
-def _on_tape(trace: Trace, notes: Trace) -> tuple[Stages, Forward]:
-    """Return stages and record on the tape machine."""
-    tape, noted = lower(trace), lower(notes)
-    return (lambda: bridge.on_tape(*tape)), (lambda points: bridge.each_on_tape(*noted, points))
+def _on_tape(trace: Trace, notes: Trace, plain: Trace) -> tuple[Stages, Forward, Forward]:
+    """Return stages, record and table on the tape machine."""
+    tape, noted, tabled = lower(trace), lower(notes), lower(plain)
+    return (
+        lambda: bridge.on_tape(*tape),
+        lambda points: bridge.each_on_tape(*noted, points),
+        lambda values: bridge.each_on_tape(*tabled, values),
+    )
 
 
-def _in_torch(trace: Trace, notes: Trace) -> tuple[Stages, Forward]:
+def _in_torch(trace: Trace, notes: Trace, plain: Trace) -> tuple[Stages, Forward, Forward]:
     """Return the same by repeating the traced operations."""
-    first, second, noted = replay(trace, 0), replay(trace, 1), replay(notes, 0)
+    first, second = replay(trace, 0), replay(trace, 1)
 
     def stages() -> tuple[Forward, Forward]:
         at: list[Tensor] = []
@@ -280,7 +304,7 @@ def _in_torch(trace: Trace, notes: Trace) -> tuple[Stages, Forward]:
 
         return forward, lambda cotangent: second(*at, torch.from_numpy(cotangent)).numpy()
 
-    return stages, _by_row(noted)
+    return stages, _by_row(replay(notes, 0)), _by_row(replay(plain, 0))
 
 
 def _in_eager(forward: Callable[..., Tensor], pullback: Callable[..., Tensor]) -> Stages:
@@ -316,18 +340,12 @@ def _by_row(function: Callable[[Tensor], Tensor]) -> Forward:
 def _affine_form(program: Program) -> Affine | None:
     """Return the slope and offset of a reward affine in the parameters, or None."""
     model = program.model
-    places, size = [], 0
-    for site in program.sites:
-        start, size = size, size + int(np.prod(site.shape, dtype=int))
-        places.append((start, size, site.shape))
-    if size * int(np.prod(model.game.shape)) > LARGEST_MATRIX:
+    size = sum(math.prod(site.shape) for site in program.sites)
+    if size * math.prod(model.game.shape) > LARGEST_MATRIX:
         return None
 
     def reward_at(flat: np.ndarray) -> np.ndarray:
-        values = {
-            site.name: torch.as_tensor(flat[start:stop]).reshape(shape)
-            for site, (start, stop, shape) in zip(program.sites, places, strict=True)
-        }
+        values = program.by_site(torch.as_tensor(flat))
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
             return program.reward_at(values).numpy().ravel().copy()
 
@@ -347,27 +365,21 @@ def _affine_form(program: Program) -> Affine | None:
     return Affine(np.ascontiguousarray(matrix), offset)
 
 
-def _agree(program: Program, eager: Stages, fast: Stages) -> bool:
-    """Compare two forms of the stages at draws from the prior."""
+def _agree(program: Program, eager: Compiled, fast: Compiled) -> bool:
+    """Compare two forms of a program at draws from the prior."""
     rng = np.random.default_rng(1)
-    (forward, pullback), (quick, quick_pullback) = eager(), fast()
+    (forward, pullback), (quick, quick_pullback) = eager.stages(), fast.stages()
     for seed, sign in enumerate((1.0, -1.0, 2.0)):
         theta = sign * program.draw(seed)
         expected = forward(theta)
         cotangent = rng.standard_normal(expected.size)
-        slope = pullback(cotangent)
-        try:
-            pair = quick(theta).copy(), quick_pullback(cotangent)
-        except RuntimeError:  # torch cannot repeat what it traced; the original is at hand
-            return False
-        if not _close(expected, pair[0]) or not _close(slope, pair[1]):
+        pairs = [(expected, quick(theta).copy()), (pullback(cotangent), quick_pullback(cotangent))]
+        pairs.append((eager.record(theta[None]), fast.record(theta[None])))
+        values = program.flat_values(pairs[-1][0])
+        pairs.append((eager.table(values), fast.table(values)))
+        if not all(_close(a, b) for a, b in pairs):
             return False
     return True
-
-
-def _record_agrees(program: Program, eager: Forward, fast: Forward) -> bool:
-    points = np.stack([program.draw(seed) for seed in range(2)])
-    return _close(eager(points), fast(points))
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

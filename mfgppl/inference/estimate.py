@@ -185,9 +185,4 @@ def point_values(
             f"`{argument}` has the parameters {list(fit.params.index)}; the model has "
             f"{program.entry_names()}."
         )
-    flat, values, start = fit.params.to_numpy(), {}, 0
-    for site in program.sites:
-        stop = start + int(np.prod(site.shape, dtype=int))
-        values[site.name] = flat[start:stop].reshape(site.shape)
-        start = stop
-    return values
+    return program.by_site(fit.params.to_numpy())

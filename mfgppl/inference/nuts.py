@@ -232,7 +232,7 @@ def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray
             value, gradient = evaluate(theta)
         if np.isfinite(value) and np.isfinite(gradient).all():
             return theta
-    reward = torch.as_tensor(density.rewards()(theta))
+    reward = torch.as_tensor(density.rewards(density.constrained(theta[None]))[0])
     check_finite(reward.masked_fill(density.model.forbidden, 0.0), density.model.game)
     raise ValueError(
         "no starting point of finite log density in 100 tries; pass `init` with values by site."

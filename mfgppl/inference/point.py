@@ -220,8 +220,7 @@ def maximum(model: TrajectoryModel, start: PointEstimate) -> np.ndarray | None:
     climb = _climb(_Objective(density, 0.0, 0.0), values, settings)
     if climb.residual > settings.tolerance * max(1.0, abs(climb.value)):
         return None
-    found = density.record(climb.theta[None])[0]
-    return np.concatenate([found[s.name].ravel() for s in density.program.sites])
+    return density.constrained(climb.theta[None])[0]
 
 
 class _Climb(NamedTuple):

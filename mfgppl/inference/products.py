@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.program import Program
-from mfgppl.inference.results import labels, parameters_of, thinned
-from mfgppl.likelihood.model import TrajectoryModel, double_precision
+from mfgppl.inference.results import labels, parameters_of, policies, thinned
+from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import add_up
 
 Fit = xr.DataTree | PointEstimate | Mapping[str, Any]
@@ -47,25 +47,21 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
             "`fit` must be posterior draws, a point estimate or a mapping of parameters to values; "
             f"got {type(fit).__name__}."
         )
-    program = Program(model)
     coords, _ = labels(model)
     table = ("time", "state", "action")
     coords = {k: coords[k] for k in table}
+    density = density_of(model)
     if not isinstance(fit, xr.DataTree):
-        values = point_values(program, fit)
-        return xr.DataArray(_policy_at(model, program, values), coords, table, name="policy")
-    posterior = parameters_of(program, fit)
-    n_chains, n_draws = (next(iter(posterior.values())).shape[k] for k in (0, 1))
-    index = np.broadcast_to(np.arange(n_draws), (n_chains, n_draws))
-    kept = thinned(index, draws)
-    rows = [
-        _policy_at(model, program, {k: v[c, d] for k, v in posterior.items()})
-        for c in range(n_chains)
-        for d in kept[c]
-    ]
-    array = np.stack(rows).reshape(n_chains, -1, *model.game.shape)
-    coords = {"chain": np.arange(n_chains), "draw": kept[0], **coords}
-    return xr.DataArray(array, coords, ("chain", "draw", *table), name="policy")
+        found = policies(density, _flat_point(density.program, fit)[None])
+        return xr.DataArray(found[0], coords, table, name="policy")
+    posterior = parameters_of(density.program, fit)
+    values = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
+    kept = thinned(np.broadcast_to(np.arange(values.shape[1]), values.shape[:2]), draws)[0]
+    thin = values[:, kept]
+    found = policies(density, thin.reshape(-1, thin.shape[-1]))
+    coords = {"chain": np.arange(len(values)), "draw": kept, **coords}
+    shape = (*thin.shape[:2], *model.game.shape)
+    return xr.DataArray(found.reshape(shape), coords, ("chain", "draw", *table), name="policy")
 
 
 @strict_keywords
@@ -116,22 +112,16 @@ def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any
             "`fit` must be a point estimate or a mapping of parameters to values; "
             f"got {type(fit).__name__}."
         )
-    program = Program(model)
-    reward = _reward_at(model, program, point_values(program, fit))
-    likelihood, n = model.likelihood, model.panel.n_trajectories
-    values = add_up(likelihood.terms(model.panel), likelihood.table_arrays(reward), n)
+    density, likelihood = density_of(model), model.likelihood
+    rewards = density.rewards(_flat_point(density.program, fit)[None])
+    n = model.panel.n_trajectories
+    values = add_up(likelihood.terms(model.panel), likelihood.table_arrays(rewards[0]), n)
     coords = {"trajectory": labels(model)[0]["trajectory"]}
     return xr.DataArray(values, coords, ("trajectory",), name="log_likelihood")
 
 
-def _policy_at(model: TrajectoryModel, program: Program, values: dict[str, Any]) -> np.ndarray:
-    return np.exp(model.likelihood.log_policy(_reward_at(model, program, values)))
-
-
-def _reward_at(model: TrajectoryModel, program: Program, values: dict[str, Any]) -> np.ndarray:
-    """Return the reward table at values by site, -inf where not available."""
-    tensors = {k: torch.tensor(np.asarray(v, dtype=float)) for k, v in values.items()}
-    program.free(tensors, argument="fit")
-    with double_precision(), torch.no_grad():
-        reward = model.masked(program.reward_at(tensors))
-    return np.ascontiguousarray(reward.numpy())
+def _flat_point(program: Program, fit: PointEstimate | Mapping[str, Any]) -> np.ndarray:
+    """Return the flat constrained parameters (K,) of a point fit, else raise."""
+    values = point_values(program, fit)
+    program.free(values, argument="fit")
+    return np.concatenate([np.ravel(values[site.name]) for site in program.sites]).astype(float)

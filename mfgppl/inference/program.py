@@ -1,6 +1,7 @@
 """A reward program over one flat vector of unconstrained parameters."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -144,6 +145,19 @@ class Program:
             theta[s.start : s.stop].reshape(s.free_shape) if s.free_shape else theta[s.start]
             for s in self.sites
         ]
+
+    def by_site(self, values: Any) -> dict[str, Any]:
+        """Return flat constrained values (an array or a tensor) by site."""
+        found, start = {}, 0
+        for site in self.sites:
+            stop = start + math.prod(site.shape)
+            found[site.name] = values[start:stop].reshape(site.shape)
+            start = stop
+        return found
+
+    def flat_values(self, recorded: np.ndarray) -> np.ndarray:
+        """Return the constrained values (N, K) that rows of a record begin with."""
+        return recorded[:, : sum(math.prod(site.shape) for site in self.sites)]
 
     def entry_names(self) -> list[str]:
         """One name a constrained parameter, site by site."""

@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from mfgppl.reward.program import reward_source
 
 LARGEST_LOG_LIKELIHOOD = 2**27  # entries kept without being asked: 1 GB
 PREDICTIVE_DRAWS = 250  # predictive draws over all chains
+LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws worked on together
 
 
 def to_datatree(
@@ -110,21 +112,51 @@ def recorded(density: Density, points: np.ndarray) -> dict[str, dict[str, np.nda
     return {"posterior": values | deterministics, "log_prior": priors}
 
 
+def over_draws(
+    density: Density, values: np.ndarray, use: Callable[[slice, np.ndarray], None]
+) -> None:
+    """Call a function with the rewards (n, T, S, A) of a few draws at a time, on all cores.
+
+    Parameters
+    ----------
+    values : ndarray, shape (N, K)
+        Flat constrained parameters.
+    use : callable
+        Takes which draws these are, and their rewards; runs in several threads, as kernels release
+        the interpreter's lock.
+    """
+    entries = math.prod(density.model.game.shape)
+    size = int(np.clip(LARGEST_BATCH // entries, 1, DRAWS_AT_ONCE))
+    parts = [slice(k, k + size) for k in range(0, len(values), size)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda part: use(part, density.rewards(values[part])), parts))
+
+
 def _by_trajectory(model: TrajectoryModel, density: Density, theta: np.ndarray) -> np.ndarray:
     """Return the log likelihood by chain, draw and trajectory, nats."""
     likelihood, n = model.likelihood, model.panel.n_trajectories
     terms = likelihood.terms(model.panel)
-    values = np.empty((*theta.shape[:2], n))
+    points = theta.reshape(-1, theta.shape[-1])
+    found = np.empty((len(points), n))
 
-    def fill(chain: int) -> None:
-        reward_at = density.rewards()
-        for row, point in zip(values[chain], theta[chain], strict=True):
-            row[:] = add_up(terms, likelihood.table_arrays(reward_at(point)), n)
+    def use(part: slice, rewards: np.ndarray) -> None:
+        tables = likelihood.table_arrays(rewards)
+        for k, row in enumerate(found[part]):
+            row[:] = add_up(terms, [table[k] for table in tables], n)
 
-    # the kernels release the interpreter's lock
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(fill, range(len(theta))))
-    return values
+    over_draws(density, density.constrained(points), use)
+    return found.reshape(*theta.shape[:2], n)
+
+
+def policies(density: Density, values: np.ndarray) -> np.ndarray:
+    """Return policies (N, T, S, A) at flat constrained parameters (N, K)."""
+    found = np.empty((len(values), *density.model.game.shape))
+
+    def use(part: slice, rewards: np.ndarray) -> None:
+        np.exp(density.model.likelihood.log_policy(rewards), out=found[part])
+
+    over_draws(density, values, use)
+    return found
 
 
 def _predictive(
@@ -134,11 +166,11 @@ def _predictive(
     rng = np.random.default_rng(seed)
     thin = thinned(theta)
     visits = model.likelihood.counts.actions.sum(-1).astype(np.int64)
-    shares, reward_at = [], density.rewards()
-    for point in thin.reshape(-1, theta.shape[-1]):
-        policy = np.exp(model.likelihood.log_policy(reward_at(point)))
-        policy /= policy.sum(-1, keepdims=True)
-        shares.append(action_shares(rng.multinomial(visits, policy)))
+    shares = []
+    for part in np.array_split(thin.reshape(-1, theta.shape[-1]), thin.shape[1]):
+        for policy in policies(density, density.constrained(part)):
+            policy /= policy.sum(-1, keepdims=True)
+            shares.append(action_shares(rng.multinomial(visits, policy)))
     return {
         k: np.stack([s[k] for s in shares]).reshape(*thin.shape[:2], *shares[0][k].shape)
         for k in shares[0]

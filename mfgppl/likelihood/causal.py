@@ -63,14 +63,14 @@ class CausalLikelihood:
         )
         return (solution.log_policy,)
 
-    def table_arrays(self, reward: np.ndarray) -> tuple[np.ndarray]:
-        """Return the same by kernel."""
-        return (self.log_policy(reward),)
+    def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
+        """Return the same by kernel, for rewards (..., T, S, A) with axes in front kept."""
+        return (self.log_policy(rewards),)
 
-    def log_policy(self, reward: np.ndarray) -> np.ndarray:
-        """Return the log probability of each action, shape (T, S, A)."""
+    def log_policy(self, rewards: np.ndarray) -> np.ndarray:
+        """Return the log probability of each action, of shape (..., T, S, A)."""
         constants = {"discount": self.discount, "temperature": self.temperature}
-        return bridge.soft_arrays(reward, self.kernel_tables, **constants)[1]
+        return bridge.soft_arrays(rewards, self.kernel_tables, **constants)[1]
 
     def terms(self, panel: Trajectories) -> list[Term]:
         """Return what each trajectory adds."""

@@ -88,18 +88,18 @@ class EnergyLikelihood:
             started = torch.logsumexp(log_partition + entry.log(), dim=-1)
         return reward / self.temperature, started, log_partition, log_next
 
-    def table_arrays(self, reward: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the same by kernel."""
-        log_partition, log_next, _ = self._sweep(reward)
+    def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the same by kernel, for rewards (..., T, S, A) with axes in front kept."""
+        log_partition, log_next, _ = self._sweep(rewards)
         started = log_partition
         if self.marginal:
             with np.errstate(divide="ignore"):
                 started = np.logaddexp.reduce(log_partition + np.log(self.entry), axis=-1)
-        return reward / self.temperature, started, log_partition, log_next
+        return rewards / self.temperature, started, log_partition, log_next
 
-    def log_policy(self, reward: np.ndarray) -> np.ndarray:
-        """Return the energy law's log probability of each action at a state, shape (T, S, A)."""
-        return self._sweep(reward)[2]
+    def log_policy(self, rewards: np.ndarray) -> np.ndarray:
+        """Return the energy law's log probability of each action, of shape (..., T, S, A)."""
+        return self._sweep(rewards)[2]
 
     def terms(self, panel: Trajectories) -> list[Term]:
         """Return what each trajectory adds."""
@@ -120,8 +120,8 @@ class EnergyLikelihood:
             Term(3, trajectory[unseen], np.ravel_multi_index(step, shape), 1.0),
         ]
 
-    def _sweep(self, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return bridge.energy_arrays(reward, self.kernel_tables, temperature=self.temperature)
+    def _sweep(self, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return bridge.energy_arrays(rewards, self.kernel_tables, temperature=self.temperature)
 
 
 def energy_induction(

@@ -1,5 +1,6 @@
 """Many fits: seeds of their own, wherever they run."""
 
+import dataclasses
 import warnings
 
 import joblib
@@ -12,7 +13,6 @@ from reference import tiny_case
 
 import mfgppl as mfg
 from mfgppl.inference.bootstrap import resample
-from mfgppl.models import pricing
 
 
 @pytest.fixture
@@ -92,15 +92,20 @@ def test_bootstrap_spread_is_the_standard_error_where_the_flow_is_known():
 
 def test_bootstrap_by_group_equals_its_definition():
     """A replication is the fit to the panel resampled by that group, with that panel's flow."""
-    model = pricing.model(name="base")
-    table = mfg.bootstrap(model, replications=2, cluster="category", random_seed=7)
+    case = tiny_case(4, n_paths=300)
+
+    def reward(x):
+        return pyro.sample("pull", dist.Normal(0.0, 1.0)) * x.density * (x.action == "a0")
+
+    owners = np.arange(case.panel.n_trajectories) // 4
+    panel = dataclasses.replace(case.panel, groups={"owner": owners})
+    model = mfg.TrajectoryModel(case.game, reward, panel)
+    table = mfg.bootstrap(model, replications=2, cluster="owner", random_seed=7)
     seed = int(np.random.SeedSequence(7).spawn(2)[1].generate_state(1)[0])
-    panel = resample(model.panel, model.panel.groups["category"], seed)
-    refit = mfg.mle(
-        mfg.TrajectoryModel(model.game, model.reward, panel), progressbar=False, svi_steps=0
-    )
-    np.testing.assert_allclose(table.loc[1], refit.params, rtol=1e-5)
-    assert list(table.columns) == list(refit.params.index)
+    drawn = mfg.TrajectoryModel(case.game, reward, resample(panel, owners, seed))
+    refit = mfg.mle(drawn, progressbar=False, svi_steps=0)
+    np.testing.assert_allclose(table.loc[1], refit.params, rtol=1e-6)
+    assert abs(table.loc[1, "pull"] - table.loc[0, "pull"]) > 1e-3
 
 
 def test_restarts_keep_the_best_of_several_maxima():
