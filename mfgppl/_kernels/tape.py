@@ -22,7 +22,7 @@ ZERO = 0  # the place that holds 0.0
 class Op(IntEnum):
     """What an instruction does with the entries of its operands a, b, c; comparisons give 0 or 1.
 
-    The last six go beyond one entry: `SUM`, `DOT` and `LARGEST` gather in `out` what they meet, so
+    The last nine go beyond one entry: `SUM`, `DOT`, `LARGEST` and `SMALLEST` gather in `out`, so
     that axes of stride zero are summed over; `RUNNING_SUM` and `RUNNING_PRODUCT` go along the last
     axis; `GATHER` and `SCATTER` go through a list of places.
     """
@@ -63,6 +63,7 @@ class Op(IntEnum):
     SUM = auto()
     DOT = auto()
     LARGEST = auto()
+    SMALLEST = auto()
     RUNNING_SUM = auto()
     RUNNING_PRODUCT = auto()
     GATHER = auto()
@@ -74,8 +75,8 @@ COPY, NEGATE, EXP, ADD, SUBTRACT, MULTIPLY, DIVIDE, WHERE = (int(k) for k in lis
 RECIPROCAL, SQRT, RSQRT, LOG, LOG1P, EXPM1, TANH, SIGMOID = (int(k) for k in list(Op)[8:16])
 SIN, COS, ATAN, ABS, SIGN, LGAMMA, DIGAMMA, ERF, NOT, ISNAN = (int(k) for k in list(Op)[16:26])
 POW, MAXIMUM, MINIMUM, EQUAL, UNEQUAL, LESS, LESS_EQUAL = (int(k) for k in list(Op)[26:33])
-SUM, DOT, LARGEST, RUNNING_SUM, RUNNING_PRODUCT = (int(k) for k in list(Op)[33:38])
-GATHER, SCATTER, SCATTER_ADD = (int(k) for k in list(Op)[38:])
+SUM, DOT, LARGEST, SMALLEST, RUNNING_SUM, RUNNING_PRODUCT = (int(k) for k in list(Op)[33:39])
+GATHER, SCATTER, SCATTER_ADD = (int(k) for k in list(Op)[39:])
 
 jit = numba.njit(cache=True, **jit_options)
 
@@ -266,6 +267,9 @@ def line(op, n, out, so, x, sx, y, sy, z, sz):
     elif op == LARGEST:
         for i in range(n):
             out[i * so] = two(MAXIMUM, out[i * so], x[i * sx])
+    elif op == SMALLEST:
+        for i in range(n):
+            out[i * so] = two(MINIMUM, out[i * so], x[i * sx])
     elif op == RUNNING_SUM:
         total = 0.0
         for i in range(n):

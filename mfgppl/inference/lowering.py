@@ -107,9 +107,9 @@ MOVES = (
     aten.diagonal_backward, aten._reshape_copy, aten.new_zeros, aten.zeros_like,
 )  # fmt: skip
 OTHERS = (
-    aten.sum, aten.mean, aten.amax, aten.cumsum, aten.cumprod, aten.mm, aten.mv, aten.bmm,
-    aten.dot, aten.addmm, aten.clamp, aten.masked_fill, aten.index_put,
-    aten.ones_like, aten.full_like, aten.zero_,
+    aten.sum, aten.mean, aten.amax, aten.amin, aten.cumsum, aten.cumprod, aten.mm, aten.mv,
+    aten.bmm, aten.dot, aten.addmm, aten.clamp, aten.masked_fill, aten.index_put, aten.ones_like,
+    aten.full_like, aten.zero_, aten.scatter_add, aten.index_add,
 )  # fmt: skip
 
 
@@ -119,7 +119,9 @@ def _in_place(packets: Iterable[Any]) -> dict[Any, Any]:
     return {getattr(aten, name): p for p, name in names.items() if hasattr(aten, name)}
 
 
-IN_PLACE = _in_place([*ELEMENTWISE, *SWAPPED, aten.masked_fill, aten.index_put])
+IN_PLACE = _in_place(
+    [*ELEMENTWISE, *SWAPPED, aten.masked_fill, aten.index_put, aten.scatter_add, aten.index_add]
+)
 KNOWN = {*ELEMENTWISE, *SWAPPED, *MOVES, *OTHERS, *IN_PLACE}
 
 
@@ -369,11 +371,12 @@ class _Lowering:
     def _amax(self, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False) -> None:
         self._reduce(Op.LARGEST, -np.inf, out, x, dim, keepdim)
 
+    def _amin(self, out: Tensor, x: Tensor, dim: Any = (), keepdim: bool = False) -> None:
+        self._reduce(Op.SMALLEST, np.inf, out, x, dim, keepdim)
+
     def _reduce(
         self, op: Op, start: float, out: Tensor, x: Tensor, dim: Any, keepdim: bool
     ) -> None:
-        if not x.is_floating_point():
-            raise Unlowered("a sum of truth values")
         dims = [dim] if isinstance(dim, int) else list(dim or range(x.ndim))
         gone = {d % x.ndim for d in dims} if x.ndim else set()
         kept = iter(zip(out.shape, out.stride(), strict=True))
@@ -435,20 +438,32 @@ class _Lowering:
     def _index_put(
         self, out: Tensor, x: Tensor, where: Any, values: Tensor, accumulate: bool = False
     ) -> None:
+        op = Op.SCATTER_ADD if accumulate else Op.SCATTER
+        self._put(op, out, x, [t for t in where if t is not None], values, aten.index, where)
+
+    def _scatter_add(self, out: Tensor, x: Tensor, dim: int, index: Tensor, values: Tensor) -> None:
+        self._put(Op.SCATTER_ADD, out, x, [index], values, aten.gather, dim, index)
+
+    def _index_add(
+        self, out: Tensor, x: Tensor, dim: int, index: Tensor, values: Tensor, **_: Any
+    ) -> None:
+        self._put(Op.SCATTER_ADD, out, x, [index], values, aten.index_select, dim, index)
+
+    def _put(
+        self, op: Op, out: Tensor, x: Tensor, index: Sequence[Tensor], values: Tensor,
+        find: Any, *args: Any,
+    ) -> None:  # fmt: skip
+        """Write a copy of `x` with values put at the places that `find` picks of it."""
         if storage_of(out) != storage_of(x):
             self._entries(Op.COPY, out, (x,))
-        if any(
-            storage_of(t) in self.stretch and t.dtype != torch.int64 for t in where if t is not None
-        ):
+        if any(storage_of(t) in self.stretch for t in index):
             raise Unlowered("entries put where parameters say")
         operand = self._operand(out)
         size = operand.place + flat(out).numel()
-        places = torch.arange(size).as_strided(out.shape, out.stride(), operand.place)
-        target = aten.index(places, where)
+        target = find(torch.arange(size).as_strided(out.shape, out.stride(), operand.place), *args)
         spread = self._operand(values).to(tuple(target.shape))
         source = Operand(self._room(target.numel()), spread.shape, _contiguous(spread.shape))
         self._write(Op.COPY, source, spread)
-        op = Op.SCATTER_ADD if accumulate else Op.SCATTER
         self._listed(op, ZERO, source.place, target.reshape(-1).numpy())
 
     def _fill(self, out: Tensor, x: Tensor, value: float = 1.0, **_: Any) -> None:
@@ -457,6 +472,8 @@ class _Lowering:
 
 OTHER_STEPS: dict[Any, Callable[..., None]] = {
     aten.sum: _Lowering._sum, aten.mean: _Lowering._mean, aten.amax: _Lowering._amax,
+    aten.amin: _Lowering._amin, aten.scatter_add: _Lowering._scatter_add,
+    aten.index_add: _Lowering._index_add,
     aten.cumsum: _Lowering._cumsum, aten.cumprod: _Lowering._cumprod, aten.mm: _Lowering._product,
     aten.mv: _Lowering._product, aten.bmm: _Lowering._product, aten.dot: _Lowering._product,
     aten.addmm: _Lowering._addmm, aten.clamp: _Lowering._clamp,

@@ -134,7 +134,8 @@ class Recorder(TorchDispatchMode):
             self._alive.append((met, result))
             return result
         packet = func.overloadpacket
-        if packet in NEEDS_VALUES:
+        by_mask = packet is aten.index and any(t.dtype == torch.bool for t in met)
+        if packet in NEEDS_VALUES or by_mask:
             raise Untraceable(f"{packet} needs the value of a parameter")
         if packet not in self.known and func in decomposition_table and not _aliases(func):
             with self:
@@ -145,11 +146,19 @@ class Recorder(TorchDispatchMode):
         for tensor in written:
             if storage_of(tensor) not in self._followed:
                 self.snapshots[storage_of(tensor)] = flat(tensor).clone()
+        seen = tree_map(_as_it_is, tuple(args)), tree_map(_as_it_is, kwargs)
         result = func(*args, **kwargs)
-        outputs = tensors_in(result)
+        outputs = [_as_it_is(t) for t in tensors_in(result)]
         self._followed.update(storage_of(t) for t in (*outputs, *written))
-        self.steps.append(Step(func, tuple(args), kwargs, outputs))
+        self.steps.append(Step(func, *seen, outputs))
         return result
+
+
+def _as_it_is(value: Any) -> Any:
+    """Return a view that keeps its shape where the tensor is reshaped in place."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().as_strided(value.shape, value.stride(), value.storage_offset())
 
 
 class _CumulativeProduct(torch.autograd.Function):
