@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import floors
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -42,7 +43,7 @@ GRIDS: dict[str, list[int]] = {
     "n_parameters": [3, 5, 10, 20, 50],
 }
 QUICK_GRIDS = {"horizon": [10], "n_states": [5]}
-AGENTS, QUICK_AGENTS = [10**2, 10**3, 10**4, 10**5, 10**6], [10**2, 10**6]
+AGENTS, QUICK_AGENTS = [10**3, 10**4, 10**5, 10**6, 10**7], [10**3, 10**7]
 GRID_AGENTS = 500  # trajectories of the problems on the grids
 WORDS = {
     "horizon": "decision times T",
@@ -224,22 +225,23 @@ def parts(arrays: reference.Arrays, *, form: str, rounds: int) -> list[list[str]
     """Time the stages of the compiled density: where an evaluation's time goes."""
     density = Density(reference.model(arrays, form=form))
     theta, affine = reference.free(arrays.weights), density.compiled.affine
-    forward, pullback, _ = density.compiled.functions
-    values, table = density.program.split(theta), density.reward(theta)
-    core = list(forward(*values)[2:])
+    forward, pullback = density.compiled.stages()
+    reward_of, slope_of = density._core()
     kernel, whole = density.model.likelihood.evaluator(), density.evaluator()
-    slope = kernel(table)[1].copy()
-    slopes: list[Any] = [slope] if affine is None else affine.pull(slope)
+    found = forward(theta)
+    table, cotangent = reward_of(found).copy(), np.ones(found.size)
+    slope = kernel(table)[1]
     stages: dict[str, Callable[[], Any]] = {
         "whole evaluation": lambda: whole(theta),
-        "prior, transforms, core": lambda: forward(*values),
         "kernel": lambda: kernel(table),
-        "pullback": lambda: pullback(*values, 1.0, 1.0, *slopes),
+        "prior, transforms and reward" if affine is None else "prior and transforms": lambda: (
+            forward(theta)
+        ),
+        "their derivative": lambda: pullback(cotangent),
     }
     if affine is not None:
-        weights, flat = np.empty(len(affine.matrix)), np.empty(table.size)
-        stages["weights @ features"] = lambda: affine.reward(core, weights, flat)
-        stages["features @ slope"] = lambda: affine.pull(slope)
+        stages["weights @ features"] = lambda: reward_of(found)
+        stages["features @ slope"] = lambda: slope_of(slope, cotangent)
     times = time_in_turns(stages, rounds=rounds)
     total = times["whole evaluation"].median
     return [[form, name, f"{t.median:,.1f}", ratio(t.median, total)] for name, t in times.items()]
@@ -254,8 +256,9 @@ def growth(*, quick: bool, rounds: int) -> list[tuple[str, int, dict[str, Timing
     base = reference.Size(n_agents=GRID_AGENTS)
     for name, grid in (QUICK_GRIDS if quick else GRIDS).items():
         for n in grid:
-            arrays = reference.build(base._replace(**{name: n}))
-            rows.append((name, n, _scaled(arrays, rounds=rounds)))
+            size = base._replace(**{name: n})
+            times = _scaled(reference.build(size), rounds=rounds)
+            rows.append((name, n, times | {"floor": _floor(size)}))
     for n in QUICK_AGENTS if quick else AGENTS:
         arrays = reference.build(base)
         arrays = arrays._replace(counts=expected_counts(arrays, n_agents=n))
@@ -263,19 +266,28 @@ def growth(*, quick: bool, rounds: int) -> list[tuple[str, int, dict[str, Timing
         law = reference.model(arrays).likelihood
         table, kernel = reference.true_reward(arrays), law.evaluator(arrays.counts)
         candidates = {
+            "torch loop": by_library["torch loop, autograd"],
             "JAX scan": by_library["JAX scan"],
             "mfgppl kernel": Candidate(functools.partial(kernel, table), _plain),
         }
         check(candidates)
         calls = {k: c.call for k, c in candidates.items()}
-        rows.append(("n_agents", n, time_in_turns(calls, rounds=rounds)))
+        times = time_in_turns(calls, rounds=rounds)
+        rows.append(("n_agents", n, times | {"floor": _floor(base)}))
     return rows
+
+
+def _floor(size: reference.Size) -> Timing:
+    T, S, A = size.horizon, size.n_states, size.n_actions
+    lowest = 1e6 * floors.floor(floors.dense_work(T, S, A, n_tables=T - 1)).seconds
+    return Timing(lowest, lowest)
 
 
 def _scaled(arrays: reference.Arrays, *, rounds: int) -> dict[str, Timing]:
     by_library, over_parameters = likelihoods(arrays), densities(arrays, form="linear")
-    kept = {k: by_library[k] for k in ("JAX scan", "mfgppl kernel")}
+    kept = {k: by_library[k] for k in ("torch loop, autograd", "JAX scan", "mfgppl kernel")}
     check(kept)
+    kept = {"torch loop" if "torch" in k else k: v for k, v in kept.items()}
     whole = {k: v for k, v in over_parameters.items() if not k.startswith("Pyro")}
     check(whole)
     whole = {"mfgppl, compiled" if "compiled" in k else k: v for k, v in whole.items()}
@@ -304,7 +316,8 @@ def draw_growth(rows: list[tuple[str, int, dict[str, Timing]]], path: Path) -> N
             points = [(n, t[label].median) for which, n, t in rows if which == name and label in t]
             if points:
                 x, y = zip(*points, strict=True)
-                panel.plot(x, y, marker="o", ms=4, color=f"C{k}", label=label)
+                style = {"ls": ":", "color": "0.4"} if label == "floor" else {"color": f"C{k}"}
+                panel.plot(x, y, marker="o", ms=4, label=label, **style)
         panel.set(xscale="log", yscale="log", xlabel=WORDS[name])
         panel.grid(alpha=0.3, which="both", lw=0.4)
         panel.spines[["top", "right"]].set_visible(False)
@@ -349,17 +362,20 @@ def main(quick: bool, out: Path) -> str:
 
     sizes = growth(quick=quick, rounds=max(rounds // 4, 3))
     draw_growth(sizes, out / "density.png")
-    names = ["JAX scan", "mfgppl kernel", "NumPyro, jitted", "mfgppl, compiled"]
+    names = ["torch loop", "JAX scan", "mfgppl kernel", "floor"]
+    names += ["NumPyro, jitted", "mfgppl, compiled"]
     rows = [
         [
             WORDS[name],
             f"{n:,}",
             *(f"{t[k].median:,.0f}" if k in t else "" for k in names),
             ratio(t["JAX scan"].median, t["mfgppl kernel"].median),
+            ratio(t["mfgppl kernel"].median, t["floor"].median),
         ]
         for name, n, t in sizes
     ]
     header = ["size", "value", *(f"{name}, us" for name in names), "JAX / kernel"]
+    header += ["kernel / floor"]
     pieces.append(markdown("Median time along each size, others at the reference", header, rows))
     text = "\n".join(pieces)
     (out / "density.md").write_text(text)
