@@ -233,7 +233,7 @@ def _marked(rows: Any, states: Sequence[str]) -> Any:
     }
     if not kinds["time"].is_numeric():
         whole = {"time_missing": nw.lit(False), "time_broken": nw.lit(True)}
-        return rows.with_columns(period=nw.lit(None, nw.Int64), **flags, **whole)
+        return rows.with_columns(period=nw.lit(0, nw.Int64), **flags, **whole)
     if kinds["time"].is_integer():
         given, broken, time = ~nw.col("time").is_null(), nw.lit(False), nw.col("time")
     else:
@@ -273,7 +273,9 @@ def _linked(marked: Any, states: Sequence[str], gaps: str) -> Any:
     )
     back, step = nw.col("back"), nw.col("step")
     begin = nw.when(back.is_null() | (back > 1)).then(time).otherwise(nw.lit(LONG_AGO, nw.Int64))
-    since = within_agent(begin.cum_max() if gaps == "split" else time.cum_min())
+    # a column of its own: narwhals' windows over pandas take no expression of several columns
+    rows = rows.with_columns(begin=begin) if gaps == "split" else rows
+    since = within_agent(nw.col("begin").cum_max() if gaps == "split" else time.cum_min())
     return rows.with_columns(
         lasted=nw.when(step.is_null() | (step > 1)).then(time - since),
         repeated=~back.is_null() & (back == 0),

@@ -99,7 +99,7 @@ def _duckdb_table(dataset: Any, kind: str) -> Iterator[Any]:
             if kind == "csv":
                 yield connection.from_arrow(dataset)
             else:
-                yield connection.read_parquet(dataset.files)
+                yield connection.read_parquet(dataset.files, hive_partitioning=True)
 
 
 def _polars_table(dataset: Any, kind: str) -> Any:
@@ -107,7 +107,7 @@ def _polars_table(dataset: Any, kind: str) -> Any:
 
     if kind == "csv":
         return pl.scan_pyarrow_dataset(dataset)
-    return pl.scan_parquet(dataset.files)
+    return pl.scan_parquet(dataset.files, hive_partitioning=True)
 
 
 def answer(frame: Any, query: Query, *, by: str | None = None, n_rows: int = 0) -> pa.Table:

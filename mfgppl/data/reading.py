@@ -268,7 +268,7 @@ def code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
     column = plain_column(column)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column.type):
         blank = pc.equal(pc.utf8_trim_whitespace(column), "")
         column = pc.if_else(blank, pa.scalar(None, column.type), column)
     if not _is_labels(column.type):
@@ -283,10 +283,13 @@ def code(column: pa.ChunkedArray, name: str) -> tuple[list[Any], np.ndarray]:
     return values, position.astype(np.int64)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _is_labels(kind: pa.DataType) -> bool:
     checks = (
-        pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer,
-        pa.types.is_floating, pa.types.is_boolean, pa.types.is_null,
+        _is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null,
     )  # fmt: skip
     return any(check(kind) for check in checks)
 
@@ -375,7 +378,8 @@ def note_unnumbered(
     faults: list[Fault], kind: pa.DataType, name: str, seen: tuple[int, tuple[str, ...]]
 ) -> None:
     """Note a time column of another type than numbers."""
-    faults.append(Fault(f"times in {name!r} are {kind}, not integers", *seen, INTEGER_TIMES))
+    found = "string" if _is_text(kind) else kind
+    faults.append(Fault(f"times in {name!r} are {found}, not integers", *seen, INTEGER_TIMES))
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -384,9 +388,11 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column with dictionaries decoded and decimals as floats."""
+    """Return a column with dictionaries and views decoded and decimals as floats."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
     return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 import polars as pl
 import pytest
 from data.panels import LABELS, panels
-from games import ROUNDING
 from hypothesis import HealthCheck, given, settings
 
 import mfgppl as mfg
