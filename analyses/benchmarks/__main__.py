@@ -5,16 +5,18 @@ from pathlib import Path
 
 import density
 import samplers
+import worlds
 from tables import machine
 
 
 def main(quick: bool, out: Path) -> str:
-    """Run both benchmarks; return and write the report."""
+    """Run all benchmarks; return and write the report."""
     out.mkdir(parents=True, exist_ok=True)
     where = machine()
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
+    sections.append(f"## Large worlds and many cores\n\n{worlds.main(quick, out)}\n")
     text = "\n".join(sections)
     (out / "benchmarks.md").write_text(text)
     return text
