@@ -38,8 +38,12 @@ from mfgppl.exceptions import DataError, Fault
 
 BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 CELLS = ("agent_missing", "time_missing", "time_broken")
-PAIRS = ("repeated", "gap", "undecided")
 LINKS = ("back", "step", "lasted")
+PAIRS = {
+    "repeated": nw.col("back") == 0,
+    "gap": nw.col("back") > 1,
+    "undecided": (nw.col("step") == 1) & ~nw.col("decided"),
+}
 LONG_AGO = -int(FARTHEST)
 FIRST = -1  # in place of the time since the previous row where there is none
 
@@ -209,14 +213,15 @@ def _count(table: Any, parts: Parts, gaps: str) -> dict[str, Any]:
     def linked(part: Any) -> Any:
         return _linked(marked(part), states, gaps)
 
-    keys = ["period", *states, "action", *[f"next {k}" for k in states], *LINKS, *PAIRS]
+    keys = ["period", *states, "action", *[f"next {k}" for k in states], *LINKS]
     ask = partial(answer, rows, by="agent", n_rows=n_rows)
-    groups = ask(partial(_tally, by=linked, keys=keys))
-    seen = {k: partial(_seen, groups, k, partial(_named, ask, linked, parts)) for k in PAIRS}
-    masks = {k: groups[k].to_numpy(zero_copy_only=False).astype(bool) for k in PAIRS}
-    note_pairs(faults, seen, masks, gaps)
-    coded = _coded(groups, space, actions, parts.action)
-    if groups.num_rows:
+    coded = _coded(ask(partial(_tally, by=linked, keys=keys)), space, actions, parts.action)
+    name_rows = partial(_named, ask, linked, parts)
+    seen = {k: partial(_seen, coded.n, partial(_pair, k), name_rows) for k in PAIRS}
+    undecided = (coded.step == 1) & (coded.action == MISSING)
+    pairs = {"repeated": coded.back == 0, "gap": coded.back > 1, "undecided": undecided}
+    note_pairs(faults, seen, pairs, gaps)
+    if len(coded.n):
         n_agents = int(coded.n[coded.back == FIRST].sum())
         faults += size_faults(n_agents, coded.time, coded.action, coded.n)
     if faults:
@@ -269,18 +274,17 @@ def _linked(marked: Any, states: Sequence[str], gaps: str) -> Any:
     rows = rows.with_columns(
         back=_at_most_two(time - within_agent(time.shift(1))),
         step=_at_most_two(within_agent(time.shift(-1)) - time),
+        since=within_agent(time.cum_min()),
         **{f"after {k}": within_agent(nw.col(k).shift(-1)) for k in states},
     )
     back, step = nw.col("back"), nw.col("step")
-    begin = nw.when(back.is_null() | (back > 1)).then(time).otherwise(nw.lit(LONG_AGO, nw.Int64))
-    # a column of its own: narwhals' windows over pandas take no expression of several columns
-    rows = rows.with_columns(begin=begin) if gaps == "split" else rows
-    since = within_agent(nw.col("begin").cum_max() if gaps == "split" else time.cum_min())
+    if gaps == "split":
+        # a column of its own: narwhals' windows over pandas take no expression of several columns
+        begin = nw.when(back.is_null() | (back > 1)).then(time)
+        rows = rows.with_columns(begin=begin.otherwise(nw.lit(LONG_AGO, nw.Int64)))
+        rows = rows.with_columns(since=within_agent(nw.col("begin").cum_max()))
     return rows.with_columns(
-        lasted=nw.when(step.is_null() | (step > 1)).then(time - since),
-        repeated=~back.is_null() & (back == 0),
-        gap=~back.is_null() & (back > 1),
-        undecided=~step.is_null() & (step == 1) & ~nw.col("decided"),
+        lasted=nw.when(step.is_null() | (step > 1)).then(time - nw.col("since")),
         **{f"next {k}": nw.when(step == 1).then(nw.col(f"after {k}")) for k in states},
     )
 
@@ -304,7 +308,10 @@ def _labels(
     n = cells["n"].to_numpy()
     check_rows(parts, int(n.sum()))
     name_rows = partial(_named, partial(answer, rows), marked, parts)
-    seen = {k: partial(_seen, cells, k, name_rows) for k in [*states, "action", *CELLS]}
+    seen = {
+        k: partial(_seen, n, partial(_alike, cells[k], k), name_rows)
+        for k in [*states, "action", *CELLS]
+    }
     mask = {k: cells[k].to_numpy(zero_copy_only=False).astype(bool) for k in CELLS}
 
     code(types.empty_table()["agent"], parts.agent)
@@ -326,18 +333,23 @@ def _labels(
 
 
 def _seen(
-    groups: pa.Table,
-    key: str,
+    n: np.ndarray,
+    keep: Callable[[np.ndarray], nw.Expr],
     name_rows: Callable[[nw.Expr], tuple[str, ...]],
     mask: np.ndarray,
 ) -> tuple[int, tuple[str, ...]]:
-    """Count the rows of some groups, and name three that share their values of a column."""
-    values = groups[key].filter(pa.array(mask)).unique().to_pylist()
-    n = int(groups["n"].to_numpy()[mask].sum())
-    return n, name_rows(_is_one_of(key, sorted(values, key=repr)[:3]))
+    """Count the rows of some groups of sizes `n`, and name three."""
+    return int(n[mask].sum()), name_rows(keep(mask))
 
 
-def _is_one_of(name: str, values: Sequence[Any]) -> nw.Expr:
+def _pair(name: str, mask: np.ndarray) -> nw.Expr:
+    """Tell rows with a fault between them and the next or previous one."""
+    return PAIRS[name]
+
+
+def _alike(cells: pa.ChunkedArray, name: str, mask: np.ndarray) -> nw.Expr:
+    """Tell rows that share the cell of a column with some groups; of many cells, three."""
+    values = sorted(cells.filter(pa.array(mask)).unique().to_pylist(), key=repr)[:3]
     column = nw.col(name)
     known = [v for v in values if v is not None and v == v]
     if known and isinstance(known[0], (str, float)):

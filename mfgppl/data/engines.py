@@ -96,6 +96,7 @@ def _duckdb_table(dataset: Any, kind: str) -> Iterator[Any]:
             "preserve_insertion_order": False,
         }
         with duckdb.connect(config=settings) as connection:
+            connection.execute("SET enable_progress_bar = false")
             if kind == "csv":
                 yield connection.from_arrow(dataset)
             else:
