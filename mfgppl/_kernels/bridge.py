@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mfgppl._kernels import sweeps, tape
+from mfgppl._kernels import density, sweeps, tape
+from mfgppl._kernels.density import Causal, Energy
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables, sliced
 
 # an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
@@ -29,24 +30,17 @@ def tables_of(transition: Tensor) -> Tables:
     return Sparse(*after, *sliced(table, following, row, entry, (n, S)))
 
 
-def causal_evaluator(
+def causal_law(
     tables: Tables, counts: np.ndarray, *, discount: float, temperature: float
-) -> Evaluator:
-    """Return the causal log likelihood of a reward with its gradient, in a workspace of its own."""
-    counts = np.ascontiguousarray(counts)
-    soft_values, gradient = np.empty(counts.shape[:2]), np.empty(counts.shape)
-    visits = counts.sum(-1)
-
-    def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
-        value = sweeps.causal_value_and_gradient(
-            reward, tables, discount, temperature, counts, visits, soft_values, gradient
-        )
-        return value, gradient
-
-    return evaluate
+) -> Causal:
+    """Return the causal likelihood as arrays, with a workspace of its own."""
+    shape = counts.shape
+    constants = np.array([discount, temperature, 0.0])
+    counts, visits = np.ascontiguousarray(counts), counts.sum(-1)
+    return Causal(tables, constants, counts, visits, np.empty(shape[:2]), np.empty(shape))
 
 
-def energy_evaluator(
+def energy_law(
     tables: Tables,
     counts: np.ndarray,
     *,
@@ -56,31 +50,21 @@ def energy_evaluator(
     entry: np.ndarray,
     marginal: bool,
     temperature: float,
-) -> Evaluator:
-    """Return the energy log likelihood of a reward with its gradient, likewise."""
-    counts, shape = np.ascontiguousarray(counts), counts.shape
-    log_partition = np.empty(shape[:2])
-    log_next, log_policy, gradient = np.empty(shape), np.empty(shape), np.empty(shape)
+) -> Energy:
+    """Return the energy likelihood as arrays, with a workspace of its own."""
+    shape = counts.shape
+    return Energy(
+        tables,
+        np.array([1.0, temperature, float(marginal)]),
+        *map(np.ascontiguousarray, (counts, starts, ends_seen, ends_unseen, entry)),
+        np.empty(shape[:2]),
+        *(np.empty(shape) for _ in range(3)),
+    )
 
-    def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
-        value = sweeps.energy_value_and_gradient(
-            reward,
-            tables,
-            temperature,
-            counts,
-            starts,
-            ends_seen,
-            ends_unseen,
-            entry,
-            marginal,
-            log_partition,
-            log_next,
-            log_policy,
-            gradient,
-        )
-        return value, gradient
 
-    return evaluate
+def law_evaluator(law: density.Law) -> Evaluator:
+    """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
+    return lambda reward: (density.likelihood(law, reward), law.gradient)
 
 
 def soft_arrays(
@@ -131,25 +115,64 @@ def differentiable(point: Tensor, evaluate: Evaluator) -> Tensor:
     return _WithGradient.apply(point, evaluate)
 
 
-def affine_reward(
-    matrix: np.ndarray, offset: np.ndarray, found: np.ndarray, reward: np.ndarray
-) -> None:
-    """Fill `reward = offset + found[2:] @ matrix`."""
-    sweeps.affine(matrix, offset, found[2:], reward.reshape(-1))
+def tape_arrays(
+    code: np.ndarray,
+    places: np.ndarray,
+    buffer: np.ndarray,
+    inputs: list[slice],
+    outputs: list[slice],
+    ends: list[int],
+) -> density.TapeArrays:
+    """Return a tape of two stages, from theta and a cotangent, with a buffer of its own."""
+    (theta, cotangent), (found, gradient) = inputs, outputs
+    starts = [theta.start, cotangent.start, found.start, gradient.start]
+    where = np.array([*starts, found.stop - found.start])
+    first, second = code[: ends[0]].copy(), code[ends[0] : ends[1]].copy()
+    return density.TapeArrays(first, second, places, buffer.copy(), where)
 
 
-def affine_slope(matrix: np.ndarray, slope: np.ndarray, cotangent: np.ndarray) -> None:
-    """Fill `cotangent[2:] = matrix @ slope`."""
-    sweeps.affine_pullback(matrix, slope.reshape(-1), cotangent[2:])
+class NativeDensity:
+    """A log density that runs without Python.
 
+    Parameters
+    ----------
+    machine : TapeArrays
+        Prior, transforms and reward.
+    core : Affine or Itself
+        How the tape's output is the reward.
+    law : Causal or Energy
+        The likelihood.
+    prior, jacobian : float
+        Weights of the log prior and of the log Jacobian.
+    """
 
-def load_tape() -> None:
-    """Load the tape machine and the affine map."""
-    code, places = np.zeros((0, tape.WIDTH), np.int64), np.zeros(0, np.int64)
-    each_on_tape(code, places, np.zeros(1), [slice(0, 0)], [slice(0, 0)], [0], np.zeros((1, 0)))
-    tape.run(code, places, np.zeros(1))
-    affine_reward(np.zeros((0, 1)), np.zeros(1), np.zeros(2), np.zeros((1, 1, 1)))
-    affine_slope(np.zeros((0, 1)), np.zeros((1, 1, 1)), np.zeros(2))
+    def __init__(
+        self,
+        machine: density.TapeArrays,
+        core: density.Core,
+        law: density.Law,
+        *,
+        prior: float,
+        jacobian: float,
+    ) -> None:
+        self.parts = np.array([prior, jacobian]), machine, core, law
+        self.data, self._alive = density.packed(*self.parts)
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log density and its gradient."""
+        gradient = np.empty(theta.size)
+        return density.log_density(theta, *self.parts, gradient), gradient
+
+    @property
+    def function(self) -> Any:
+        """C function (dim, point, gradient, value, data), which returns 0 if all is finite."""
+        _, _, _, law = self.parts
+        return density.native(type(law), type(law.tables))
+
+    @property
+    def keeper(self) -> Any:
+        """C function (dim, n, point, kept, data), which keeps a point as it is."""
+        return density.keeper()
 
 
 def on_tape(

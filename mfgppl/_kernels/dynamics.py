@@ -82,20 +82,21 @@ def pushed(tables, k, weights, arrived):
     """Fill `arrived[x]` with the weight that `weights[s * A + a]` sends to each state."""
 
 
-def _is(kind, tables):
-    return isinstance(tables, types.BaseNamedTuple) and tables.instance_class is kind
+def is_tuple(kind, value):
+    """Return whether numba's type of a value is that of a kind of named tuple."""
+    return isinstance(value, types.BaseNamedTuple) and value.instance_class is kind
 
 
 @overload(n_tables, jit_options=jit_options)
 def _n_tables(tables):
-    if _is(Dense, tables):
+    if is_tuple(Dense, tables):
         return lambda tables: tables.tables.shape[0]
     return lambda tables: tables.after_starts.shape[0]
 
 
 @overload(expected, jit_options=jit_options)
 def _expected(tables, k, values, ahead):
-    if _is(Dense, tables):
+    if is_tuple(Dense, tables):
         return _expected_dense
     return _expected_sparse
 
@@ -146,7 +147,7 @@ def by_slices(entries, places, starts, source, out):
 
 @overload(expected_each, jit_options=jit_options)
 def _expected_each(tables, k, values, ahead):
-    if _is(Dense, tables):
+    if is_tuple(Dense, tables):
         return _expected_each_dense
     return _expected_each_sparse
 
@@ -162,7 +163,7 @@ def _expected_each_sparse(tables, k, values, ahead):
 
 @overload(pushed, jit_options=jit_options)
 def _pushed(tables, k, weights, arrived):
-    if _is(Dense, tables):
+    if is_tuple(Dense, tables):
         return _pushed_dense
     return _pushed_sparse
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge
+from mfgppl._kernels.density import Affine, Itself
 from mfgppl.exceptions import CompilationWarning
-from mfgppl.inference.lowering import KNOWN, Unlowered, lower
+from mfgppl.inference.lowering import KNOWN, Tape, Unlowered, lower
 from mfgppl.inference.program import Program, Run
 from mfgppl.inference.progress import stages
 from mfgppl.inference.tracing import Trace, record, replay
@@ -29,13 +30,14 @@ STAGES = (
     "reading the reward program",
     "loading kernels (compiled once, then kept on disk)",
     "tracing the reward program",
+    "loading the density (compiled once, then kept on disk)",
 )
 
 Forward = Callable[[np.ndarray], np.ndarray]
 Stages = Callable[[], tuple[Forward, Forward]]
 
 
-class Affine(NamedTuple):
+class Features(NamedTuple):
     """A reward that is affine in the constrained parameters: `offset + weights @ matrix`.
 
     Attributes
@@ -67,18 +69,21 @@ class Compiled(NamedTuple):
         Flat constrained parameters (N, K) to flat reward tables (N, T * S * A).
     recorded : list of (group, name, shape)
         What `record` holds: group 0 constrained values, 1 deterministics, 2 log priors.
-    affine : Affine or None
+    affine : Features or None
         The reward, where it is affine in the parameters.
     path : str
         "linear", "graph", "torch" or "eager": how it is evaluated.
+    tape : Tape or None
+        The stages as a tape, where they run on the machine.
     """
 
     stages: Stages
     record: Forward
     table: Forward
     recorded: list[tuple[int, str, tuple[int, ...]]]
-    affine: Affine | None
+    affine: Features | None
     path: str
+    tape: Tape | None = None
 
 
 class Density:
@@ -108,10 +113,15 @@ class Density:
             load_kernels(model)
             begin(STAGES[2])
             self.compiled = compile_program(self.program)
-        self.path = self.compiled.path
+            self.path = self.compiled.path
+            begin(STAGES[3])
+            native = self.native()
+            if native is not None:
+                native(self.program.draw(1))
+                _ = native.function, native.keeper
 
     def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
-        """Return theta to (log density, gradient); the gradient's array is reused.
+        """Return theta to (log density, gradient), in a workspace of its own.
 
         Parameters
         ----------
@@ -119,21 +129,35 @@ class Density:
             Weights of the log prior and of the log Jacobian: (1, 1) is the unconstrained
             posterior, (1, 0) the constrained one, (0, 0) the log likelihood.
         """
+        native = self.native(prior=prior, jacobian=jacobian)
+        return self._by_stages(prior, jacobian) if native is None else native
+
+    def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
+        """Return the same as a density that runs without Python, None where it cannot."""
+        compiled, law = self.compiled, self.model.likelihood.arrays()
+        if compiled.tape is None:
+            return None
+        core: Itself | Affine = Itself(np.array(self.model.game.shape))
+        if compiled.affine is not None:
+            core = Affine(*compiled.affine, np.empty(self.model.game.shape))
+        machine = bridge.tape_arrays(*compiled.tape)
+        return bridge.NativeDensity(machine, core, law, prior=prior, jacobian=jacobian)
+
+    def _by_stages(self, prior: float, jacobian: float) -> bridge.Evaluator:
+        """Return it by the stages' Python functions, with the kernel between them."""
         forward, pullback = self.compiled.stages()
-        reward_of, slope_of = self._core()
-        likelihood = self.model.likelihood.evaluator()
-        cotangent: np.ndarray | None = None
+        likelihood, affine = self.model.likelihood.evaluator(), self.compiled.affine
+        shape = self.model.game.shape
 
         def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
-            nonlocal cotangent
             found = forward(theta)
-            if cotangent is None:
-                cotangent = np.zeros(found.size)
-            value, slope = likelihood(reward_of(found))
-            cotangent[0], cotangent[1] = prior, jacobian
-            slope_of(slope, cotangent)
+            core = found[2:]
+            reward = core if affine is None else affine.offset + core @ affine.matrix
+            value, slope = likelihood(np.ascontiguousarray(reward).reshape(shape))
+            slope = slope.ravel() if affine is None else affine.matrix @ slope.ravel()
             log_prior, log_jacobian = found[:2].tolist()
-            return value + prior * log_prior + jacobian * log_jacobian, pullback(cotangent)
+            gradient = pullback(np.concatenate([[prior, jacobian], slope]))
+            return value + prior * log_prior + jacobian * log_jacobian, gradient
 
         return evaluate
 
@@ -153,29 +177,6 @@ class Density:
     def constrained(self, points: np.ndarray) -> np.ndarray:
         """Return flat constrained parameters (N, K) at unconstrained points (N, n_dim)."""
         return self.program.flat_values(self.compiled.record(points))
-
-    def _core(self) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[..., None]]:
-        """Return what the stages find to the reward, and the reward's slope to the cotangent."""
-        affine, shape = self.compiled.affine, self.model.game.shape
-        if affine is None:
-
-            def reward_itself(found: np.ndarray) -> np.ndarray:
-                return found[2:].reshape(shape)
-
-            def slope_itself(slope: np.ndarray, cotangent: np.ndarray) -> None:
-                cotangent[2:] = slope.reshape(-1)
-
-            return reward_itself, slope_itself
-        table = np.empty(shape)
-
-        def reward_of(found: np.ndarray) -> np.ndarray:
-            bridge.affine_reward(affine.matrix, affine.offset, found, table)
-            return table
-
-        def slope_of(slope: np.ndarray, cotangent: np.ndarray) -> None:
-            bridge.affine_slope(affine.matrix, slope, cotangent)
-
-        return reward_of, slope_of
 
     def record(self, points: np.ndarray) -> list[dict[str, np.ndarray]]:
         """Return constrained values, deterministics and log priors by site at points (N, n_dim).
@@ -205,7 +206,6 @@ def load_kernels(model: TrajectoryModel) -> None:
     reward[model.forbidden.broadcast_to(model.game.shape).numpy()] = -np.inf
     model.likelihood.evaluator()(reward)
     model.likelihood.log_policy(reward)
-    bridge.load_tape()
 
 
 def compile_program(program: Program) -> Compiled:
@@ -251,9 +251,10 @@ def compile_program(program: Program) -> Compiled:
     path = "graph" if affine is None else "linear"
     for build, name in ((_on_tape, path), (_in_torch, "torch")):
         try:
-            fast = Compiled(*build(trace, notes, plain), recorded, affine, name)
+            stages, kept, tables, tape = build(trace, notes, plain)
         except Unlowered:
             continue
+        fast = Compiled(stages, kept, tables, recorded, affine, name, tape)
         if _agree(program, in_eager, fast):
             return fast
     _warn_eager("its traced form gives other numbers; it may depend on the values in Python")
@@ -281,18 +282,23 @@ def _flat(values: list[Tensor]) -> Tensor:
     return torch.cat([v.reshape(-1) for v in values])
 
 
-def _on_tape(trace: Trace, notes: Trace, plain: Trace) -> tuple[Stages, Forward, Forward]:
-    """Return stages, record and table on the tape machine."""
+def _on_tape(
+    trace: Trace, notes: Trace, plain: Trace
+) -> tuple[Stages, Forward, Forward, Tape | None]:
+    """Return stages, record and table on the tape machine, and the tape of the stages."""
     tape, noted, tabled = lower(trace), lower(notes), lower(plain)
     return (
         lambda: bridge.on_tape(*tape),
         lambda points: bridge.each_on_tape(*noted, points),
         lambda values: bridge.each_on_tape(*tabled, values),
+        tape,
     )
 
 
-def _in_torch(trace: Trace, notes: Trace, plain: Trace) -> tuple[Stages, Forward, Forward]:
-    """Return the same by repeating the traced operations."""
+def _in_torch(
+    trace: Trace, notes: Trace, plain: Trace
+) -> tuple[Stages, Forward, Forward, Tape | None]:
+    """Return the same by repeating the traced operations, without a tape."""
     first, second = replay(trace, 0), replay(trace, 1)
 
     def stages() -> tuple[Forward, Forward]:
@@ -304,7 +310,7 @@ def _in_torch(trace: Trace, notes: Trace, plain: Trace) -> tuple[Stages, Forward
 
         return forward, lambda cotangent: second(*at, torch.from_numpy(cotangent)).numpy()
 
-    return stages, _by_row(replay(notes, 0)), _by_row(replay(plain, 0))
+    return stages, _by_row(replay(notes, 0)), _by_row(replay(plain, 0)), None
 
 
 def _in_eager(forward: Callable[..., Tensor], pullback: Callable[..., Tensor]) -> Stages:
@@ -337,7 +343,7 @@ def _by_row(function: Callable[[Tensor], Tensor]) -> Forward:
     return each
 
 
-def _affine_form(program: Program) -> Affine | None:
+def _affine_form(program: Program) -> Features | None:
     """Return the slope and offset of a reward affine in the parameters, or None."""
     model = program.model
     size = sum(math.prod(site.shape) for site in program.sites)
@@ -362,7 +368,7 @@ def _affine_form(program: Program) -> Affine | None:
     except Exception:  # a program may fail away from its support; then it is not affine
         return None
     offset[~np.broadcast_to(model.game.available.numpy(), model.game.shape).ravel()] = -np.inf
-    return Affine(np.ascontiguousarray(matrix), offset)
+    return Features(np.ascontiguousarray(matrix), offset)
 
 
 def _agree(program: Program, eager: Compiled, fast: Compiled) -> bool:

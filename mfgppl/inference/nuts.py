@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
-from mfgppl._kernels.bridge import differentiable
+from mfgppl._kernels.bridge import NativeDensity, differentiable
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
@@ -138,7 +138,7 @@ def nuts(
     settings = _Settings(draws, tune, target_accept, max_treedepth)
     run_one = _nutpie_chain if sampler == "nutpie" else _pyro_chain
     if sampler == "nutpie":
-        import nutpie  # noqa: F401 - seconds of imports, once and before the chains fork
+        import nutpie.compile_pymc  # noqa: F401 - imports once, before the chains fork
     attrs: dict[str, Any] = {
         "sampler": sampler,
         "random_seed": int(random_seed),
@@ -248,24 +248,9 @@ def _nutpie_chain(
     keep: Keep,
 ) -> Chain:
     import nutpie
-    from nutpie import compiled_pyfunc
 
-    def expand(*_: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        def note(theta: np.ndarray) -> dict[str, np.ndarray]:
-            watch.step()
-            return {"theta": np.array(theta)}
-
-        return note
-
-    sampled = compiled_pyfunc.from_pyfunc(
-        density.n_dim,
-        lambda: _finite_or_reject(density.evaluator()),
-        expand,
-        [np.dtype("float64")],
-        [(density.n_dim,)],
-        ["theta"],
-        make_initial_point_fn=lambda _: start.theta,
-    )
+    native = density.native()
+    sampled = _by_python(density, start) if native is None else _by_address(native, density, start)
     options = {} if start.step_size is None else {"initial_step": start.step_size}
     sampler = nutpie.sample(
         sampled,
@@ -285,8 +270,8 @@ def _nutpie_chain(
 
     def look(trace: Any) -> Chain:
         nonlocal n_kept
-        chain = _drawn(trace, density.n_dim)
-        watch.diverged(int(chain.stats["diverging"].sum()))
+        chain, n_tuning = _drawn(trace, density.n_dim)
+        watch.at(len(chain.theta) + n_tuning, int(chain.stats["diverging"].sum()))
         keep(Chain(chain.theta[n_kept:], {k: v[n_kept:] for k, v in chain.stats.items()}))
         n_kept = len(chain.theta)
         return chain
@@ -302,8 +287,8 @@ def _nutpie_chain(
         return look(sampler.abort())
 
 
-def _drawn(trace: Any, n_dim: int) -> Chain:
-    """Return the draws after tuning of one chain's raw trace."""
+def _drawn(trace: Any, n_dim: int) -> tuple[Chain, int]:
+    """Return the draws after tuning of one chain's raw trace, and how many came before."""
     draws, stats = (pa.record_batch(batches[0]) for batches in trace.get_arrow_trace())
     kept = ~stats["tuning"].to_numpy(zero_copy_only=False)
     theta = draws["theta"].flatten().to_numpy().reshape(-1, n_dim)[kept]
@@ -317,8 +302,44 @@ def _drawn(trace: Any, n_dim: int) -> Chain:
         "acceptance_rate": "mean_tree_accept",
         "reached_max_treedepth": "maxdepth_reached",
     }
-    return Chain(
-        theta, {k: stats[v].to_numpy(zero_copy_only=False)[kept] for k, v in names.items()}
+    found = {k: stats[v].to_numpy(zero_copy_only=False)[kept] for k, v in names.items()}
+    return Chain(theta, found), int((~kept).sum())
+
+
+def _by_address(native: NativeDensity, density: Density, start: _Start) -> Any:
+    """Return a density as a sampler's model that calls it by its address, without Python."""
+    from nutpie.compile_pymc import CompiledPyMCModel
+
+    n = density.n_dim
+    return CompiledPyMCModel(
+        _n_dim=n,
+        dims={},
+        _coords={},
+        _shapes={"theta": (n,)},
+        compiled_logp_func=native.function,
+        compiled_expand_func=native.keeper,
+        initial_point_func=lambda _: start.theta,
+        shared_data={},
+        user_data=native.data,
+        n_expanded=n,
+        shape_info=(["theta"], [slice(0, n)], [(n,)]),
+        logp_func=native,  # kept alive with its arrays
+        expand_func=None,
+    )
+
+
+def _by_python(density: Density, start: _Start) -> Any:
+    """Return a density as a sampler's model that calls it through Python."""
+    from nutpie import compiled_pyfunc
+
+    return compiled_pyfunc.from_pyfunc(
+        density.n_dim,
+        lambda: _finite_or_reject(density.evaluator()),
+        lambda *_: lambda theta: {"theta": np.array(theta)},
+        [np.dtype("float64")],
+        [(density.n_dim,)],
+        ["theta"],
+        make_initial_point_fn=lambda _: start.theta,
     )
 
 
@@ -365,8 +386,7 @@ def _pyro_chain(
             for step in range(settings.tune + settings.draws):
                 noted.begin()
                 values = kernel.sample(values)
-                watch.step()
-                watch.diverged(len(kernel._divergences))
+                watch.at(step + 1, len(kernel._divergences))
                 watch.show()
                 if step >= settings.tune:
                     theta.append(values["theta"].detach().numpy().copy())

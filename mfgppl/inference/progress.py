@@ -54,13 +54,9 @@ class Watch(NamedTuple):
     chain: int
     show: Callable[[], None] = lambda: None
 
-    def step(self) -> None:
-        """Note that one more draw is done."""
-        self.steps[self.chain] += 1
-
-    def diverged(self, n: int) -> None:
-        """Note how many draws have diverged so far."""
-        self.divergences[self.chain] = n
+    def at(self, steps: int, divergences: int) -> None:
+        """Note how many draws are done, tuning included, and how many of those kept diverged."""
+        self.steps[self.chain], self.divergences[self.chain] = steps, divergences
 
 
 class ChainBars:

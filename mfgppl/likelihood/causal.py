@@ -44,7 +44,11 @@ class CausalLikelihood:
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
-        return bridge.causal_evaluator(
+        return bridge.law_evaluator(self.arrays(actions))
+
+    def arrays(self, actions: np.ndarray | None = None) -> bridge.Causal:
+        """Return what the kernel reads, with a workspace; other counts may be given."""
+        return bridge.causal_law(
             self.kernel_tables,
             self.counts.actions if actions is None else actions,
             discount=self.discount,

@@ -51,7 +51,11 @@ class EnergyLikelihood:
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
-        return bridge.energy_evaluator(
+        return bridge.law_evaluator(self.arrays(actions))
+
+    def arrays(self, actions: np.ndarray | None = None) -> bridge.Energy:
+        """Return what the kernel reads, with a workspace; other counts may be given."""
+        return bridge.energy_law(
             self.kernel_tables,
             self.counts.actions if actions is None else actions,
             starts=self.counts.starts,
