@@ -23,6 +23,7 @@ from mfgppl.cli import main
 
 NAN, INF = float("nan"), float("inf")
 read = mfg.Trajectories.from_frame
+STAY = np.repeat(np.eye(2), 2, axis=0)  # (S * A, S)
 BETWEEN = [[[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]  # anybody may go anywhere
 
 
@@ -45,6 +46,12 @@ def with_first(name: str, value: Any) -> pd.DataFrame:
 def file_of(name: str, content: bytes) -> Path:
     """Write a file in the working folder."""
     Path(name).write_bytes(content)
+    return Path(name)
+
+
+def folder_called(name: str) -> Path:
+    """Make a folder in the working folder."""
+    Path(name).mkdir(exist_ok=True)
     return Path(name)
 
 
@@ -270,6 +277,10 @@ GAMES = [
     ("transition words", lambda: game(transition="random"), TypeError, "`transition`.*str"),
     ("sparse shape", lambda: game(transition=scipy.sparse.eye_array(4)), ValueError,
      r"sparse.*\(S\*A, S\) = \(4, 2\).*\(4, 4\)"),
+    ("sparse tables too few", lambda: game(transition=[scipy.sparse.csr_array(STAY)] * 2),
+     ValueError, "T-1 = 3 sparse matrices"),
+    ("sparse among dense", lambda: game(transition=[scipy.sparse.csr_array(STAY), STAY, STAY]),
+     TypeError, "sparse matrices only; got ndarray"),
     ("sparse NaN", lambda: game(transition=scipy.sparse.csr_array([[NAN, 1.0]] * 4)), ValueError,
      "`transition`.*not finite"),
     ("function fails", lambda: game(transition=lambda mean_field, time: 1 / 0), ValueError,
@@ -418,6 +429,18 @@ FITS = [
      "`init`.*'crowding'.*shape"),
     ("nuts init outside", lambda: few_draws({"crowding": 1.0, "effort": -1.0}), ValueError,
      "`init`.*'effort'.*-1"),
+    ("nuts init no result", lambda: few_draws(xr.DataTree()), ValueError,
+     "`init` must have the group posterior"),
+    ("nuts init of another model", lambda: mfg.nuts(model(site("w")), init=draws()), ValueError,
+     "`init` lacks the parameter 'w'"),
+    ("nuts store no zarr", lambda: mfg.nuts(model(), store="run.nc"), ValueError,
+     r"`store` must end in \.zarr; got 'run\.nc'"),
+    ("nuts store in no folder", lambda: mfg.nuts(model(), store="none/run.zarr"),
+     FileNotFoundError, "no folder none"),
+    ("nuts store taken", lambda: mfg.nuts(model(), store=folder_called("run.zarr")),
+     FileExistsError, "`store` names run.zarr, which exists"),
+    ("nuts store for Pyro", lambda: mfg.nuts(model(), store="run.zarr", sampler="pyro"),
+     ValueError, "`store` needs sampler='nutpie'"),
     ("mle of no model", lambda: mfg.mle(avoid_crowds), TypeError,
      "`model` must be a TrajectoryModel; got function"),
     ("mle init of another name", lambda: mfg.mle(model(), init={"crowd": 1.0}), ValueError,
@@ -506,7 +529,23 @@ RESULTS = [
      r"x\.nc is not a netCDF file"),
     ("load another's file", lambda: mfg.load(foreign_file()), ValueError,
      "not a result of mfgppl"),
-    ("load a folder", lambda: mfg.load("."), (OSError, ValueError), "no file"),
+    ("load a folder", lambda: mfg.load("."), ValueError, "a folder and no zarr store"),
+    ("mle restarts negative", lambda: mfg.mle(model(), restarts=-1), ValueError,
+     "`restarts` must be at least 0; got -1"),
+    ("mle init of another model", lambda: mfg.mle(model(site("w")), init=estimate()), ValueError,
+     "`init` has the parameters"),
+    ("replicate no task", lambda: mfg.replicate("task", 3, random_seed=1), TypeError,
+     "`task` must be a function of a seed; got str"),
+    ("replicate no runs", lambda: mfg.replicate(abs, 0, random_seed=1), ValueError,
+     "`n` must be at least 1; got 0"),
+    ("replicate workers", lambda: mfg.replicate(abs, 2, random_seed=1, cores=2), TypeError,
+     "no argument `cores`"),
+    ("bootstrap of no model", lambda: mfg.bootstrap(estimate(), random_seed=1), TypeError,
+     "`model` must be a TrajectoryModel; got PointEstimate"),
+    ("bootstrap of no group", lambda: mfg.bootstrap(model(), cluster="firm", random_seed=1),
+     ValueError, "`cluster` must be one of 'agent'; got 'firm'"),
+    ("save over a store", lambda: mfg.save(draws(), folder_called("x.zarr")), FileExistsError,
+     "x.zarr exists"),
     ("save no tree", lambda: mfg.save(estimate(), "x.nc"), TypeError, "`draws`.*PointEstimate"),
     ("save in no folder", lambda: mfg.save(draws(), "none/x.nc"), FileNotFoundError,
      r"no folder none .*x\.nc"),

@@ -53,12 +53,19 @@ def energy_law(
 ) -> Energy:
     """Return the energy likelihood as arrays, with a workspace of its own."""
     shape = counts.shape
+    tidy = np.ascontiguousarray
     return Energy(
-        tables,
-        np.array([1.0, temperature, float(marginal)]),
-        *map(np.ascontiguousarray, (counts, starts, ends_seen, ends_unseen, entry)),
-        np.empty(shape[:2]),
-        *(np.empty(shape) for _ in range(3)),
+        tables=tables,
+        constants=np.array([1.0, temperature, float(marginal)]),
+        counts=tidy(counts),
+        starts=tidy(starts),
+        ends_seen=tidy(ends_seen),
+        ends_unseen=tidy(ends_unseen),
+        entry=tidy(entry),
+        log_partition=np.empty(shape[:2]),
+        log_next=np.empty(shape),
+        log_policy=np.empty(shape),
+        gradient=np.empty(shape),
     )
 
 
@@ -167,7 +174,8 @@ class NativeDensity:
     def function(self) -> Any:
         """C function (dim, point, gradient, value, data), which returns 0 if all is finite."""
         _, _, _, law = self.parts
-        return density.native(type(law), type(law.tables))
+        kinds: Any = type(law), type(law.tables)
+        return density.native(*kinds)
 
     @property
     def keeper(self) -> Any:

@@ -360,7 +360,7 @@ def keeper() -> Any:
 
 
 @functools.cache
-def native(law: type, tables: type) -> Any:
+def native(law: Any, tables: Any) -> Any:
     """Return the C function for a kind of law and of tables, compiled or found on disk."""
     return numba.cfunc(SIGNATURE, cache=True, nopython=True)(CALLS[law, tables])
 
