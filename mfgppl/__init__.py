@@ -2,6 +2,7 @@
 
 from mfgppl import datasets
 from mfgppl._version import __version__
+from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.simulation import simulate
@@ -30,6 +31,7 @@ __all__ = [
     "CompilationWarning",
     "ConvergenceError",
     "ConvergenceWarning",
+    "CountedPanel",
     "DataError",
     "IdentificationWarning",
     "MeanFieldGame",

@@ -105,10 +105,30 @@ class Panel:
         """Return the distinct observed steps, rows (t, s, a, s'), and how often each was seen."""
         raise NotImplementedError
 
+    def recode(self, space: StateSpace, actions: Sequence[Any]) -> "Panel":
+        """Return the same panel coded against another order of labels, all of them known there."""
+        raise NotImplementedError
+
     @property
     def n_decisions(self) -> int:
         """Number of observed actions."""
         return int(self.counts.actions.sum())
+
+    def counts_over(self, horizon: int) -> Counts:
+        """Return the counts for a horizon not before the panel's, under which all end early."""
+        if horizon == self.horizon:
+            return self.counts
+        wider = [(0, horizon - self.horizon)]
+        padded = [np.pad(c, wider + [(0, 0)] * (c.ndim - 1)) for c in self.counts]
+        counts = Counts(*padded)
+        last = self.horizon - 1
+        steps, n = self.transition_counts()
+        here = steps[:, 0] == last
+        _, state, action, following = steps[here].T
+        np.add.at(counts.ends_seen[self.horizon], following, n[here])
+        counts.ends_unseen[last] = counts.actions[last]
+        np.subtract.at(counts.ends_unseen[last], (state, action), n[here])
+        return counts
 
     def mean_field(self, *, prior_count: float = 0.0) -> np.ndarray:
         """Share of the observed agents in each state at each decision time.

@@ -222,3 +222,13 @@ class Trajectories(Panel):
             action=self.action[rows],
             groups={k: v[keep] for k, v in self.groups.items()},
         )
+
+
+def with_rows(panel: Panel, what: str) -> Trajectories:
+    """Return a panel that has its rows, else raise a `ValueError` that says what needs them."""
+    if not isinstance(panel, Trajectories):
+        raise ValueError(
+            f"{what} needs the trajectories one by one, which a {type(panel).__name__} does not "
+            "keep; read the table with Trajectories.from_frame."
+        )
+    return panel

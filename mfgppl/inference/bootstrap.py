@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
-from mfgppl.data.trajectories import Trajectories
+from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.inference.point import maximum, mle
 from mfgppl.inference.replication import replicate
 from mfgppl.likelihood.model import TrajectoryModel
@@ -56,7 +56,7 @@ def bootstrap(
     """
     is_a("model", model, TrajectoryModel)
     positive_int("replications", replications)
-    panel = model.panel
+    panel = with_rows(model.panel, "bootstrap")
     one_of("cluster", cluster, ["agent", *panel.groups])
     owners = panel.agents if cluster == "agent" else panel.groups[cluster]
     start = mle(model, progressbar=False)

@@ -44,14 +44,17 @@ class PointEstimate:
         Minus the second derivatives over unconstrained parameters.
     jacobian : ndarray, shape (P, K)
         Slope of the constrained in the unconstrained parameters.
-    scores : ndarray, shape (J, K)
-        Gradient of each trajectory's log likelihood over unconstrained parameters.
+    scores : ndarray, shape (J, K), or None
+        Gradient of each trajectory's log likelihood over unconstrained parameters; None for a
+        panel that is counted only.
     probes : ndarray, shape (n_points, J, K), or None
         The same at points nearby, which show what has no effect; None for a posterior mode.
     groups : dict of str to ndarray, shape (J,)
-        Clusters by name; "agent" is always there.
+        Clusters by name; "agent" is there if trajectories are.
     theta : ndarray, shape (K,)
         The unconstrained estimate.
+    n_trajectories : int
+        Number of trajectories J.
     attained : tuple of float
         The maximum that each start led to, nats; the estimate is the largest.
     """
@@ -67,10 +70,11 @@ class PointEstimate:
     messages: tuple[str, ...]
     information: np.ndarray
     jacobian: np.ndarray
-    scores: np.ndarray
+    scores: np.ndarray | None
     probes: np.ndarray | None
     groups: dict[str, np.ndarray]
     theta: np.ndarray
+    n_trajectories: int
     attained: tuple[float, ...]
 
     @property
@@ -82,7 +86,7 @@ class PointEstimate:
     def bic(self) -> float:
         """Schwarz's criterion with the number of trajectories as sample size."""
         known = len(self.theta) - len(self._curvature.flat)
-        return float(known * np.log(len(self.scores)) - 2 * self.llf)
+        return float(known * np.log(self.n_trajectories) - 2 * self.llf)
 
     @property
     def bse(self) -> pd.Series:
@@ -111,12 +115,17 @@ class PointEstimate:
             NaN in the rows and columns of parameters that the data do not tell.
         """
         one_of("kind", kind, ["observed", "opg", "cluster"])
+        if kind != "observed" and self.scores is None:
+            raise ValueError(
+                f"`kind` {kind!r} needs the trajectories one by one, which a counted panel does "
+                "not keep; read the table with Trajectories.from_frame."
+            )
         curvature = self._curvature
         covariance, known = curvature.covariance, curvature.known
-        if kind == "opg":
+        if kind == "opg" and self.scores is not None:
             opg = analyse_curvature(self.scores.T @ self.scores)
             covariance, known = opg.covariance, known & opg.known
-        if kind == "cluster":
+        if kind == "cluster" and self.scores is not None:
             one_of("groups", groups, list(self.groups))
             codes, clusters = pd.factorize(self.groups[groups])
             if len(clusters) < 2:
@@ -162,7 +171,7 @@ class PointEstimate:
         state = "converged" if self.converged else "NOT converged"
         lines = [
             f"{self.kind}: log likelihood {self.llf:.3f}, {self.nobs} decisions of "
-            f"{len(self.scores)} trajectories, {state} ({self.reason})",
+            f"{self.n_trajectories} trajectories, {state} ({self.reason})",
             self.summary().to_string(float_format=lambda v: f"{v:.4g}"),
             "std_err from the observed information; 90% Wald intervals",
             *(f"warning: {m}" for m in self.messages),

@@ -15,6 +15,7 @@ import xarray as xr
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl._kernels.bridge import NativeDensity, differentiable
+from mfgppl.data.trajectories import with_rows
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
@@ -95,7 +96,8 @@ def nuts(
     sampler : {"nutpie", "pyro"}
         The sampler.
     log_likelihood : bool, optional
-        Whether to keep the log likelihood by trajectory; by default if it takes below 1 GB.
+        Whether to keep the log likelihood by trajectory; by default if the panel keeps its
+        trajectories and it takes below 1 GB.
     store : path, optional
         A new zarr store, `run.zarr`, to which draws are written as they come. After the process
         was killed, `load` gives what was written, and `init` takes it up. Needs nutpie.
@@ -125,6 +127,8 @@ def nuts(
     real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
     one_of("sampler", sampler, ["nutpie", "pyro"])
     path = None if store is None else _check_store(store, sampler)
+    if log_likelihood:
+        with_rows(model.panel, "`log_likelihood`")
     cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
     if random_seed is None:
         random_seed = secrets.randbits(32)

@@ -16,6 +16,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.curvature import (
@@ -182,7 +183,7 @@ def _maximise(
     theta, _, n_newton, residual = max(climbs, key=lambda climb: climb.value)
     information = -objective.second_derivatives(theta)
     scores = _scores(density, theta)
-    probes = None if prior else _probe(density, theta, scores)
+    probes = None if prior or scores is None else _probe(density, theta, scores)
     curvature = analyse_curvature(information, probes)
     llf = density.evaluator(prior=0.0, jacobian=0.0)(theta)[0]
     small = residual <= settings.tolerance * max(1.0, abs(llf))
@@ -191,7 +192,9 @@ def _maximise(
         reason += ", but the point is not a maximum"
     params, slope = _constrained(density, theta)
     messages = _warn(params, slope, curvature, small, reason, hierarchical=prior > 0)
-    panel = model.panel
+    panel, groups = model.panel, {}
+    if isinstance(panel, Trajectories):
+        groups = {"agent": panel.agents, **panel.groups}
     return PointEstimate(
         kind=kind,
         params=params,
@@ -206,7 +209,8 @@ def _maximise(
         jacobian=slope,
         scores=scores,
         probes=probes,
-        groups={"agent": panel.agents, **panel.groups},
+        groups=groups,
+        n_trajectories=panel.n_trajectories,
         theta=theta,
         attained=tuple(climb.value for climb in climbs),
     )
@@ -367,12 +371,15 @@ def _probe(density: Density, theta: np.ndarray, scores: np.ndarray) -> np.ndarra
         return None
     rng = np.random.default_rng(0)
     steps = 0.1 * (1 + np.abs(theta)) * rng.standard_normal((2, len(theta)))
-    return np.stack([scores, *(_scores(density, theta + step) for step in steps)])
+    nearby = [_scores(density, theta + step) for step in steps]
+    return np.stack([scores, *(s for s in nearby if s is not None)])
 
 
-def _scores(density: Density, theta: np.ndarray) -> np.ndarray:
-    """Return the gradient of each trajectory's log likelihood, shape (J, K)."""
+def _scores(density: Density, theta: np.ndarray) -> np.ndarray | None:
+    """Return the gradient of each trajectory's log likelihood, (J, K), None without rows."""
     program, model = density.program, density.model
+    if not isinstance(model.panel, Trajectories):
+        return None
 
     def tables(free: Tensor) -> tuple[Tensor, ...]:
         return model.likelihood.tables(program.run(program.split(free)).reward)

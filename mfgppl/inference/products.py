@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl.data.trajectories import with_rows
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.program import Program
@@ -114,8 +115,9 @@ def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any
         )
     density, likelihood = density_of(model), model.likelihood
     rewards = density.rewards(_flat_point(density.program, fit)[None])
-    n = model.panel.n_trajectories
-    values = add_up(likelihood.terms(model.panel), likelihood.table_arrays(rewards[0]), n)
+    panel = with_rows(model.panel, "log_likelihood")
+    terms, n = likelihood.terms(panel), panel.n_trajectories
+    values = add_up(terms, likelihood.table_arrays(rewards[0]), n)
     coords = {"trajectory": labels(model)[0]["trajectory"]}
     return xr.DataArray(values, coords, ("trajectory",), name="log_likelihood")
 

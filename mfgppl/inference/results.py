@@ -14,6 +14,7 @@ import xarray as xr
 
 from mfgppl._arguments import is_a
 from mfgppl._version import __version__
+from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.inference import store
 from mfgppl.inference.chains import Chain
 from mfgppl.inference.checks import convergence_messages
@@ -44,8 +45,9 @@ def to_datatree(
         for group, values in recorded(density, theta.reshape(-1, n_dim)).items()
     }
     groups["sample_stats"] = {k: np.stack([c.stats[k] for c in chains]) for k in chains[0].stats}
-    n_kept = theta.shape[0] * theta.shape[1] * model.panel.n_trajectories
-    if log_likelihood or (log_likelihood is None and n_kept <= LARGEST_LOG_LIKELIHOOD):
+    n_kept = n_chains * n_draws * model.panel.n_trajectories
+    small = isinstance(model.panel, Trajectories) and n_kept <= LARGEST_LOG_LIKELIHOOD
+    if log_likelihood or (log_likelihood is None and small):
         groups["log_likelihood"] = {"actions": _by_trajectory(model, density, theta)}
     groups["posterior_predictive"] = _predictive(model, density, theta, seed)
     return _labelled(model, groups | _fixed(model), _record_of(model, density) | attrs)
@@ -80,8 +82,9 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, list[str]]
         "time": np.arange(game.horizon) + panel.first_time,
         "state": [str(v) for v in game.space.labels],
         "action": [str(v) for v in game.actions],
-        "trajectory": [str(v) for v in panel.labels],
     }
+    if isinstance(panel, Trajectories):
+        coords["trajectory"] = [str(v) for v in panel.labels]
     table = ["time", "state", "action"]
     dims = {
         "actions": ["trajectory"],
@@ -135,7 +138,7 @@ def over_draws(
 def _by_trajectory(model: TrajectoryModel, density: Density, theta: np.ndarray) -> np.ndarray:
     """Return the log likelihood by chain, draw and trajectory, nats."""
     likelihood, n = model.likelihood, model.panel.n_trajectories
-    terms = likelihood.terms(model.panel)
+    terms = likelihood.terms(with_rows(model.panel, "the log likelihood by trajectory"))
     points = theta.reshape(-1, theta.shape[-1])
     found = np.empty((len(points), n))
 

@@ -1,6 +1,5 @@
 """The trajectory model: rewards as latent variables, an ordinary Pyro model."""
 
-import dataclasses
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from mfgppl._arguments import one_of, strict_keywords
 from mfgppl._kernels import bridge
+from mfgppl.data.panel import Panel
 from mfgppl.data.space import plain_label
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.steps import as_steps
@@ -86,7 +86,7 @@ class TrajectoryModel:
         The game.
     reward : callable
         A reward program: a Pyro program from `RewardInputs` to what broadcasts to (T, S, A).
-    panel : Trajectories
+    panel : Trajectories or CountedPanel
         The observed panel; its labels are put in the game's order.
     likelihood : {"causal", "energy"}
         The exact law of the actions, or Theorem 4's energy model as printed.
@@ -113,7 +113,7 @@ class TrajectoryModel:
         self,
         game: MeanFieldGame,
         reward: RewardProgram,
-        panel: Trajectories,
+        panel: Panel,
         *,
         likelihood: str = "causal",
         start: str = "marginal",
@@ -123,9 +123,9 @@ class TrajectoryModel:
             raise TypeError(f"`game` must be a MeanFieldGame; got {type(game).__name__}.")
         if not callable(reward):
             raise TypeError(f"`reward` must be a Pyro program of x; got {type(reward).__name__}.")
-        if not isinstance(panel, Trajectories):
+        if not isinstance(panel, Panel):
             raise TypeError(
-                f"`panel` must be Trajectories; got {type(panel).__name__}. "
+                f"`panel` must be Trajectories or a CountedPanel; got {type(panel).__name__}. "
                 "Read a table with Trajectories.from_frame."
             )
         one_of("likelihood", likelihood, ["causal", "energy"])
@@ -161,7 +161,7 @@ class TrajectoryModel:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
 
-    def with_panel(self, panel: Trajectories) -> "TrajectoryModel":
+    def with_panel(self, panel: Panel) -> "TrajectoryModel":
         """Return the model of another panel; its flow is that panel's own if this one's is."""
         return TrajectoryModel(
             self.game,
@@ -187,11 +187,14 @@ class TrajectoryModel:
         parts = [game.space, game.actions, game.shape, game.discount, game.temperature]
         tables = [*self.likelihood.kernel_tables, game.initial, game.available]
         tables += game.features.values()
-        panel = self.panel
-        data = [panel.time, panel.state, panel.action, panel.offsets, self.mean_field.numpy()]
+        panel, names = self.panel, ""
+        data = [*panel.counts, *panel.transition_counts(), self.mean_field.numpy()]
+        if isinstance(panel, Trajectories):
+            names = repr(panel.labels.tolist())
+            data = [panel.time, panel.state, panel.action, panel.offsets, self.mean_field.numpy()]
         return {
             "game": _digest(repr(parts), [np.asarray(t) for t in tables]),
-            "data": _digest(repr(panel.labels.tolist()), data),
+            "data": _digest(names, data),
         }
 
     def __repr__(self) -> str:
@@ -218,9 +221,7 @@ class TrajectoryModel:
         return flow
 
     def _likelihood(self, transition: Tensor) -> Likelihood:
-        game, counts = self.game, self.panel.counts
-        if game.horizon > self.panel.horizon:
-            counts = dataclasses.replace(self.panel, horizon=game.horizon).counts
+        game, counts = self.game, self.panel.counts_over(self.game.horizon)
         if self.likelihood_name == "causal":
             return CausalLikelihood(transition, counts, game.discount, game.temperature)
         entry = self.mean_field.numpy().copy()
@@ -258,22 +259,19 @@ class TrajectoryModel:
         return sites
 
 
-def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -> None:
+def _check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> None:
     """Raise where the panel takes actions or steps that the game rules out."""
     faults = []
-    acted = np.flatnonzero(panel.action >= 0)
-    allowed = game.available.numpy()[panel.state[acted], panel.action[acted]]
-    forbidden = acted[~allowed]
-    if len(forbidden):
+    forbidden = panel.counts.actions * ~game.available.numpy()
+    if forbidden.any():
         examples = tuple(
-            f"agent={plain_label(panel.agents[panel.trajectory[r]])!r}, "
-            f"time={panel.time[r] + panel.first_time},"
-            f" state={panel.space.labels[panel.state[r]]!r}, "
-            f"action={panel.actions[panel.action[r]]!r}"
-            for r in forbidden[:3]
+            f"{_who(panel, t, s, a)}time={t + panel.first_time}, state={panel.space.labels[s]!r}, "
+            f"action={panel.actions[a]!r}"
+            for t, s, a in np.argwhere(forbidden)[:3]
         )
         remedy = "correct the rows, or `available` in the game"
-        faults.append(Fault("action not available in its state", len(forbidden), examples, remedy))
+        what = "action not available in its state"
+        faults.append(Fault(what, int(forbidden.sum()), examples, remedy))
     steps, n = panel.transition_counts()
     if len(transition) > 1:  # the step after the last decision has no table of its own
         n = n[steps[:, 0] < len(transition)]
@@ -291,6 +289,14 @@ def _check_moves(panel: Trajectories, game: MeanFieldGame, transition: Tensor) -
         faults.append(Fault(what, int(n[impossible].sum()), examples, remedy))
     if faults:
         raise DataError(faults)
+
+
+def _who(panel: Panel, time: int, state: int, action: int) -> str:
+    """Name the first agent who does something, if the panel knows."""
+    if not isinstance(panel, Trajectories):
+        return ""
+    found = (panel.time == time) & (panel.state == state) & (panel.action == action)
+    return f"agent={plain_label(panel.agents[panel.trajectory[found.argmax()]])!r}, "
 
 
 def _digest(text: str, arrays: list[np.ndarray]) -> str:
