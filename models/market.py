@@ -53,7 +53,7 @@ def reward(x):
     return margin * x.price - crowding * x.density - menu_cost * (x.action != "hold")
 
 
-def model(panel: mfg.Trajectories) -> mfg.TrajectoryModel:
+def model(panel: mfg.Trajectories | mfg.CountedPanel) -> mfg.TrajectoryModel:
     """Return the trajectory model of a panel."""
     return mfg.TrajectoryModel(game(), reward, panel)
 
