@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+import counting
 import density
 import samplers
 import worlds
@@ -13,10 +14,12 @@ def main(quick: bool, out: Path) -> str:
     """Run all benchmarks; return and write the report."""
     out.mkdir(parents=True, exist_ok=True)
     where = machine()
+    (out / "machine.md").write_text(where + "\n")
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
     sections.append(f"## Large worlds and many cores\n\n{worlds.main(quick, out)}\n")
+    sections.append(f"## Tables\n\n{counting.main(quick, out)}\n")
     text = "\n".join(sections)
     (out / "benchmarks.md").write_text(text)
     return text

@@ -28,6 +28,7 @@ import reference
 import torch
 from tables import markdown, ratio
 
+from mfgppl._kernels import sweeps
 from mfgppl.inference.compiled import Density
 
 matplotlib.use("Agg")
@@ -226,22 +227,21 @@ def parts(arrays: reference.Arrays, *, form: str, rounds: int) -> list[list[str]
     density = Density(reference.model(arrays, form=form))
     theta, affine = reference.free(arrays.weights), density.compiled.affine
     forward, pullback = density.compiled.stages()
-    reward_of, slope_of = density._core()
     kernel, whole = density.model.likelihood.evaluator(), density.evaluator()
-    found = forward(theta)
-    table, cotangent = reward_of(found).copy(), np.ones(found.size)
-    slope = kernel(table)[1]
+    table = density.rewards(density.constrained(theta[None]))[0]
+    found, slope = forward(theta), kernel(table)[1].ravel()
+    cotangent = np.ones(found.size)
+    name = "prior and transforms" if affine is not None else "prior, transforms and reward"
     stages: dict[str, Callable[[], Any]] = {
         "whole evaluation": lambda: whole(theta),
         "kernel": lambda: kernel(table),
-        "prior, transforms and reward" if affine is None else "prior and transforms": lambda: (
-            forward(theta)
-        ),
+        name: lambda: forward(theta),
         "their derivative": lambda: pullback(cotangent),
     }
     if affine is not None:
-        stages["weights @ features"] = lambda: reward_of(found)
-        stages["features @ slope"] = lambda: slope_of(slope, cotangent)
+        flat, weights = np.empty(table.size), found[2:].copy()
+        stages["weights @ features"] = lambda: sweeps.affine(*affine, weights, flat)
+        stages["features @ slope"] = lambda: sweeps.affine_pullback(affine.matrix, slope, weights)
     times = time_in_turns(stages, rounds=rounds)
     total = times["whole evaluation"].median
     return [[form, name, f"{t.median:,.1f}", ratio(t.median, total)] for name, t in times.items()]

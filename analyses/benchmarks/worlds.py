@@ -195,9 +195,9 @@ def fit_rows(quick: bool) -> list[list[str]]:
     from arviz_stats import ess, rhat
 
     posterior = tree["posterior"].dataset
-    worst, agree = ess(posterior), rhat(posterior)
+    worst, agree, drawn = ess(posterior), rhat(posterior), {k: posterior[k].values for k in TRUTH}
     return [
-        [name, f"{true}", f"{posterior[name].values.mean():.4f}", f"{posterior[name].values.std():.4f}",
+        [name, f"{true}", f"{drawn[name].mean():.4f}", f"{drawn[name].std():.4f}",
          f"{float(worst[name]):.0f}", f"{float(agree[name]):.3f}", f"{seconds:.0f}"]
         for name, true in TRUTH.items()
     ]  # fmt: skip
