@@ -1,7 +1,7 @@
 """What counting a panel of many rows costs, by engine: seconds, and memory at the peak.
 
 Run `python analyses/benchmarks/counting.py --out FOLDER`: it writes a folder of Parquet files,
-ordered by time, so that an agent's rows are in all of them, and counts it in a fresh process by each
+ordered by time, so that an agent has rows in all of them, and counts it in a fresh process by each
 engine.
 """
 

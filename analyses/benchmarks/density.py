@@ -9,7 +9,6 @@ the kernel on one by nature, JAX as it pleases.
 
 import argparse
 import functools
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ import pyro.ops.integrator
 import reference
 import torch
 from tables import markdown, ratio
+from timing import Timing, time_in_turns
 
 from mfgppl._kernels import sweeps
 from mfgppl.inference.compiled import Density
@@ -35,7 +35,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 AGREEMENT = 1e-8  # relative, in value and gradient
-ROUND_SECONDS = 0.01  # a candidate's turn
 ROUNDS, QUICK_ROUNDS = 40, 3
 GRIDS: dict[str, list[int]] = {
     "horizon": [10, 25, 50, 100, 200],
@@ -68,19 +67,6 @@ class Candidate(NamedTuple):
 
     call: Callable[[], Any]
     read: Callable[[Any], tuple[float, np.ndarray]]
-
-
-class Timing(NamedTuple):
-    """Microseconds of one call.
-
-    Attributes
-    ----------
-    median, best : float
-        Over rounds.
-    """
-
-    median: float
-    best: float
 
 
 # %% Data: one value and gradient of the likelihood by each library
@@ -180,27 +166,6 @@ def check(candidates: Mapping[str, Candidate]) -> dict[str, tuple[float, float]]
 
 
 # %% Inference: times, taken in turns
-
-
-def time_in_turns(candidates: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, Timing]:
-    """Time candidates in rounds, each for a short turn, so that drift falls on all alike."""
-    repeats = {}
-    for name, call in candidates.items():
-        call()
-        repeats[name] = max(1, int(ROUND_SECONDS / max(_seconds(call, 3), 1e-7)))
-    taken: dict[str, list[float]] = {name: [] for name in candidates}
-    for k in range(rounds):
-        names = list(candidates)[:: 1 if k % 2 == 0 else -1]
-        for name in names:
-            taken[name].append(1e6 * _seconds(candidates[name], repeats[name]))
-    return {name: Timing(float(np.median(t)), min(t)) for name, t in taken.items()}
-
-
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    began = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - began) / repeats
 
 
 def compared(

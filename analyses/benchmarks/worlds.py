@@ -22,9 +22,9 @@ import pyro.distributions as dist
 import reference
 import scipy.sparse
 import torch
-from density import time_in_turns
 from tables import markdown, ratio
 from threadpoolctl import threadpool_limits
+from timing import time_in_turns
 
 import mfgppl as mfg
 from mfgppl.inference.compiled import Density
@@ -188,7 +188,7 @@ def fit_rows(quick: bool) -> list[list[str]]:
     """Sample the reward of the sparse world."""
     game = grid(*((QUICK_SIDE, QUICK_HORIZON) if quick else (SIDE, HORIZON)), slip=0.2)
     model = walkers(game)
-    draws = 30 if quick else 200
+    draws = 30 if quick else 150
     began = time.perf_counter()
     tree = sampled(model, draws, 2)
     seconds = time.perf_counter() - began

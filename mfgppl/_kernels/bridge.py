@@ -1,5 +1,6 @@
 """Where torch meets numba: kernels with their workspaces, as NumPy functions and with autograd."""
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch.autograd.function import once_differentiable
 from mfgppl._kernels import density, sweeps, tape
 from mfgppl._kernels.density import Causal, Energy
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables, sliced
+from mfgppl._kernels.tape import Tape
 
+ArrayMap = Callable[[np.ndarray], np.ndarray]
 # an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
 Evaluator = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -122,20 +125,19 @@ def differentiable(point: Tensor, evaluate: Evaluator) -> Tensor:
     return _WithGradient.apply(point, evaluate)
 
 
-def tape_arrays(
-    code: np.ndarray,
-    places: np.ndarray,
-    buffer: np.ndarray,
-    inputs: list[slice],
-    outputs: list[slice],
-    ends: list[int],
-) -> density.TapeArrays:
+def tape_arrays(program: Tape) -> density.TapeArrays:
     """Return a tape of two stages, from theta and a cotangent, with a buffer of its own."""
+    code, places, buffer, inputs, outputs, ends = program
     (theta, cotangent), (found, gradient) = inputs, outputs
     starts = [theta.start, cotangent.start, found.start, gradient.start]
     where = np.array([*starts, found.stop - found.start])
     first, second = code[: ends[0]].copy(), code[ends[0] : ends[1]].copy()
     return density.TapeArrays(first, second, places, buffer.copy(), where)
+
+
+_C_FUNCTION = ctypes.CFUNCTYPE(
+    ctypes.c_int64, ctypes.c_uint64, *[ctypes.c_void_p] * 4
+)  # lets go of the interpreter's lock
 
 
 class NativeDensity:
@@ -151,6 +153,13 @@ class NativeDensity:
         The likelihood.
     prior, jacobian : float
         Weights of the log prior and of the log Jacobian.
+
+    Attributes
+    ----------
+    function
+        C function (dim, point, gradient, value, data), which returns 0 if all is finite.
+    data : ndarray
+        Its last argument.
     """
 
     def __init__(
@@ -162,20 +171,18 @@ class NativeDensity:
         prior: float,
         jacobian: float,
     ) -> None:
-        self.parts = np.array([prior, jacobian]), machine, core, law
-        self.data, self._alive = density.packed(*self.parts)
+        kinds: Any = type(law), type(law.tables)
+        self.function = density.native(*kinds)
+        self.data, self._alive = density.packed(np.array([prior, jacobian]), machine, core, law)
+        self._call = _C_FUNCTION(self.function.address)
+        self._value = np.empty(1)
+        self._addresses = self._value.ctypes.data, self.data.ctypes.data
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density and its gradient."""
-        gradient = np.empty(theta.size)
-        return density.log_density(theta, *self.parts, gradient), gradient
-
-    @property
-    def function(self) -> Any:
-        """C function (dim, point, gradient, value, data), which returns 0 if all is finite."""
-        _, _, _, law = self.parts
-        kinds: Any = type(law), type(law.tables)
-        return density.native(*kinds)
+        point, gradient = np.array(theta, dtype=np.float64), np.empty(theta.size)
+        self._call(point.size, point.ctypes.data, gradient.ctypes.data, *self._addresses)
+        return self._value.item(), gradient
 
     @property
     def keeper(self) -> Any:
@@ -184,14 +191,10 @@ class NativeDensity:
 
 
 def on_tape(
-    code: np.ndarray,
-    places: np.ndarray,
-    buffer: np.ndarray,
-    inputs: list[slice],
-    outputs: list[slice],
-    ends: list[int],
+    program: Tape,
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Return the two stages of a tape as functions of a flat array, in a buffer of their own."""
+    code, places, buffer, inputs, outputs, ends = program
     buffer = buffer.copy()
     first, second = code[: ends[0]], code[ends[0] : ends[1]]
     theta, cotangent = (buffer[where] for where in inputs)
@@ -210,16 +213,9 @@ def on_tape(
     return forward, pullback
 
 
-def each_on_tape(
-    code: np.ndarray,
-    places: np.ndarray,
-    buffer: np.ndarray,
-    inputs: list[slice],
-    outputs: list[slice],
-    ends: list[int],
-    points: np.ndarray,
-) -> np.ndarray:
+def each_on_tape(program: Tape, points: np.ndarray) -> np.ndarray:
     """Return the output of a tape at each row of points."""
+    code, places, buffer, inputs, outputs, ends = program
     results = np.empty((len(points), outputs[0].stop - outputs[0].start))
     where = inputs[0].start, outputs[0].start
     points = np.ascontiguousarray(points)

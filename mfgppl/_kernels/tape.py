@@ -7,6 +7,7 @@ programs, without Python, without the interpreter's lock and without allocation.
 
 import math
 from enum import IntEnum, auto
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -77,6 +78,32 @@ SIN, COS, ATAN, ABS, SIGN, LGAMMA, DIGAMMA, ERF, NOT, ISNAN = (int(k) for k in l
 POW, MAXIMUM, MINIMUM, EQUAL, UNEQUAL, LESS, LESS_EQUAL = (int(k) for k in list(Op)[26:33])
 SUM, DOT, LARGEST, SMALLEST, RUNNING_SUM, RUNNING_PRODUCT = (int(k) for k in list(Op)[33:39])
 GATHER, SCATTER, SCATTER_ADD = (int(k) for k in list(Op)[39:])
+
+
+class Tape(NamedTuple):
+    """A function of flat inputs, ready to run.
+
+    Attributes
+    ----------
+    code, places : ndarray
+        Instructions, and lists of places.
+    buffer : ndarray
+        Constants, with room for inputs and results.
+    inputs : list of slice
+        Where the inputs go.
+    outputs : list of slice
+        Where the outputs are found; outputs are contiguous.
+    ends : list of int
+        Number of instructions after which each output is there.
+    """
+
+    code: np.ndarray
+    places: np.ndarray
+    buffer: np.ndarray
+    inputs: list[slice]
+    outputs: list[slice]
+    ends: list[int]
+
 
 jit = numba.njit(cache=True, **jit_options)
 

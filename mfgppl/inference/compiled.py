@@ -5,6 +5,7 @@ differentiated there, and the likelihood's kernel is called in between. No effec
 an evaluation.
 """
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -35,6 +36,7 @@ STAGES = (
 
 Forward = Callable[[np.ndarray], np.ndarray]
 Stages = Callable[[], tuple[Forward, Forward]]
+Built = tuple[Stages, Forward, Forward | None, Tape | None]
 
 
 class Features(NamedTuple):
@@ -65,8 +67,9 @@ class Compiled(NamedTuple):
         arrays are reused.
     record : callable
         Points (N, n_dim) to what the program records there, (N, n_recorded).
-    table : callable
-        Flat constrained parameters (N, K) to flat reward tables (N, T * S * A).
+    table : callable or None
+        Flat constrained parameters (N, K) to flat reward tables (N, T * S * A), where the reward
+        is not affine.
     recorded : list of (group, name, shape)
         What `record` holds: group 0 constrained values, 1 deterministics, 2 log priors.
     affine : Features or None
@@ -79,7 +82,7 @@ class Compiled(NamedTuple):
 
     stages: Stages
     record: Forward
-    table: Forward
+    table: Forward | None
     recorded: list[tuple[int, str, tuple[int, ...]]]
     affine: Features | None
     path: str
@@ -116,9 +119,7 @@ class Density:
             self.path = self.compiled.path
             begin(STAGES[3])
             native = self.native()
-            if native is not None:
-                native(self.program.draw(1))
-                _ = native.function, native.keeper
+            _ = native.keeper if native is not None else None
 
     def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
         """Return theta to (log density, gradient), in a workspace of its own.
@@ -140,7 +141,7 @@ class Density:
         core: Itself | Affine = Itself(np.array(self.model.game.shape))
         if compiled.affine is not None:
             core = Affine(*compiled.affine, np.empty(self.model.game.shape))
-        machine = bridge.tape_arrays(*compiled.tape)
+        machine = bridge.tape_arrays(compiled.tape)
         return bridge.NativeDensity(machine, core, law, prior=prior, jacobian=jacobian)
 
     def _by_stages(self, prior: float, jacobian: float) -> bridge.Evaluator:
@@ -166,12 +167,12 @@ class Density:
 
         They are -inf where an action is not available.
         """
-        affine = self.compiled.affine
-        if affine is None:
-            tables = self.compiled.table(values)
-        else:
+        table, affine = self.compiled.table, self.compiled.affine
+        if affine is not None:
             tables = values @ affine.matrix
             tables += affine.offset
+        elif table is not None:
+            tables = table(values)
         return tables.reshape(len(values), *self.model.game.shape)
 
     def constrained(self, points: np.ndarray) -> np.ndarray:
@@ -237,14 +238,15 @@ def compile_program(program: Program) -> Compiled:
         return program.model.masked(program.reward_at(program.by_site(values))).reshape(-1)
 
     eager = _in_eager(forward, pullback)
-    in_eager = Compiled(eager, _by_row(records), _by_row(table), recorded, affine, "eager")
+    by_values = None if affine is not None else _by_row(table)
+    in_eager = Compiled(eager, _by_row(records), by_values, recorded, affine, "eager")
     try:
         with double_precision(), pyro.validation_enabled(False):
             inputs = [point.clone().requires_grad_(True), torch.ones(2 + n_core)]
             trace = record([forward, pullback], inputs, KNOWN)
             notes = record([records], [point.clone()], KNOWN)
             values = _flat([v.detach() for v in run.values.values()]).clone()
-            plain = record([table], [values], KNOWN)
+            plain = None if affine is not None else record([table], [values], KNOWN)
     except Exception as error:  # whatever a program does that cannot be followed
         _warn_eager(str(error))
         return in_eager
@@ -282,22 +284,19 @@ def _flat(values: list[Tensor]) -> Tensor:
     return torch.cat([v.reshape(-1) for v in values])
 
 
-def _on_tape(
-    trace: Trace, notes: Trace, plain: Trace
-) -> tuple[Stages, Forward, Forward, Tape | None]:
+def _on_tape(trace: Trace, notes: Trace, plain: Trace | None) -> Built:
     """Return stages, record and table on the tape machine, and the tape of the stages."""
-    tape, noted, tabled = lower(trace), lower(notes), lower(plain)
+    tape, noted = lower(trace), lower(notes)
+    tabled = None if plain is None else functools.partial(bridge.each_on_tape, lower(plain))
     return (
-        lambda: bridge.on_tape(*tape),
-        lambda points: bridge.each_on_tape(*noted, points),
-        lambda values: bridge.each_on_tape(*tabled, values),
+        lambda: bridge.on_tape(tape),
+        functools.partial(bridge.each_on_tape, noted),
+        tabled,
         tape,
     )
 
 
-def _in_torch(
-    trace: Trace, notes: Trace, plain: Trace
-) -> tuple[Stages, Forward, Forward, Tape | None]:
+def _in_torch(trace: Trace, notes: Trace, plain: Trace | None) -> Built:
     """Return the same by repeating the traced operations, without a tape."""
     first, second = replay(trace, 0), replay(trace, 1)
 
@@ -310,7 +309,8 @@ def _in_torch(
 
         return forward, lambda cotangent: second(*at, torch.from_numpy(cotangent)).numpy()
 
-    return stages, _by_row(replay(notes, 0)), _by_row(replay(plain, 0)), None
+    tabled = None if plain is None else _by_row(replay(plain, 0))
+    return stages, _by_row(replay(notes, 0)), tabled, None
 
 
 def _in_eager(forward: Callable[..., Tensor], pullback: Callable[..., Tensor]) -> Stages:
@@ -381,8 +381,9 @@ def _agree(program: Program, eager: Compiled, fast: Compiled) -> bool:
         cotangent = rng.standard_normal(expected.size)
         pairs = [(expected, quick(theta).copy()), (pullback(cotangent), quick_pullback(cotangent))]
         pairs.append((eager.record(theta[None]), fast.record(theta[None])))
-        values = program.flat_values(pairs[-1][0])
-        pairs.append((eager.table(values), fast.table(values)))
+        if eager.table is not None and fast.table is not None:
+            values = program.flat_values(pairs[-1][0])
+            pairs.append((eager.table(values), fast.table(values)))
         if not all(_close(a, b) for a, b in pairs):
             return False
     return True

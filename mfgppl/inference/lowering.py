@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._kernels import tape
-from mfgppl._kernels.tape import N_DIMS, ZERO, Op
+from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 from mfgppl.inference.tracing import Step, Trace, aten, flat, storage_of, written_by
 
 LONGEST_LIST = 2**24  # places of a gather worth keeping
@@ -56,31 +56,6 @@ class Operand(NamedTuple):
         order = [k for k in range(len(self.shape)) if k != axis] + [axis]
         shape, strides = ([v[k] for k in order] for v in (self.shape, self.strides))
         return Operand(self.place, tuple(shape), tuple(strides))
-
-
-class Tape(NamedTuple):
-    """A function of flat inputs, ready to run.
-
-    Attributes
-    ----------
-    code, places : ndarray
-        Instructions, and lists of places.
-    buffer : ndarray
-        Constants, with room for inputs and results.
-    inputs : list of slice
-        Where the inputs go.
-    outputs : list of slice
-        Where the outputs are found; outputs are contiguous.
-    ends : list of int
-        Number of instructions after which each output is there.
-    """
-
-    code: np.ndarray
-    places: np.ndarray
-    buffer: np.ndarray
-    inputs: list[slice]
-    outputs: list[slice]
-    ends: list[int]
 
 
 ELEMENTWISE = {

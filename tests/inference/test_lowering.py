@@ -102,7 +102,7 @@ def test_function_and_gradient(name):
     start = torch.full((N,), 0.7, dtype=torch.float64, requires_grad=True)
     inputs = [start, torch.ones(size, dtype=torch.float64)]
     trace = record([forward, pullback], inputs, KNOWN)
-    run, pull = bridge.on_tape(*lower(trace))
+    run, pull = bridge.on_tape(lower(trace))
     for point in points():
         x = torch.tensor(point, requires_grad=True)
         found = forward(x)
@@ -120,7 +120,7 @@ def test_not_a_number_and_infinity_pass_through():
     tape = lower(record([forward], [torch.ones(N, dtype=torch.float64)], KNOWN))
     point = np.array([[800.0, -800.0, np.nan, np.inf, -np.inf, 0.0]])
     expected = forward(torch.from_numpy(point[0]))
-    np.testing.assert_array_equal(bridge.each_on_tape(*tape, point)[0], expected)
+    np.testing.assert_array_equal(bridge.each_on_tape(tape, point)[0], expected)
 
 
 @pytest.mark.parametrize(
