@@ -1,4 +1,8 @@
-"""Chains side by side: one forked process each, so that closures work and no lock is shared."""
+"""Chains side by side, without pickling: in threads, or in a forked process each.
+
+Threads are enough where a chain holds no interpreter lock. A density that runs Python gets a
+process, so that chains do not wait for one another.
+"""
 
 import multiprocessing
 import os
@@ -7,6 +11,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, cast
 
@@ -37,7 +43,14 @@ RunChain = Callable[[int, Watch], Chain]
 
 
 def run_chains(
-    run: RunChain, n_chains: int, *, cores: int, draws: int, tune: int, progressbar: bool
+    run: RunChain,
+    n_chains: int,
+    *,
+    cores: int,
+    draws: int,
+    tune: int,
+    threads: bool,
+    progressbar: bool,
 ) -> tuple[list[Chain], bool]:
     """Run chains on some cores; an interrupt ends them and keeps the draws they have.
 
@@ -49,6 +62,9 @@ def run_chains(
         How many chains, and how many at a time.
     draws, tune : int
         Draws and tuning steps of one chain, for the progress bars.
+    threads : bool
+        Whether chains run without the interpreter's lock, so that threads are enough; otherwise
+        each has a forked process.
     progressbar : bool
         Whether to show progress on a terminal.
 
@@ -61,8 +77,11 @@ def run_chains(
     """
     context = multiprocessing.get_context()
     steps, divergences = (context.RawArray("q", n_chains) for _ in range(2))
-    watches = [Watch(steps, divergences, k) for k in range(n_chains)]
+    stopped = threading.Event()
+    watches = [Watch(steps, divergences, k, stopped) for k in range(n_chains)]
     with ChainBars(watches, draws, tune, progressbar) as bars:
+        if threads and cores > 1 and n_chains > 1:
+            return _in_threads(run, watches, cores, bars)
         can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
         if cores > 1 and n_chains > 1 and can_fork:
             return _forked(run, watches, cores, bars)
@@ -80,6 +99,26 @@ def _in_turn(run: RunChain, watches: Sequence[Watch]) -> tuple[list[Chain], bool
         except KeyboardInterrupt:
             pass
     return chains, interrupts.seen
+
+
+def _in_threads(
+    run: RunChain, watches: Sequence[Watch], cores: int, bars: ChainBars
+) -> tuple[list[Chain], bool]:
+    interrupted = False
+    with threadpool_limits(1), ThreadPoolExecutor(cores) as pool:
+        futures = [pool.submit(run, watch.chain, watch) for watch in watches]
+        running = set(futures)
+        while running:
+            try:
+                _, running = wait_for(running, timeout=0.1, return_when=FIRST_EXCEPTION)
+                bars.show()
+                if any(f.done() and not f.cancelled() and f.exception() for f in futures):
+                    watches[0].stopped.set()
+            except KeyboardInterrupt:
+                interrupted = True
+                watches[0].stopped.set()
+                running = {f for f in running if not f.cancel()}
+    return [f.result() for f in futures if not f.cancelled()], interrupted
 
 
 class _Interrupts:

@@ -29,9 +29,8 @@ AGREEMENT = 1e-9  # relative, of compiled against eager values at the points che
 LARGEST_MATRIX = 2**25  # entries of a feature matrix worth keeping, 268 MB
 STAGES = (
     "reading the reward program",
+    "recording the reward program",
     "loading kernels (compiled once, then kept on disk)",
-    "tracing the reward program",
-    "loading the density (compiled once, then kept on disk)",
 )
 
 Forward = Callable[[np.ndarray], np.ndarray]
@@ -113,13 +112,17 @@ class Density:
             self.program = Program(model)
             self.n_dim = self.program.n_dim
             begin(STAGES[1])
-            load_kernels(model)
-            begin(STAGES[2])
             self.compiled = compile_program(self.program)
             self.path = self.compiled.path
-            begin(STAGES[3])
-            native = self.native()
-            _ = native.keeper if native is not None else None
+            begin(STAGES[2])
+            self._load()
+
+    def _load(self) -> None:
+        """Call each kernel of a fit once: numba compiles it, or finds it on disk."""
+        theta = self.program.draw(1)
+        native = self.native()
+        _ = self.evaluator()(theta) if native is None else native.keeper
+        self.model.likelihood.log_policy(self.rewards(self.constrained(theta[None])))
 
     def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
         """Return theta to (log density, gradient), in a workspace of its own.
@@ -199,14 +202,6 @@ def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> Density:
         kept["_density"] = Density(model, progressbar=progressbar)
     density: Density = kept["_density"]
     return density
-
-
-def load_kernels(model: TrajectoryModel) -> None:
-    """Call each kernel once: numba compiles it, or finds it on disk."""
-    reward = np.zeros(model.game.shape)
-    reward[model.forbidden.broadcast_to(model.game.shape).numpy()] = -np.inf
-    model.likelihood.evaluator()(reward)
-    model.likelihood.log_policy(reward)
 
 
 def compile_program(program: Program) -> Compiled:

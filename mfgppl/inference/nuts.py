@@ -81,7 +81,7 @@ def nuts(
     chains : int
         Number of chains.
     cores : int, optional
-        Chains at a time, a process each; by default the processors at hand.
+        Chains at a time; by default the processors at hand.
     target_accept : float in (0, 1)
         Acceptance rate that tuning aims at.
     max_treedepth : int
@@ -165,7 +165,13 @@ def nuts(
         return run_one(density, settings, starts[k], streams[k], watch, keep)
 
     found, interrupted = run_chains(
-        run, chains, cores=min(cores, chains), draws=draws, tune=tune, progressbar=progressbar
+        run,
+        chains,
+        cores=min(cores, chains),
+        draws=draws,
+        tune=tune,
+        threads=sampler == "nutpie" and density.native() is not None,
+        progressbar=progressbar,
     )
     found = complete_chains(found)
     if not found:
@@ -285,6 +291,8 @@ def _nutpie_chain(
             try:
                 return look(sampler.wait(timeout=LOOK_EVERY))
             except TimeoutError:
+                if watch.stopped.is_set():
+                    return look(sampler.abort())
                 look(sampler.inspect())
                 watch.show()
     except KeyboardInterrupt:

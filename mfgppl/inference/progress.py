@@ -1,6 +1,7 @@
 """Progress on standard error that vanishes when done and is absent off a terminal."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -45,6 +46,8 @@ class Watch(NamedTuple):
         By chain.
     chain : int
         Which one this is.
+    stopped : Event
+        Set when a chain that runs in a thread should end with the draws that it has.
     show : callable
         Draws the progress bars, where the chain runs in the process that has them.
     """
@@ -52,6 +55,7 @@ class Watch(NamedTuple):
     steps: Any
     divergences: Any
     chain: int
+    stopped: threading.Event
     show: Callable[[], None] = lambda: None
 
     def at(self, steps: int, divergences: int) -> None:
