@@ -367,7 +367,7 @@ MODELS = [
     ("arguments swapped", lambda: mfg.TrajectoryModel(panel(), avoid_crowds, two_roads()),
      TypeError, "`game` must be a MeanFieldGame; got Trajectories"),
     ("a frame as panel", lambda: mfg.TrajectoryModel(two_roads(), avoid_crowds,
-     as_frame(panel())), TypeError, "`panel` must be Trajectories; got DataFrame.*from_frame"),
+     as_frame(panel())), TypeError, "`panel` must be Trajectories or a CountedPanel; got DataFrame.*from_frame"),
     ("no reward", lambda: model(3.0), TypeError, "`reward`.*float"),
     ("horizon", lambda: model(game=two_roads(horizon=6)), ValueError,
      "4 decision times.*horizon of 6"),
