@@ -190,9 +190,7 @@ class NativeDensity:
         return density.keeper()
 
 
-def on_tape(
-    program: Tape,
-) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+def on_tape(program: Tape) -> tuple[ArrayMap, ArrayMap]:
     """Return the two stages of a tape as functions of a flat array, in a buffer of their own."""
     code, places, buffer, inputs, outputs, ends = program
     buffer = buffer.copy()

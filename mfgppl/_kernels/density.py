@@ -293,40 +293,36 @@ def status(value, gradient):
     return 0
 
 
-def causal_dense(dim, point, slope, value, address):
-    """Evaluate packed data of the causal likelihood with dense tables."""
+@jit
+def answer(dim, point, slope, value, data, law):
+    """Evaluate packed data with their law at a sampler's pointers."""
     theta, gradient = numba.carray(point, (dim,)), numba.carray(slope, (dim,))
-    data = numba.carray(address, (SIZE,), np.int64)
-    law = causal(data, LAW, dense(data, TABLES))
     value[0] = with_core(theta, gradient, data, law)
     return status(value[0], gradient)
+
+
+def causal_dense(dim, point, slope, value, address):
+    """Evaluate packed data of the causal likelihood with dense tables."""
+    data = numba.carray(address, (SIZE,), np.int64)
+    return answer(dim, point, slope, value, data, causal(data, LAW, dense(data, TABLES)))
 
 
 def causal_sparse(dim, point, slope, value, address):
     """Evaluate packed data of the causal likelihood with sparse tables."""
-    theta, gradient = numba.carray(point, (dim,)), numba.carray(slope, (dim,))
     data = numba.carray(address, (SIZE,), np.int64)
-    law = causal(data, LAW, sparse(data, TABLES))
-    value[0] = with_core(theta, gradient, data, law)
-    return status(value[0], gradient)
+    return answer(dim, point, slope, value, data, causal(data, LAW, sparse(data, TABLES)))
 
 
 def energy_dense(dim, point, slope, value, address):
     """Evaluate packed data of the energy likelihood with dense tables."""
-    theta, gradient = numba.carray(point, (dim,)), numba.carray(slope, (dim,))
     data = numba.carray(address, (SIZE,), np.int64)
-    law = energy(data, LAW, dense(data, TABLES))
-    value[0] = with_core(theta, gradient, data, law)
-    return status(value[0], gradient)
+    return answer(dim, point, slope, value, data, energy(data, LAW, dense(data, TABLES)))
 
 
 def energy_sparse(dim, point, slope, value, address):
     """Evaluate packed data of the energy likelihood with sparse tables."""
-    theta, gradient = numba.carray(point, (dim,)), numba.carray(slope, (dim,))
     data = numba.carray(address, (SIZE,), np.int64)
-    law = energy(data, LAW, sparse(data, TABLES))
-    value[0] = with_core(theta, gradient, data, law)
-    return status(value[0], gradient)
+    return answer(dim, point, slope, value, data, energy(data, LAW, sparse(data, TABLES)))
 
 
 CALLS = {
@@ -368,7 +364,7 @@ def native(law: Any, tables: Any) -> Any:
 def packed(
     weights: np.ndarray, machine: TapeArrays, core: Core, law: Law
 ) -> tuple[np.ndarray, list[Any]]:
-    """Return the data that `call` reads, and the arrays that must live as long."""
+    """Return the data that a function of `CALLS` reads, and the arrays that must live as long."""
     tables, *arrays = law
     empty = np.zeros(1)
     cores = [*core, empty, empty][:3]

@@ -117,6 +117,11 @@ class Density:
             begin(STAGES[2])
             self._load()
 
+    @property
+    def is_native(self) -> bool:
+        """Whether it runs without Python."""
+        return self.compiled.tape is not None
+
     def _load(self) -> None:
         """Call each kernel of a fit once: numba compiles it, or finds it on disk."""
         theta = self.program.draw(1)
@@ -138,9 +143,10 @@ class Density:
 
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
-        compiled, law = self.compiled, self.model.likelihood.arrays()
+        compiled = self.compiled
         if compiled.tape is None:
             return None
+        law = self.model.likelihood.arrays()
         core: Itself | Affine = Itself(np.array(self.model.game.shape))
         if compiled.affine is not None:
             core = Affine(*compiled.affine, np.empty(self.model.game.shape))

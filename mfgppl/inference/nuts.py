@@ -170,7 +170,7 @@ def nuts(
         cores=min(cores, chains),
         draws=draws,
         tune=tune,
-        threads=sampler == "nutpie" and density.native() is not None,
+        threads=sampler == "nutpie" and density.is_native,
         progressbar=progressbar,
     )
     found = complete_chains(found)
