@@ -17,7 +17,9 @@ from mfgppl.data.space import StateSpace, check_labels
 from mfgppl.data.trajectories import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
-RESERVED = ("action", "density", "expect", "mean_field", "shape", "share", "state", "time")
+RESERVED = (
+    "action", "density", "expect", "mean_field", "occupancy", "shape", "share", "state", "time",
+)  # fmt: skip
 ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 
 
@@ -31,13 +33,15 @@ class MeanFieldGame:
         Labels of each state coordinate; the state space is their product, row-major.
     actions : list
         Action labels.
-    horizon : int
-        Number of decision times T.
+    horizon : int or None
+        Number of decision times T. None makes the game stationary: it goes on for ever, discounted,
+        and flows, policies and rewards keep a time axis of length one.
     transition : array, sparse matrix or list of them, DataArray, TransitionEstimate or callable
         Probability of the next state: shape (S, A, S); or (T-1, S, A, S), one table a step; or
         scipy sparse of shape (S*A, S), or a list of T-1 of them; or a function of the mean field
-        (S,) and the time that returns (S, A, S), or (S*A, S) as scipy sparse. Labelled arrays are
-        put in the game's order. Sparse transitions stay sparse in all sweeps over time.
+        at a time, (S,) or (S, A) if `joint`, and the time that returns (S, A, S), or (S*A, S) as
+        scipy sparse. Labelled arrays are put in the game's order. Sparse transitions stay sparse
+        in all sweeps over time.
     initial : array or DataArray, shape (S,)
         Distribution of the first state.
     features : mapping of str to array, optional
@@ -49,6 +53,9 @@ class MeanFieldGame:
         Weight of the next period.
     temperature : float, positive
         Weight of the policy's entropy, in reward units.
+    joint : bool
+        Whether the mean field is the crowd's distribution over states and actions, (T, S, A), and
+        not over states alone, (T, S).
 
     Raises
     ------
@@ -58,13 +65,14 @@ class MeanFieldGame:
 
     space: StateSpace
     actions: tuple[Any, ...]
-    horizon: int
+    horizon: int | None
     transition: Tensor | Callable[[Tensor, int], Any]
     initial: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     available: Tensor = field(default_factory=lambda: torch.ones(0))
     discount: float = 1.0
     temperature: float = 1.0
+    joint: bool = False
 
     @strict_keywords
     def __init__(
@@ -72,20 +80,24 @@ class MeanFieldGame:
         *,
         states: Mapping[str, Sequence[Any]] | Sequence[Any],
         actions: Sequence[Any],
-        horizon: int,
+        horizon: int | None,
         transition: Any,
         initial: Any,
         features: Mapping[str, Any] | None = None,
         available: Any = None,
         discount: float = 1.0,
         temperature: float = 1.0,
+        joint: bool = False,
     ) -> None:
         put = functools.partial(object.__setattr__, self)
         put("space", StateSpace.from_labels(states))
         put("actions", check_labels("actions", actions))
-        put("horizon", positive_int("horizon", horizon))
+        put("horizon", None if horizon is None else positive_int("horizon", horizon))
         put("discount", real_between("discount", discount, above=0.0, upto=1.0))
         put("temperature", real_between("temperature", temperature, above=0.0))
+        put("joint", is_a("joint", joint, bool))
+        if horizon is None and self.discount == 1.0:
+            raise ValueError("a game without `horizon` needs a `discount` below 1; got 1.")
         is_a("features", features if features is not None else {}, Mapping)
         self._check_names(features or {})
         put("initial", self._check_initial(initial))
@@ -105,8 +117,23 @@ class MeanFieldGame:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(T, S, A)."""
-        return self.horizon, self.n_states, self.n_actions
+        """(T, S, A), with T = 1 for a stationary game."""
+        return self.horizon or 1, self.n_states, self.n_actions
+
+    @property
+    def stationary(self) -> bool:
+        """Whether the game has no horizon."""
+        return self.horizon is None
+
+    @property
+    def flow_shape(self) -> tuple[int, ...]:
+        """Shape of a mean field over time: (T, S), or (T, S, A) in a joint game."""
+        return self.shape if self.joint else self.shape[:2]
+
+    @property
+    def n_steps(self) -> int:
+        """How many times a table of transitions is used: T-1, or 1 in a stationary game."""
+        return 1 if self.horizon is None else self.horizon - 1
 
     @property
     def crowd_moves_dynamics(self) -> bool:
@@ -118,8 +145,8 @@ class MeanFieldGame:
 
         Parameters
         ----------
-        mean_field : Tensor, shape (T, S)
-            The flow; rows sum to 1.
+        mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
+            The flow; each time's shares sum to 1.
 
         Returns
         -------
@@ -133,18 +160,20 @@ class MeanFieldGame:
             If a callable transition returns a wrong shape or no probabilities.
         """
         if callable(self.transition):
-            steps = [self._call_transition(mean_field[t], t) for t in range(self.horizon - 1)]
+            steps = [self.transition_at(mean_field[t], t) for t in range(self.n_steps)]
             return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape)
         return self.transition if self.transition.ndim == 4 else self.transition[None]
 
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
-        """Return a flow (T, S) as float64, else raise a `ValueError`."""
-        flow = _probabilities(name, mean_field, (self.horizon, self.n_states), "(T, S)")
-        wrong = ((flow.sum(1) - 1).abs() > ROW_SUM).nonzero()
+        """Return a flow (T, S), or (T, S, A) in a joint game, as float64, else raise."""
+        hint = "(T, S, A)" if self.joint else "(T, S)"
+        flow = _probabilities(name, mean_field, self.flow_shape, hint)
+        totals = flow.detach().flatten(1).sum(1)
+        wrong = ((totals - 1).abs() > ROW_SUM).nonzero()
         if len(wrong):
             t = int(wrong[0])
-            message = f"each row of `{name}` must sum to 1; at time {t} it sums to"
-            raise ValueError(f"{message} {flow[t].sum():.6g}.")
+            message = f"the shares of `{name}` must sum to 1 at each time; at time {t} they sum to"
+            raise ValueError(f"{message} {totals[t]:.6g}.")
         return flow
 
     @property
@@ -177,16 +206,19 @@ class MeanFieldGame:
     def _check_transition(self, transition: Any) -> Any:
         if callable(transition):
             object.__setattr__(self, "transition", transition)
-            for t in {0, max(self.horizon - 2, 0)}:
-                self._call_transition(self.initial, t)
+            start = self.initial
+            if self.joint:
+                start = start[:, None].expand(-1, self.n_actions) / self.n_actions
+            for t in {0, max(self.n_steps - 1, 0)}:
+                self.transition_at(start, t)
             return transition
         if scipy.sparse.issparse(transition):
             return self._sparse_table(transition)
         if isinstance(transition, (list, tuple)) and any(map(scipy.sparse.issparse, transition)):
-            if len(transition) != self.horizon - 1:
+            if self.stationary or len(transition) != self.n_steps:
                 raise ValueError(
-                    f"`transition` as a list must hold T-1 = {self.horizon - 1} sparse matrices, "
-                    f"one a step; got {len(transition)}."
+                    f"`transition` as a list must hold T-1 sparse matrices, one a step of the "
+                    f"horizon {self.horizon}; got {len(transition)}."
                 )
             return torch.stack([self._sparse_table(m, t) for t, m in enumerate(transition)])
         if isinstance(transition, TransitionEstimate):
@@ -195,12 +227,12 @@ class MeanFieldGame:
             step = ("time",) if "time" in transition.dims else ()
             dims = (*step, "state", "action", "next_state")
             transition = self._in_game_order("transition", transition, dims)
-        steps = self.horizon - 1
-        by_time = np.ndim(transition) == 4
+        steps = self.n_steps
+        by_time = np.ndim(transition) == 4 and not self.stationary
         shape = (steps, *self._table_shape) if by_time else self._table_shape
-        if by_time and np.shape(transition)[0] == self.horizon and self.horizon > 1:
+        if by_time and np.shape(transition)[0] == steps + 1 and steps > 0:
             raise ValueError(
-                f"`transition` has {self.horizon} steps where T-1 = {steps} are used: after the "
+                f"`transition` has {steps + 1} steps where T-1 = {steps} are used: after the "
                 "last decision nothing follows; drop the last table."
             )
         hint = "(T-1, S, A, S)" if by_time else "(S, A, S)"
@@ -208,11 +240,26 @@ class MeanFieldGame:
         self._check_rows(array.sum(-1))
         return array
 
-    def _call_transition(self, mean_field: Tensor, time: int) -> Tensor:
+    def transition_at(self, mean_field: Tensor, time: int) -> Tensor:
+        """Return the table (S, A, S) that a callable transition gives at a time, checked.
+
+        Parameters
+        ----------
+        mean_field : Tensor, shape (S,), or (S, A) in a joint game
+            The crowd at that time.
+        time : int
+            The time.
+
+        Raises
+        ------
+        ValueError
+            If it is no transition.
+        """
         try:
             value = self.transition(mean_field, time)  # type: ignore[operator]
         except Exception as error:
-            message = f"`transition` failed at time {time} of a mean field (S,): {error!r}"
+            shape = "(S, A)" if self.joint else "(S,)"
+            message = f"`transition` failed at time {time} of a mean field {shape}: {error!r}"
             raise ValueError(message) from error
         if scipy.sparse.issparse(value):
             return self._sparse_table(value, time)
@@ -352,7 +399,7 @@ class MeanFieldGame:
                     f"full shape (T, S, A) = {self.shape}; got {came}."
                 )
             value = xr.DataArray(np.asarray(value), dims=("time", "state", "action"))
-        sizes = {"time": self.horizon, "state": self.n_states, "action": self.n_actions}
+        sizes = {"time": self.shape[0], "state": self.n_states, "action": self.n_actions}
         sizes |= {k: len(v) for k, v in self.space.coordinates.items()}
         for dim, size in value.sizes.items():
             if dim not in sizes:
@@ -393,8 +440,9 @@ class MeanFieldGame:
 
     def __repr__(self) -> str:
         T, S, A = self.shape
+        times = "stationary" if self.stationary else f"{T} decision times"
         return (
-            f"MeanFieldGame({S} states, {A} actions, {T} decision times, "
+            f"MeanFieldGame({S} states, {A} actions, {times}, "
             f"discount={self.discount:g}, temperature={self.temperature:g})"
         )
 

@@ -166,6 +166,21 @@ class CountedPanel(Panel):
         """Return the distinct observed steps, rows (t, s, a, s'), and how often each was seen."""
         return self.steps, self.step_counts
 
+    def pooled(self) -> "CountedPanel":
+        """Return the panel with all its times taken for one, as a stationary game sees it."""
+        steps, which = np.unique(self.steps[:, 1:], axis=0, return_inverse=True)
+        counts = [n.sum(0, keepdims=True) for n in self.counts]
+        visits = self.visits.sum(0, keepdims=True)
+        return replace(
+            self,
+            first_time=0,
+            horizon=1,
+            counts=Counts(*counts),
+            visits=np.concatenate([visits, np.zeros_like(visits)]),
+            steps=np.insert(steps, 0, 0, axis=1),
+            step_counts=np.bincount(which.ravel(), self.step_counts, minlength=len(steps)),
+        )
+
     def recode(self, space: StateSpace, actions: Sequence[Any]) -> "CountedPanel":
         """Return the same panel coded against another order of labels, all of them known there.
 

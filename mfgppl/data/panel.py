@@ -109,6 +109,10 @@ class Panel:
         """Return the same panel coded against another order of labels, all of them known there."""
         raise NotImplementedError
 
+    def pooled(self) -> "Panel":
+        """Return the panel with all its times taken for one, as a stationary game sees it."""
+        raise NotImplementedError
+
     @property
     def n_decisions(self) -> int:
         """Number of observed actions."""
@@ -152,6 +156,29 @@ class Panel:
                 "known there; give `prior_count` above 0."
             )
         return visits / totals
+
+    def occupancy(self, *, prior_count: float = 0.0) -> np.ndarray:
+        """Share of the observed decisions in each state and action at each decision time.
+
+        Parameters
+        ----------
+        prior_count : float, not negative
+            Pseudo-count added to each state and action.
+
+        Returns
+        -------
+        ndarray, shape (T, S, A)
+            The shares of each time sum to 1.
+        """
+        counts = self.counts.actions + not_negative("prior_count", prior_count)
+        totals = counts.sum(axis=(1, 2), keepdims=True)
+        empty = np.flatnonzero(totals == 0)
+        if len(empty):
+            raise ValueError(
+                f"no decision is observed at time {empty[0] + self.first_time}: the mean field is "
+                "not known there; give `prior_count` above 0."
+            )
+        return counts / totals
 
     def initial_distribution(self, *, prior_count: float = 0.0) -> xr.DataArray:
         """Share of the observed agents in each state at the first time, dims (state,)."""

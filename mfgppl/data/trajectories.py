@@ -194,6 +194,10 @@ class Trajectories(Panel):
             action=np.append(moves, MISSING)[self.action],
         )
 
+    def pooled(self) -> "Trajectories":
+        """Return the panel with all its times taken for one, as a stationary game sees it."""
+        return replace(self, first_time=0, horizon=1, time=np.zeros_like(self.time))
+
     def to_frame(
         self, *, agent: str = "agent", time: str = "time", action: str = "action"
     ) -> pd.DataFrame:

@@ -30,6 +30,10 @@ class DenseSteps(NamedTuple):
         """Return where weights (S, A) on states and actions arrive after step t, (S,)."""
         return torch.einsum("sa,sax->x", weights, self._at(t))
 
+    def under(self, t: int, policy: Tensor) -> Tensor:
+        """Return the transition (S, S) of step t under a policy (S, A)."""
+        return torch.einsum("sa,sax->sx", policy, self._at(t))
+
     def probability(self, moves: Tensor) -> Tensor:
         """Return the probability of moves, rows (t, s, a, x)."""
         t, s, a, x = moves.T
@@ -79,6 +83,15 @@ class SparseSteps(NamedTuple):
         terms = self.entries[where] * weights.reshape(-1)[self.row[where]]
         total = weights.new_zeros(self.shape[2])
         return total.index_add(0, self.following[where], terms)
+
+    def under(self, t: int, policy: Tensor) -> Tensor:
+        """Return the transition (S, S) of step t under a policy (S, A), dense."""
+        S, A, _ = self.shape
+        where = self._at(t)
+        row, following = self.row[where], self.following[where]
+        weights = self.entries[where] * policy.reshape(-1)[row]
+        flat = weights.new_zeros(S * S).index_add(0, row // A * S + following, weights)
+        return flat.reshape(S, S)
 
     def probability(self, moves: Tensor) -> Tensor:
         """Return the probability of moves, rows (t, s, a, x)."""

@@ -16,14 +16,15 @@ import pyro
 import torch
 from torch import Tensor
 
+from mfgppl._compiler.lowering import KNOWN, Tape, Unlowered, lower
+from mfgppl._compiler.tracing import Trace, record, replay
 from mfgppl._kernels import bridge
 from mfgppl._kernels.density import Affine, Itself
 from mfgppl.exceptions import CompilationWarning
-from mfgppl.inference.lowering import KNOWN, Tape, Unlowered, lower
 from mfgppl.inference.program import Program, Run
 from mfgppl.inference.progress import stages
-from mfgppl.inference.tracing import Trace, record, replay
-from mfgppl.likelihood.model import TrajectoryModel, double_precision
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.program import double_precision
 
 AGREEMENT = 1e-9  # relative, of compiled against eager values at the points checked
 LARGEST_MATRIX = 2**25  # entries of a feature matrix worth keeping, 268 MB
@@ -120,7 +121,8 @@ class Density:
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        return self.compiled.tape is not None
+        is_native: bool = self.compiled.tape is not None and self.model.likelihood.is_native
+        return is_native
 
     def _load(self) -> None:
         """Call each kernel of a fit once: numba compiles it, or finds it on disk."""
@@ -144,7 +146,7 @@ class Density:
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
         compiled = self.compiled
-        if compiled.tape is None:
+        if compiled.tape is None or not self.is_native:
             return None
         law = self.model.likelihood.arrays()
         core: Itself | Affine = Itself(np.array(self.model.game.shape))

@@ -29,8 +29,9 @@ from mfgppl.inference.curvature import (
 from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.progress import progress
 from mfgppl.inference.replication import replicate
-from mfgppl.likelihood.model import TrajectoryModel, double_precision
+from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import Term, add_up
+from mfgppl.reward.program import double_precision
 
 MOST_PROBED = 50  # parameters for which effects are looked for at points nearby
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion
-from mfgppl.likelihood.model import TrajectoryModel, double_precision
-from mfgppl.reward.program import check_shape, is_parameter, spread_reward
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.program import check_shape, double_precision, is_parameter, spread_reward
 
 
 class Site(NamedTuple):

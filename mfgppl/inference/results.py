@@ -79,7 +79,7 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, list[str]]
     """Return coordinates and dims of everything that a model's results hold."""
     game, panel = model.game, model.panel
     coords = {
-        "time": np.arange(game.horizon) + panel.first_time,
+        "time": np.arange(game.shape[0]) + panel.first_time,
         "state": [str(v) for v in game.space.labels],
         "action": [str(v) for v in game.actions],
     }
@@ -91,7 +91,7 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, list[str]]
         "action_counts": table,
         "share_by_time": ["time", "action"],
         "share_by_state": ["state", "action"],
-        "mean_field": ["time", "state"],
+        "mean_field": table[: len(game.flow_shape)],
         "initial": ["state"],
         "available": ["state", "action"],
         "visits": ["time", "state"],

@@ -1,9 +1,6 @@
 """The trajectory model: rewards as latent variables, an ordinary Pyro model."""
 
 import hashlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,14 +20,14 @@ from mfgppl.exceptions import DataError, Fault
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.energy import EnergyLikelihood
+from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, is_parameter, reward_table
+from mfgppl.reward.program import RewardProgram, double_precision, is_parameter, reward_table
 
 # what results call their dimensions, and the observed site
 TAKEN = ("actions", "action", "chain", "draw", "feature", "state", "time", "trajectory")
-_ONE_AT_A_TIME = threading.RLock()
 
-Likelihood = CausalLikelihood | EnergyLikelihood
+Likelihood = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
 
 
 class ActionCounts(TorchDistribution):
@@ -38,7 +35,7 @@ class ActionCounts(TorchDistribution):
 
     Parameters
     ----------
-    likelihood : CausalLikelihood or EnergyLikelihood
+    likelihood : CausalLikelihood, EnergyLikelihood or StationaryLikelihood
         The law of trajectories.
     reward : Tensor, shape (T, S, A)
         Reward units; -inf where an action is not available.
@@ -92,7 +89,7 @@ class TrajectoryModel:
         The exact law of the actions, or Theorem 4's energy model as printed.
     start : {"marginal", "conditional"}
         For the energy model: one partition function for all who enter at a time, or one a state.
-    mean_field : "empirical" or array, shape (T, S)
+    mean_field : "empirical" or array, shape (T, S), or (T, S, A) in a joint game
         The flow that agents face: the panel's own, or a given one.
 
     Raises
@@ -136,7 +133,8 @@ class TrajectoryModel:
                 f"{game.discount:g}): use likelihood='causal', or a discount of 1."
             )
         self.game, self.reward = game, reward
-        self.panel = panel.recode(game.space, game.actions)
+        panel = panel.recode(game.space, game.actions)
+        self.panel = panel.pooled() if game.stationary else panel
         self.likelihood_name, self.start = likelihood, start
         self.flow_is_empirical = isinstance(mean_field, str)
         self.mean_field = self._flow(mean_field)
@@ -201,7 +199,7 @@ class TrajectoryModel:
         return f"TrajectoryModel({self.likelihood_name}, {self.game}, {self.panel})"
 
     def _flow(self, mean_field: Any) -> Tensor:
-        T = self.game.horizon
+        T = self.game.shape[0]
         if isinstance(mean_field, str):
             if mean_field != "empirical":
                 raise ValueError(
@@ -212,7 +210,8 @@ class TrajectoryModel:
                     f"the panel has {self.panel.horizon} decision times and the game a horizon of "
                     f"{T}; make them equal, or pass `mean_field` as an array (T, S)."
                 )
-            return torch.as_tensor(self.panel.mean_field())
+            own = self.panel.occupancy() if self.game.joint else self.panel.mean_field()
+            return torch.as_tensor(own)
         flow = self.game.check_flow("mean_field", mean_field)
         if self.panel.horizon > T:
             raise ValueError(
@@ -221,10 +220,12 @@ class TrajectoryModel:
         return flow
 
     def _likelihood(self, transition: Tensor) -> Likelihood:
-        game, counts = self.game, self.panel.counts_over(self.game.horizon)
+        game, counts = self.game, self.panel.counts_over(self.game.shape[0])
+        if game.stationary:
+            return StationaryLikelihood(transition, counts, game.discount, game.temperature)
         if self.likelihood_name == "causal":
             return CausalLikelihood(transition, counts, game.discount, game.temperature)
-        entry = self.mean_field.numpy().copy()
+        entry = self.inputs.mean_field.numpy().copy()
         entry[0] = game.initial.numpy()
         marginal = self.start == "marginal"
         return EnergyLikelihood(transition, counts, entry, marginal, game.temperature)
@@ -276,7 +277,7 @@ def _check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> None:
     if len(transition) > 1:  # the step after the last decision has no table of its own
         n = n[steps[:, 0] < len(transition)]
         steps = steps[steps[:, 0] < len(transition)]
-    along = as_steps(transition.detach(), game.horizon)
+    along = as_steps(transition.detach(), game.shape[0])
     impossible = (along.probability(torch.as_tensor(steps)) == 0).numpy()
     if impossible.any():
         states = panel.space.labels
@@ -304,18 +305,3 @@ def _digest(text: str, arrays: list[np.ndarray]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """Make new tensors float64 within the block, one thread at a time.
-
-    The default type and Pyro's handlers belong to the whole process.
-    """
-    with _ONE_AT_A_TIME:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)

@@ -63,7 +63,7 @@ class RewardInputs:
     ----------
     game : MeanFieldGame
         The game.
-    mean_field : Tensor, shape (T, S)
+    mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
         The flow that the agents face.
 
     Attributes
@@ -76,13 +76,18 @@ class RewardInputs:
         The flow.
     density : Tensor, shape (T, S, 1)
         Share of the crowd in one's own state.
+    occupancy : Tensor, shape (T, S, A)
+        In joint games only: share of the crowd in one's own state that takes one's own action.
     """
 
     def __init__(self, game: MeanFieldGame, mean_field: Tensor) -> None:
         self._game = game
+        if game.joint:
+            self.occupancy = mean_field
+            mean_field = mean_field.sum(-1)
         self.mean_field = mean_field
         self.density = mean_field[:, :, None]
-        self.time = torch.arange(game.horizon, dtype=torch.float64)[:, None, None]
+        self.time = torch.arange(game.shape[0], dtype=torch.float64)[:, None, None]
         self.action = _axis("action", game.actions, torch.arange(game.n_actions)[None, None, :])
         codes = game.space.codes
         for row, (name, labels) in zip(codes, game.space.coordinates.items(), strict=True):
@@ -149,6 +154,11 @@ class RewardInputs:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name == "occupancy":
+            raise AttributeError(
+                "this game's mean field is over states alone; x.occupancy, its distribution over "
+                "states and actions, is there with MeanFieldGame(joint=True)."
+            )
         known = [k for k in vars(self) if not k.startswith("_")] + ["expect", "share"]
         raise AttributeError(
             f"a reward program has no input x.{name};{suggestion(name, known)} "

@@ -1,7 +1,9 @@
 """Reward programs: Pyro programs from inputs to a reward table."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -15,6 +17,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 
 RewardProgram = Callable[[RewardInputs], Any]
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class _InDouble(Messenger):
@@ -235,3 +238,18 @@ def reward_source(program: RewardProgram) -> str:
         return inspect.getsource(program)
     except (OSError, TypeError):
         return getattr(program, "__doc__", None) or repr(program)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Make new tensors float64 within the block, one thread at a time.
+
+    The default type and Pyro's handlers belong to the whole process.
+    """
+    with _ONE_AT_A_TIME:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)

@@ -13,7 +13,7 @@ from reference import tiny_case
 
 import mfgppl as mfg
 from mfgppl.inference.compiled import Density
-from mfgppl.likelihood.model import double_precision
+from mfgppl.reward.program import double_precision
 
 
 def scalars(x):

@@ -10,8 +10,8 @@ from pyro.infer.autoguide import AutoNormal
 from reference import tiny_case
 
 import mfgppl as mfg
-from mfgppl.likelihood.model import double_precision
 from mfgppl.models import pricing
+from mfgppl.reward.program import double_precision
 
 
 def pull(x):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mfgppl._compiler.lowering import KNOWN, Unlowered, lower
+from mfgppl._compiler.tracing import Untraceable, record, replay
 from mfgppl._kernels import bridge
-from mfgppl.inference.lowering import KNOWN, Unlowered, lower
-from mfgppl.inference.tracing import Untraceable, record, replay
 
 N = 6
 INDEX = torch.tensor([4, 0, 0, 5])

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._compiler.tracing import Step, Trace, aten, flat, storage_of, written_by
 from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
-from mfgppl.inference.tracing import Step, Trace, aten, flat, storage_of, written_by
 
 LONGEST_LIST = 2**24  # places of a gather worth keeping
 

@@ -1,0 +1,95 @@
+"""The causal likelihood of a stationary game: one policy for all times.
+
+`log L = sum_sa N(s, a) (Q(s, a) - V(s)) / temperature`, with discounted soft values.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl._kernels import bridge
+from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.equilibrium.stationary import soft_policy_iteration
+from mfgppl.equilibrium.steps import as_steps
+from mfgppl.likelihood.terms import Term, counted, decisions
+
+
+@dataclass(frozen=True, eq=False)
+class StationaryLikelihood:
+    """The law of the actions under the stationary soft policy against a fixed distribution.
+
+    Rewards are (1, S, A), with -inf where an action is not available.
+
+    Attributes
+    ----------
+    transition : Tensor, shape (1, S, A, S)
+        Dynamics at the distribution, dense or sparse COO.
+    counts : Counts
+        Sufficient statistics of the panel, pooled over time.
+    discount, temperature : float
+        The game's constants.
+    """
+
+    transition: Tensor
+    counts: Counts
+    discount: float
+    temperature: float
+
+    is_native: ClassVar[bool] = False
+
+    @functools.cached_property
+    def kernel_tables(self) -> bridge.Tables:
+        """The transition as the arrays that the kernels read."""
+        return bridge.tables_of(self.transition)
+
+    def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
+        """Return reward to (log likelihood, gradient); other counts may be given.
+
+        With `n(s) = sum_a N(s, a)` and the adjoint d of V, the gradient is
+        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
+        """
+        counts = torch.as_tensor(self.counts.actions if actions is None else actions)
+        steps = as_steps(self.transition, 1)
+
+        def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
+            (log_policy,) = self.tables(torch.from_numpy(reward))
+            policy = log_policy.exp()[0]
+            scaled = counts[0] / self.temperature
+            direct = scaled - policy * scaled.sum(-1, keepdim=True)
+            stay = torch.eye(len(policy), dtype=policy.dtype)
+            system = stay - self.discount * steps.under(0, policy).T
+            carried = torch.linalg.solve(system, self.discount * steps.pushed(0, direct))
+            gradient = direct + policy * carried[:, None]
+            return float(counted(counts, log_policy)), gradient[None].numpy()
+
+        return evaluate
+
+    def log_likelihood(self, reward: Tensor) -> Tensor:
+        """Return the log likelihood in plain torch, on the reward's device."""
+        return counted(torch.as_tensor(self.counts.actions).to(reward.device), *self.tables(reward))
+
+    def tables(self, reward: Tensor) -> tuple[Tensor]:
+        """Return the log policy (1, S, A), whose entries add up to the log likelihood, in torch."""
+        transition = self.transition.to(reward.device)
+        solution = soft_policy_iteration(
+            reward, transition, discount=self.discount, temperature=self.temperature
+        )
+        return (solution.log_policy,)
+
+    def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
+        """Return the same for rewards (..., 1, S, A) with axes in front kept."""
+        return (self.log_policy(rewards),)
+
+    def log_policy(self, rewards: np.ndarray) -> np.ndarray:
+        """Return the log probability of each action, of shape (..., 1, S, A)."""
+        many = np.ascontiguousarray(rewards).reshape(-1, *rewards.shape[-3:])
+        each = [self.tables(torch.from_numpy(reward))[0].numpy() for reward in many]
+        return np.stack(each).reshape(rewards.shape)
+
+    def terms(self, panel: Trajectories) -> list[Term]:
+        """Return what each trajectory adds."""
+        return [Term(0, *decisions(panel, self.counts.actions.shape), 1.0)]
