@@ -4,7 +4,9 @@ from mfgppl import datasets
 from mfgppl._version import __version__
 from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.exploitability import exploitability, regularised_exploitability
+from mfgppl.equilibrium.fixed_point import find_equilibria, solve_equilibrium
+from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
 from mfgppl.exceptions import (
@@ -43,6 +45,9 @@ __all__ = [
     "bootstrap",
     "choice_probabilities",
     "datasets",
+    "exploitability",
+    "find_equilibria",
+    "generate_mean_field",
     "linear_reward",
     "load",
     "log_likelihood",
@@ -51,6 +56,7 @@ __all__ = [
     "nuts",
     "policy",
     "propagate_mean_field",
+    "regularised_exploitability",
     "replicate",
     "report",
     "save",

@@ -1,76 +1,33 @@
-"""The entropy-regularised equilibrium by a damped fixed point."""
+"""The entropy-regularised equilibrium: a flow that its own soft best response generates."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords
-from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
-from mfgppl.exceptions import ConvergenceError
+from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl.equilibrium.implicit import attached, has_gradient
+from mfgppl.equilibrium.iterations import (
+    HOTTEST,
+    Budget,
+    Found,
+    anderson,
+    cooled,
+    damped,
+    newton,
+    settled,
+)
+from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
+from mfgppl.equilibrium.world import Array, flat_shape, softmax, uniform_flow
+from mfgppl.equilibrium.worlds import AnyWorld, world_of
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, reward_table
+from mfgppl.reward.program import RewardProgram, bind
 
-
-class Equilibrium(NamedTuple):
-    """An entropy-regularised mean field equilibrium.
-
-    Attributes
-    ----------
-    mean_field : Tensor, shape (T, S)
-        The flow.
-    policy : Tensor, shape (T, S, A)
-        The soft best response to it.
-    soft_values : Tensor, shape (T, S)
-        Its values, reward units.
-    reward : Tensor, shape (T, S, A)
-        The reward along the flow.
-    """
-
-    mean_field: Tensor
-    policy: Tensor
-    soft_values: Tensor
-    reward: Tensor
-
-
-class Solution(NamedTuple):
-    """What an iteration found, and whether to believe it.
-
-    Attributes
-    ----------
-    value : Equilibrium
-        The last iterate.
-    converged : bool
-        Whether the residual is within tolerance.
-    residual : float
-        Largest change of the flow under one undamped step, in shares.
-    n_steps : int
-        Steps taken.
-    reason : str
-        Why the iteration ended.
-    """
-
-    value: Equilibrium
-    converged: bool
-    residual: float
-    n_steps: int
-    reason: str
-
-
-def soft_response(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor) -> Equilibrium:
-    """Return the soft best response to a flow and the flow that it generates."""
-    table = reward_table(reward, RewardInputs(game, mean_field))
-    masked = table.masked_fill(~game.available, -torch.inf)
-    transition = game.transition_along(mean_field)
-    solution = soft_backward_induction(
-        masked, transition, discount=game.discount, temperature=game.temperature
-    )
-    policy = solution.log_policy.exp()
-    flow = propagate_mean_field(policy, transition, game.initial)
-    return Equilibrium(flow, policy, solution.soft_values, table)
+METHODS = ["auto", "damped", "anderson", "newton", "path"]
+SAME = 1e-6  # difference of shares below which two flows are one equilibrium
 
 
 @strict_keywords
@@ -80,12 +37,161 @@ def solve_equilibrium(
     *,
     parameters: Mapping[str, Any] | pd.Series | None = None,
     mean_field: Tensor | None = None,
-    damping: float = 0.5,
+    method: str = "auto",
+    damping: float | None = None,
     tolerance: float = 1e-10,
     max_steps: int = 10_000,
     throw: bool = False,
 ) -> Solution:
-    """Solve `mu = push(soft_policy(mu))` by damped iteration.
+    """Solve `mu = push(soft_policy(mu))`, the entropy-regularised mean field equilibrium.
+
+    Where a parameter (or a tensor in the reward program) requires grad, so does the solution: it is
+    differentiated through the equation that it solves, not through the iteration, in forward and
+    reverse mode, once.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game; its temperature is that of the equilibrium.
+    reward : callable
+        A reward program.
+    parameters : mapping or Series, optional
+        A value for each of its latent sites, as in `mle(model).params`; tensors may require grad.
+    mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game, optional
+        Where to start; by default everybody stays where they began.
+    method : {"auto", "damped", "anderson", "newton", "path"}
+        "damped" iterates; "anderson" extrapolates from the last flows; "newton" solves the
+        linearised equation; "path" follows the solution from a high temperature down. "auto"
+        accelerates, then takes Newton steps, then follows the path, until one succeeds.
+    damping : float in (0, 1], optional
+        Share of the new flow in each step of "damped"; by default it is adapted.
+    tolerance : float
+        Largest change of a share that counts as none.
+    max_steps : int
+        Soft best responses to compute at most.
+    throw : bool
+        Whether to raise where no solution is found.
+
+    Returns
+    -------
+    Solution
+        With an `Equilibrium` as value. Its residual is the largest change of a share under one
+        more response.
+
+    Raises
+    ------
+    ConvergenceError
+        If `throw` and the residual stays above the tolerance.
+    ValueError
+        If an argument, a parameter or a reward is wrong.
+
+    References
+    ----------
+    .. [1] Cui and Koeppl (2021), *Approximately solving mean field games via entropy-regularized
+       deep reinforcement learning*, AISTATS.
+    .. [2] Turocy (2005), *A dynamic homotopy interpretation of the logistic quantal response
+       equilibrium correspondence*, Games and Economic Behavior 51.
+    """
+    is_a("game", game, MeanFieldGame)
+    one_of("method", method, METHODS)
+    if damping is not None:
+        real_between("damping", damping, above=0.0, upto=1.0)
+        if method not in ("auto", "damped"):
+            raise ValueError(f"`damping` belongs to method='damped'; got method={method!r}.")
+        method = "damped"
+    budget = Budget(
+        real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
+    )
+    program = bind(reward, {} if parameters is None else dict(parameters))
+    flow = uniform_flow(game)
+    if mean_field is not None:
+        start = game.check_flow("mean_field", mean_field)
+        flow = start.detach().numpy().reshape(flat_shape(game)).copy()
+    world = world_of(game, program)
+    found, how = _found(world, flow, budget, method, damping)
+    value = as_equilibrium(game, found.image)
+    residual = found.image.residual
+    converged = residual <= budget.tolerance
+    side = "within" if converged else "above"
+    reason = f"residual {residual:.1e} {side} {tolerance:.1e} after {found.n_steps} steps of {how}"
+    if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
+        value = attached(world, found.image)
+    solution = Solution(value, converged, residual, found.n_steps, reason)
+    remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
+    return ended(solution, throw=throw, what="the equilibrium", remedy=remedy)
+
+
+def _found(
+    world: AnyWorld, flow: Array, budget: Budget, method: str, damping: float | None
+) -> tuple[Found, str]:
+    """Return where a method ends, and its name in words."""
+    temperature = world.game.temperature
+    if method == "damped":
+        return damped(world, flow, temperature, budget, damping=damping), "damped iteration"
+    if method == "anderson":
+        return anderson(world, flow, temperature, budget), "Anderson acceleration"
+    if method == "newton":
+        return newton(world, flow, temperature, budget), "Newton's method"
+    if method == "path":
+        return _by_path(world, flow, budget), "a path of temperatures"
+    first = settled(world, flow, temperature, budget)
+    left = budget._replace(max_steps=budget.max_steps - first.n_steps)
+    if first.image.residual <= budget.tolerance or left.max_steps < 1:
+        return first, "Anderson acceleration and Newton's method"
+    second = _by_path(world, flow, left)
+    n_steps = first.n_steps + second.n_steps
+    best = min(first, second, key=lambda found: found.image.residual)
+    how = "Anderson acceleration, Newton's method and a path of temperatures"
+    return Found(best.image, n_steps), how
+
+
+def _by_path(world: AnyWorld, flow: Array, budget: Budget) -> Found:
+    temperature, n_steps = world.game.temperature, 0
+    for _, found in cooled(world, flow, temperature, budget, hottest=HOTTEST * temperature):
+        reached, n_steps = found.image, found.n_steps
+    return Found(world.image(reached.flow, temperature), n_steps + 1)
+
+
+class Equilibria(NamedTuple):
+    """Equilibria found from several starts.
+
+    Attributes
+    ----------
+    solutions : list of Solution
+        Distinct equilibria, the one reached most often first.
+    counts : list of int
+        How many starts led to each.
+    n_starts : int
+        Number of starts.
+    n_failed : int
+        Starts that led to none.
+    """
+
+    solutions: list[Solution]
+    counts: list[int]
+    n_starts: int
+    n_failed: int
+
+    @property
+    def n_distinct(self) -> int:
+        """Number of distinct equilibria."""
+        return len(self.solutions)
+
+
+@strict_keywords
+def find_equilibria(
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    *,
+    parameters: Mapping[str, Any] | pd.Series | None = None,
+    n_starts: int = 20,
+    random_seed: int = 0,
+    tolerance: float = 1e-10,
+    max_steps: int = 10_000,
+) -> Equilibria:
+    """Look for several equilibria from the flows of random policies.
+
+    That no second one is found does not prove that there is none.
 
     Parameters
     ----------
@@ -94,53 +200,54 @@ def solve_equilibrium(
     reward : callable
         A reward program.
     parameters : mapping or Series, optional
-        A value for each of its latent sites, as in `mle(model).params`.
-    mean_field : Tensor, shape (T, S), optional
-        Where to start; by default everybody stays where they began.
-    damping : float in (0, 1]
-        Share of the new flow in each step.
-    tolerance : float
-        Largest change of a share that counts as none.
-    max_steps : int
-        Steps to take at most.
-    throw : bool
-        Whether to raise where the iteration does not converge.
+        A value for each of its latent sites.
+    n_starts : int
+        Number of starts: the flow of those who stay, then of random policies from the nearly
+        uniform to the nearly deterministic.
+    random_seed : int
+        Seed of the policies.
+    tolerance, max_steps
+        As in `solve_equilibrium`, for each start.
 
     Returns
     -------
-    Solution
-        With an `Equilibrium` as value; its flow is the last iterate.
-
-    Raises
-    ------
-    ConvergenceError
-        If `throw` and the residual stays above the tolerance.
-
-    References
-    ----------
-    .. [1] Cui and Koeppl (2021), *Approximately solving mean field games via entropy-regularized
-       deep reinforcement learning*, AISTATS.
+    Equilibria
+        The distinct ones (no share differs by more than 1e-6), and how often each was reached.
     """
     is_a("game", game, MeanFieldGame)
-    real_between("damping", damping, above=0.0, upto=1.0)
-    real_between("tolerance", tolerance, above=0.0)
-    positive_int("max_steps", max_steps)
+    rng = np.random.default_rng(positive_int("random_seed", random_seed, least=0))
+    budget = Budget(
+        real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
+    )
     program = bind(reward, {} if parameters is None else dict(parameters))
-    flow = game.initial.repeat(game.horizon, 1)
-    if mean_field is not None:
-        flow = game.check_flow("mean_field", mean_field)
-    residual = float("inf")
-    with torch.no_grad():
-        for step in range(1, max_steps + 1):
-            response = soft_response(game, program, flow)
-            residual = float((response.mean_field - flow).abs().max())
-            if residual <= tolerance:
-                reason = f"residual {residual:.1e} within {tolerance:.1e}"
-                return Solution(response._replace(mean_field=flow), True, residual, step, reason)
-            flow = flow + damping * (response.mean_field - flow)
-    reason = f"residual {residual:.1e} above {tolerance:.1e} after {max_steps} steps"
-    if throw:
-        raise ConvergenceError(
-            f"the equilibrium was not reached: {reason}; lower `damping` (now {damping:g})."
-        )
-    return Solution(response._replace(mean_field=flow), False, residual, max_steps, reason)
+    world = world_of(game, program)
+    starts = [uniform_flow(game)]
+    for k in range(positive_int("n_starts", n_starts) - 1):
+        spread = 2.0 ** (k % 6 - 1)
+        logits = spread * rng.standard_normal(game.shape)
+        logits[:, ~game.available.numpy()] = -np.inf
+        starts.append(world.turn(softmax(logits)).flow)
+    solutions: list[Solution] = []
+    counts: list[int] = []
+    for start in starts:
+        found = settled(world, start, game.temperature, budget)
+        residual = found.image.residual
+        if residual > budget.tolerance:
+            continue
+        value = as_equilibrium(game, found.image)
+        known = [k for k, other in enumerate(solutions) if _same(other, value.mean_field)]
+        if known:
+            counts[known[0]] += 1
+            continue
+        reason = f"residual {residual:.1e} within {tolerance:.1e} after {found.n_steps} steps"
+        solutions.append(Solution(value, True, residual, found.n_steps, reason))
+        counts.append(1)
+    order = sorted(range(len(counts)), key=lambda k: -counts[k])
+    return Equilibria(
+        [solutions[k] for k in order], [counts[k] for k in order], n_starts,
+        n_starts - sum(counts),
+    )  # fmt: skip
+
+
+def _same(solution: Solution, flow: Tensor) -> bool:
+    return float((solution.value.mean_field - flow).abs().max()) <= SAME

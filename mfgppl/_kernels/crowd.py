@@ -1,0 +1,333 @@
+"""A crowd whose flow its agents answer: best responses, the flows of policies, and their slopes.
+
+A game at fixed reward parameters is a `World`: tapes from a flow to the reward and to the dynamics
+along it, with the tables that the sweeps read. Rewards and policies are (T, S, A). Flows are
+(T, F): F is S, or S * A where the mean field is joint. Tables that move with the crowd are dense.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from mfgppl._kernels import tape
+from mfgppl._kernels.dynamics import (
+    Dense,
+    Tables,
+    expected,
+    is_tuple,
+    jit_options,
+    n_tables,
+    pushed,
+)
+from mfgppl._kernels.sweeps import normalise
+
+jit = numba.njit(cache=True, **jit_options)
+
+
+class Played(NamedTuple):
+    """A tape in stages, each from the first inputs to an output of its own.
+
+    Attributes
+    ----------
+    code, places, buffer : ndarray
+        As in `Tape`.
+    inputs, outputs : ndarray of int64
+        Where inputs and outputs begin.
+    ends : ndarray of int64
+        Number of instructions after which each output is there, led by 0.
+    """
+
+    code: np.ndarray
+    places: np.ndarray
+    buffer: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+    ends: np.ndarray
+
+
+class World(NamedTuple):
+    """A game at fixed reward parameters.
+
+    Attributes
+    ----------
+    tables : Dense or Sparse
+        The dynamics, rewritten along a flow where they move with it.
+    reward : Played
+        From a flow to the reward, in one stage.
+    moves : Played
+        From a flow to the tables, a stage a step; without stages where dynamics are fixed.
+    initial : ndarray, shape (S,)
+        Distribution of the first state.
+    discount : float
+        Weight of the next period.
+    """
+
+    tables: Tables
+    reward: Played
+    moves: Played
+    initial: np.ndarray
+    discount: float
+
+
+@jit
+def play(played, stage):
+    """Run a stage; its inputs lie in the buffer."""
+    code = played.code[played.ends[stage] : played.ends[stage + 1]]
+    if code.shape[0] > 0:
+        tape.run(code, played.places, played.buffer)
+
+
+@jit
+def put(played, k, values):
+    """Write an input."""
+    start = played.inputs[k]
+    played.buffer[start : start + values.size] = values.ravel()
+
+
+@jit
+def output(played, stage, size):
+    """Return where a stage leaves its output."""
+    start = played.outputs[stage]
+    return played.buffer[start : start + size]
+
+
+@jit
+def face(world, flow, reward):
+    """Fill the reward along a flow."""
+    put(world.reward, 0, flow)
+    play(world.reward, 0)
+    reward.ravel()[:] = output(world.reward, 0, reward.size)
+
+
+def keep_table(tables, k, played):
+    """Write table k from the output of its stage."""
+
+
+@overload(keep_table, jit_options=jit_options)
+def _keep_table(tables, k, played):
+    if is_tuple(Dense, tables):
+        return _keep_dense
+    return lambda tables, k, played: None
+
+
+def _keep_dense(tables, k, played):
+    table = tables.tables[k]
+    table.ravel()[:] = output(played, k, table.size)
+
+
+@jit
+def follow(world, flow):
+    """Rewrite the tables along a flow."""
+    n = world.moves.ends.size - 1
+    if n > 0:
+        put(world.moves, 0, flow)
+    for k in range(n):
+        play(world.moves, k)
+        keep_table(world.tables, k, world.moves)
+
+
+@jit
+def at(world, t):
+    """Return which table step t uses."""
+    return t if n_tables(world.tables) > 1 else 0
+
+
+@jit
+def look_ahead(world, t, reward, following, q):
+    """Fill Q (S * A,) of time t from the values after it."""
+    for i in range(q.size):
+        q[i] = 0.0
+    if t < reward.shape[0] - 1:
+        expected(world.tables, at(world, t), following, q)
+    r = reward[t].reshape(q.size)
+    for i in range(q.size):
+        q[i] = r[i] + world.discount * q[i]
+
+
+@jit
+def respond(world, reward, temperature, q_values, values, policy):
+    """Fill the soft best response to a reward along the tables; at temperature 0 the hard one."""
+    T, S, A = reward.shape
+    for t in range(T - 1, -1, -1):
+        q, p = q_values[t].reshape(S * A), policy[t].reshape(S * A)
+        look_ahead(world, t, reward, values[min(t + 1, T - 1)], q)
+        if temperature > 0.0:
+            for i in range(S * A):
+                p[i] = q[i] / temperature
+            normalise(p, p, values[t], A)
+            for s in range(S):
+                values[t, s] *= temperature
+        else:
+            greedy(q, p, values[t], A)
+
+
+@jit
+def greedy(q, policy, values, n_actions):
+    """Fill the largest Q of each state, and the policy that shares its weight among the best."""
+    for s in range(values.size):
+        best = -np.inf
+        for a in range(n_actions):
+            best = max(best, q[s * n_actions + a])
+        n_best = 0
+        for a in range(n_actions):
+            n_best += 1 if q[s * n_actions + a] == best else 0
+        for a in range(n_actions):
+            policy[s * n_actions + a] = 1.0 / n_best if q[s * n_actions + a] == best else 0.0
+        values[s] = best
+
+
+@jit
+def evaluate(world, reward, policy, temperature, q_values, values):
+    """Fill the values of a policy, with `temperature` times its entropy."""
+    T, S, A = reward.shape
+    for t in range(T - 1, -1, -1):
+        q, p = q_values[t].reshape(S * A), policy[t].reshape(S * A)
+        look_ahead(world, t, reward, values[min(t + 1, T - 1)], q)
+        for s in range(S):
+            total = 0.0
+            for a in range(A):
+                share = p[s * A + a]
+                if share > 0.0:
+                    bonus = temperature * np.log(share) if temperature > 0.0 else 0.0
+                    total += share * (q[s * A + a] - bonus)
+            values[t, s] = total
+
+
+@jit
+def shared(shares, policy, weights):
+    """Fill the shares of states and actions (S * A,)."""
+    S, A = policy.shape
+    for s in range(S):
+        for a in range(A):
+            weights[s * A + a] = shares[s] * policy[s, a]
+
+
+@jit
+def push(world, policy, flow, answer):
+    """Fill the flow that a policy generates, along the tables as they are.
+
+    If `answer`, the dynamics answer the flow as it arises, and the tables are rewritten.
+    """
+    T, S, A = policy.shape
+    shares, weights = world.initial.copy(), np.empty(S * A)
+    answer = answer and world.moves.ends.size > 1
+    for t in range(T):
+        shared(shares, policy[t], weights)
+        flow[t] = shares if flow.shape[1] == S else weights
+        if t == T - 1:
+            break
+        if answer:
+            start = world.moves.inputs[0] + t * flow.shape[1]
+            world.moves.buffer[start : start + flow.shape[1]] = flow[t]
+            play(world.moves, t)
+            keep_table(world.tables, t, world.moves)
+        pushed(world.tables, at(world, t), weights, shares)
+
+
+@jit
+def image(world, flow, temperature, reward, q_values, values, policy, generated):
+    """Fill the soft best response to a flow and the flow that it generates along its tables."""
+    face(world, flow, reward)
+    follow(world, flow)
+    respond(world, reward, temperature, q_values, values, policy)
+    push(world, policy, generated, False)
+
+
+@jit
+def turn(world, policy, temperature, flow, reward, q_values, values):
+    """Fill the flow that a policy generates, the reward along it, and the policy's values."""
+    push(world, policy, flow, True)
+    face(world, flow, reward)
+    evaluate(world, reward, policy, temperature, q_values, values)
+
+
+@jit
+def mirror(world, logits, rate, n_turns, flow, reward, q_values, values, policy):
+    """Take steps of online mirror descent: logits (T, S, A) grow by `rate` times Q."""
+    T, S, A = logits.shape
+    top = np.empty(S)
+    for _ in range(n_turns):
+        for t in range(T):
+            normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
+        turn(world, policy, 0.0, flow, reward, q_values, values)
+        for t in range(T):
+            scores, q = logits[t].reshape(S * A), q_values[t].reshape(S * A)
+            for i in range(S * A):
+                scores[i] += rate * q[i]
+    for t in range(T):
+        normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
+
+
+@jit
+def slope(world, reward_slope, moves_slope, flow, change, temperature, values, policy, out):
+    """Fill the change of `image` (T, F) for a change of the flow, at what `image` has filled.
+
+    `dQ_t = dr_t + discount (P_t dV_{t+1} + dP_t V_{t+1})`, `dV = sum_a pi dQ`,
+    `dpi = pi (dQ - dV) / temperature`, and the shares are pushed by the product rule.
+    """
+    T, S, A = policy.shape
+    put(reward_slope, 0, flow)
+    put(reward_slope, 1, change)
+    play(reward_slope, 0)
+    d_reward = output(reward_slope, 0, T * S * A).reshape((T, S, A))
+    moves = moves_slope.ends.size > 1
+    if moves:
+        put(moves_slope, 0, flow)
+        put(moves_slope, 1, change)
+    d_policy, d_values, ahead = np.empty((T, S, A)), np.zeros(S), np.zeros(S * A)
+    for t in range(T - 1, -1, -1):
+        dp = d_policy[t].reshape(S * A)
+        dr, p = d_reward[t].reshape(S * A), policy[t].reshape(S * A)
+        for i in range(S * A):
+            ahead[i] = 0.0
+            dp[i] = 0.0
+        if t < T - 1:
+            expected(world.tables, at(world, t), d_values, ahead)
+            if moves:
+                play(moves_slope, t)
+                table = Dense(output(moves_slope, t, S * S * A).reshape((1, S, S * A)))
+                expected(table, 0, values[t + 1], dp)
+        for i in range(S * A):
+            dp[i] = dr[i] + world.discount * (ahead[i] + dp[i])
+        for s in range(S):
+            d_values[s] = 0.0
+            for a in range(A):
+                if p[s * A + a] > 0.0:
+                    d_values[s] += p[s * A + a] * dp[s * A + a]
+            for a in range(A):
+                k = s * A + a
+                dp[k] = p[k] * (dp[k] - d_values[s]) / temperature if p[k] > 0.0 else 0.0
+    shares, d_shares, more = world.initial.copy(), np.zeros(S), np.empty(S)
+    weights, d_weights = np.empty(S * A), np.empty(S * A)
+    for t in range(T):
+        shared(shares, policy[t], weights)
+        for s in range(S):
+            for a in range(A):
+                k = s * A + a
+                d_weights[k] = d_shares[s] * policy[t, s, a] + shares[s] * d_policy[t, s, a]
+        out[t] = d_shares if out.shape[1] == S else d_weights
+        if t == T - 1:
+            break
+        pushed(world.tables, at(world, t), weights, shares)
+        pushed(world.tables, at(world, t), d_weights, d_shares)
+        if moves:
+            table = Dense(output(moves_slope, t, S * S * A).reshape((1, S, S * A)))
+            pushed(table, 0, weights, more)
+            for s in range(S):
+                d_shares[s] += more[s]
+
+
+@jit
+def jacobian(world, reward_slope, moves_slope, flow, temperature, values, policy, columns):
+    """Fill row j with the change of `image` for a change of entry j of the flow."""
+    T, F = flow.shape
+    change = np.zeros((T, F))
+    for j in range(T * F):
+        change.ravel()[j] = 1.0
+        out = columns[j].reshape((T, F))
+        slope(
+            world, reward_slope, moves_slope, flow, change, temperature, values, policy, out
+        )  # fmt: skip
+        change.ravel()[j] = 0.0

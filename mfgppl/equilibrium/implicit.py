@@ -1,0 +1,74 @@
+"""Derivatives of an equilibrium by the implicit function theorem.
+
+At a solution `mu = F(mu, theta)`, `d mu = (I - F_mu)^-1 F_theta d theta`. `F_theta` is autograd's,
+of one response at the solution; the linear system is solved forwards (JVP) or transposed (VJP).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
+
+from mfgppl.equilibrium.response import Equilibrium, soft_response
+from mfgppl.equilibrium.world import Image
+from mfgppl.equilibrium.worlds import AnyWorld, FlowMap, inverse
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import RewardProgram, double_precision, spread_reward
+
+
+class _Implicit(torch.autograd.Function):
+    """The solution, as a function of what its response generates there."""
+
+    @staticmethod
+    def forward(ctx: Any, generated: Tensor, solution: Tensor, maps: tuple[FlowMap, FlowMap]) -> Tensor:  # fmt: skip  # noqa: E501
+        ctx.maps, ctx.flat = maps, (len(solution), -1)
+        return solution.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        return _applied(ctx.maps[1], cotangent, ctx.flat), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return _applied(ctx.maps[0], tangent, ctx.flat)
+
+
+def _applied(function: FlowMap, change: Tensor, flat: tuple[int, int]) -> Tensor:
+    found = function(change.detach().reshape(flat).numpy())
+    return torch.from_numpy(found).reshape(change.shape)
+
+
+def has_gradient(game: MeanFieldGame, program: RewardProgram, at: Equilibrium) -> bool:
+    """Return whether the reward depends on a tensor that is differentiated."""
+    with double_precision():
+        reward = spread_reward(program, RewardInputs(game, at.mean_field))
+    if reward.requires_grad:
+        return True
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(reward).tangent is not None
+
+
+def attached(world: AnyWorld, image: Image) -> Equilibrium:
+    """Return the equilibrium with its derivatives in what the reward depends on.
+
+    Raises
+    ------
+    ValueError
+        If the dynamics answer the crowd through sparse matrices, whose derivative is not known.
+    """
+    game, program = world.game, world.program
+    point = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
+    if game.crowd_moves_dynamics and game.transition_along(point).layout != torch.strided:
+        raise ValueError(
+            "an equilibrium is not differentiated through a `transition` that returns scipy sparse "
+            "matrices; return a dense tensor computed in torch, or solve under torch.no_grad()."
+        )
+    with double_precision():
+        generated = soft_response(game, program, point, temperature=game.temperature).mean_field
+        maps = inverse(world, image, game.temperature)
+        flow = _Implicit.apply(generated, point, maps)
+        found = soft_response(game, program, flow, temperature=game.temperature)
+    return found._replace(mean_field=flow)

@@ -1,0 +1,222 @@
+"""Iterations towards a flow that its own soft best response generates.
+
+Each takes a world, a flow, a temperature and what it may spend, and returns the best `Image` met
+with the number of responses computed. Flows stay distributions at each time.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from mfgppl.equilibrium.world import Array, Image
+from mfgppl.equilibrium.worlds import AnyWorld, newton_move
+
+MEMORY = 8  # flows that an accelerated step looks back on
+PATIENCE = 25  # steps without halving the residual after which an iteration gives up
+SHORTEST = 2.0**-7  # share of a Newton step below which it gives up
+HOTTEST = 2.0**12  # times the aim: where a path of temperatures may begin
+FINEST = 1.01  # ratio of neighbouring temperatures below which a path gives up
+
+
+class Budget(NamedTuple):
+    """What an iteration aims at and may spend.
+
+    Attributes
+    ----------
+    tolerance : float
+        Residual that counts as none.
+    max_steps : int
+        Responses to compute at most.
+    """
+
+    tolerance: float
+    max_steps: int
+
+
+class Found(NamedTuple):
+    """Where an iteration ended.
+
+    Attributes
+    ----------
+    image : Image
+        The best flow met, with its response.
+    n_steps : int
+        Responses computed.
+    """
+
+    image: Image
+    n_steps: int
+
+
+Iteration = Callable[[AnyWorld, Array, float, Budget], Found]
+
+
+def damped(
+    world: AnyWorld,
+    flow: Array,
+    temperature: float,
+    budget: Budget,
+    *,
+    damping: float | None = None,
+    patience: int | None = None,
+) -> Found:
+    """Move a share of the way to what the flow's response generates.
+
+    Without a given `damping` the share starts at one, is halved where the residual grows and
+    recovers slowly where it falls. Gives up after `patience` steps without halving the residual.
+    """
+    share = 1.0 if damping is None else damping
+    best = image = world.image(flow, temperature)
+    halved_at, halved = 0, best.residual
+    for step in range(1, budget.max_steps + 1):
+        if best.residual <= halved / 2:
+            halved_at, halved = step, best.residual
+        stalled = patience is not None and step - halved_at > patience
+        if best.residual <= budget.tolerance or step == budget.max_steps or stalled:
+            return Found(best, step)
+        following = world.image(flow + share * (image.generated - flow), temperature)
+        if damping is None:
+            grew = following.residual > image.residual
+            share = max(share / 2, 1e-4) if grew else min(share * 1.1, 1.0)
+        flow, image = following.flow, following
+        best = image if image.residual < best.residual else best
+    return Found(best, budget.max_steps)
+
+
+def anderson(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
+    """Extrapolate from the last flows to where their residuals would cancel.
+
+    Gives up after some steps without halving the residual.
+
+    References
+    ----------
+    .. [1] Walker and Ni (2011), *Anderson acceleration for fixed-point iterations*, SIAM J.
+       Numer. Anal. 49, 1715-1735.
+    """
+    best = image = world.image(flow, temperature)
+    flows, gaps = [flow.ravel()], [(image.generated - flow).ravel()]
+    halved_at, halved = 0, best.residual
+    for step in range(1, budget.max_steps + 1):
+        if best.residual <= budget.tolerance or step - halved_at > PATIENCE:
+            return Found(best, step)
+        following = _extrapolated(flows, gaps).reshape(flow.shape)
+        image = world.image(as_shares(following), temperature)
+        flows.append(image.flow.ravel())
+        gaps.append((image.generated - image.flow).ravel())
+        flows, gaps = flows[-MEMORY - 1 :], gaps[-MEMORY - 1 :]
+        if image.residual > 10 * best.residual:  # lost: start again from the best
+            flows, gaps = [best.flow.ravel()], [(best.generated - best.flow).ravel()]
+        if image.residual < best.residual:
+            best = image
+        if best.residual <= halved / 2:
+            halved_at, halved = step, best.residual
+    return Found(best, budget.max_steps)
+
+
+def _extrapolated(flows: list[Array], gaps: list[Array]) -> Array:
+    """Return the flow where a combination of the last residuals is smallest, moved by it."""
+    if len(flows) == 1:
+        return np.asarray(flows[0] + gaps[0])
+    moves, changes = np.diff(np.stack(flows, 1)), np.diff(np.stack(gaps, 1))
+    weights = scipy.linalg.lstsq(changes, gaps[-1], cond=1e-12, check_finite=False)[0]
+    return np.asarray(flows[-1] + gaps[-1] - (moves + changes) @ weights)
+
+
+def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
+    """Solve the linearised equation for the flow, and shorten steps that do not help.
+
+    References
+    ----------
+    .. [1] Kelley (2003), *Solving nonlinear equations with Newton's method*, SIAM.
+    """
+    image, step = world.image(flow, temperature), 1
+    while image.residual > budget.tolerance and step < budget.max_steps:
+        try:
+            move = newton_move(world, image, temperature)
+        except (scipy.linalg.LinAlgError, ValueError):
+            break
+        following, tried = _shortened(world, image, move, temperature)
+        step += tried
+        if following is None:
+            break
+        image = following
+    return Found(image, step)
+
+
+def _shortened(
+    world: AnyWorld, image: Image, move: Array, temperature: float
+) -> tuple[Image | None, int]:
+    """Return the image at the longest share of a move that lessens the gap, and how many tried."""
+    if not np.isfinite(move).all():
+        return None, 0
+    size, share, tried = np.linalg.norm(image.generated - image.flow), 1.0, 0
+    while share >= SHORTEST:
+        following = world.image(as_shares(image.flow + share * move), temperature)
+        tried += 1
+        if np.linalg.norm(following.generated - following.flow) < (1 - 0.1 * share) * size:
+            return following, tried
+        share /= 2
+    return None, tried
+
+
+def settled(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
+    """Accelerate; where that stalls go on damped, then by Newton's method."""
+    stages: list[Iteration] = [anderson, functools.partial(damped, patience=PATIENCE), newton]
+    found, n_steps = None, 0
+    for iterate in stages:
+        start = flow if found is None else found.image.flow
+        left = Budget(budget.tolerance, budget.max_steps - n_steps)
+        found = iterate(world, start, temperature, left)
+        n_steps += found.n_steps
+        if found.image.residual <= budget.tolerance or n_steps >= budget.max_steps:
+            break
+    assert found is not None
+    return Found(found.image, n_steps)
+
+
+def cooled(
+    world: AnyWorld, flow: Array, temperature: float, budget: Budget, *, hottest: float
+) -> Iterator[tuple[float, Found]]:
+    """Yield solutions along falling temperatures, each begun at what the last ones point to.
+
+    Ends at `temperature`, or where neighbouring temperatures come too close.
+    """
+    spent, ratio, now = 0, 4.0, hottest
+    found = settled(world, flow, now, budget)
+    spent += found.n_steps
+    yield now, Found(found.image, spent)
+    if found.image.residual > budget.tolerance:
+        return
+    known = [(now, found.image.flow)]
+    while now > temperature and spent < budget.max_steps:
+        following = max(now / ratio, temperature)
+        guess = _pointed_at(known, following)
+        found = newton(world, guess, following, Budget(budget.tolerance, 60))
+        spent += found.n_steps
+        if found.image.residual > budget.tolerance:
+            ratio = np.sqrt(ratio)
+            if ratio < FINEST:
+                yield following, Found(found.image, spent)
+                return
+            continue
+        now, ratio = following, min(ratio * ratio, 4.0) if found.n_steps <= 4 else ratio
+        known = [*known[-1:], (now, found.image.flow)]
+        yield now, Found(found.image, spent)
+
+
+def _pointed_at(known: list[tuple[float, Array]], temperature: float) -> Array:
+    """Return the flow on the line through the last two, linear in the temperature."""
+    last, flow = known[-1]
+    if len(known) == 1:
+        return flow
+    before, earlier = known[0]
+    return as_shares(flow + (temperature - last) / (last - before) * (flow - earlier))
+
+
+def as_shares(flow: Array) -> Array:
+    """Return a flow (T, F) without negative shares, each time's summing to one."""
+    inside = np.maximum(flow, 0.0)
+    return np.asarray(inside / inside.sum(-1, keepdims=True))

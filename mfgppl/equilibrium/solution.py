@@ -1,0 +1,51 @@
+"""What a solver found, and whether to believe it."""
+
+from typing import NamedTuple
+
+import torch
+
+from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.world import Image, Turn
+from mfgppl.exceptions import ConvergenceError
+from mfgppl.game import MeanFieldGame
+
+
+class Solution(NamedTuple):
+    """What an iteration found, and whether to believe it.
+
+    Attributes
+    ----------
+    value : Equilibrium
+        The best iterate.
+    converged : bool
+        Whether the residual is within tolerance.
+    residual : float
+        What is zero at a solution: of `solve_equilibrium` the largest change of a share under one
+        more response, of `solve_nash` the exploitability in reward units, of `social_optimum` the
+        largest slope of the objective in reward units.
+    n_steps : int
+        Steps taken.
+    reason : str
+        How the iteration went and why it ended.
+    """
+
+    value: Equilibrium
+    converged: bool
+    residual: float
+    n_steps: int
+    reason: str
+
+
+def as_equilibrium(game: MeanFieldGame, found: Image | Turn) -> Equilibrium:
+    """Return arrays as an equilibrium's tensors."""
+    reward = torch.from_numpy(found.reward.copy()).masked_fill(~game.available, -torch.inf)
+    flow = torch.from_numpy(found.flow.copy()).reshape(game.flow_shape)
+    policy, values = (torch.from_numpy(v.copy()) for v in (found.policy, found.values))
+    return Equilibrium(flow, policy, values, reward)
+
+
+def ended(solution: Solution, *, throw: bool, what: str, remedy: str) -> Solution:
+    """Return a solution, or raise its reason where it has not converged and `throw` says so."""
+    if throw and not solution.converged:
+        raise ConvergenceError(f"{what} was not reached: {solution.reason}; {remedy}.")
+    return solution

@@ -1,0 +1,105 @@
+"""A stationary game at fixed reward parameters over arrays: the counterpart of `World`."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl.equilibrium.recording import masked_reward
+from mfgppl.equilibrium.response import generate_mean_field, soft_response
+from mfgppl.equilibrium.stationary import soft_policy_iteration
+from mfgppl.equilibrium.steps import as_steps
+from mfgppl.equilibrium.world import Array, Image, Turn, flat_shape, softmax
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.program import RewardProgram, double_precision
+
+MAX_POLICIES = 1000
+
+
+class StationaryWorld:
+    """A game without a horizon at fixed reward parameters; arrays have T = 1.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game.
+    program : callable
+        A reward program without latent sites.
+    """
+
+    recorded = False
+
+    def __init__(self, game: MeanFieldGame, program: RewardProgram) -> None:
+        self.game, self.program = game, program
+
+    def image(self, flow: Array, temperature: float) -> Image:
+        """Return the soft best response to a flow and the flow that it keeps."""
+        with double_precision(), torch.no_grad():
+            found = soft_response(
+                self.game, self.program, self._tensor(flow), temperature=temperature
+            )
+        generated, policy, values, reward = (v.numpy() for v in found)
+        return Image(flow, generated.reshape(flow.shape), reward, policy, values)
+
+    def turn(self, policy: Array, temperature: float = 0.0) -> Turn:
+        """Return the flow that a policy keeps, the reward along it and the policy's values."""
+        with double_precision(), torch.no_grad():
+            flow = generate_mean_field(self.game, torch.from_numpy(policy))
+            reward = masked_reward(self.game, self.program, flow)
+            self._steps = as_steps(self.game.transition_along(flow), 1)
+            q_values, values = self._evaluate(torch.from_numpy(policy[0]), reward[0], temperature)
+        flat = flow.numpy().reshape(flat_shape(self.game))
+        return Turn(policy, flat, reward.numpy(), q_values[None].numpy(), values[None].numpy())
+
+    def best(self, turn: Turn, temperature: float = 0.0) -> tuple[Array, Array]:
+        """Return values (1, S) and policy of the best response to the flow of the last turn."""
+        reward = torch.from_numpy(turn.reward)
+        if temperature > 0.0:
+            flow = self._tensor(turn.flow)
+            found = soft_policy_iteration(
+                reward,
+                self.game.transition_along(flow),
+                discount=self.game.discount,
+                temperature=temperature,
+            )
+            return found.soft_values.numpy(), found.log_policy.exp().numpy()
+        choice = reward[0].argmax(-1)
+        for _ in range(MAX_POLICIES):
+            policy = torch.nn.functional.one_hot(choice, reward.shape[-1]).to(reward.dtype)
+            q_values, values = self._evaluate(policy, reward[0], 0.0)
+            better = q_values.max(-1)
+            slack = 1e-12 * float(values.abs().max().clamp_min(1.0))
+            gains = better.values > values + slack
+            if not bool(gains.any()):
+                break
+            choice = torch.where(gains, better.indices, choice)
+        return values[None].numpy(), policy[None].numpy()
+
+    def start(self, turn: Turn) -> Array:
+        """Return the distribution (S,) over which values are averaged: the flow itself."""
+        return np.asarray(turn.flow.reshape(*self.game.shape[1:2], -1).sum(-1))
+
+    def mirrored(self, logits: Array, rate: float, n_turns: int) -> Array:
+        """Return logits (1, S, A) after steps of online mirror descent."""
+        for _ in range(n_turns):
+            logits = logits + rate * self.turn(softmax(logits)).q_values
+        return logits
+
+    def change(self, image: Image, temperature: float, change: Array) -> None:
+        """Return nothing: derivatives are autograd's."""
+
+    def jacobian(self, image: Image, temperature: float) -> None:
+        """Return nothing: derivatives are autograd's."""
+
+    def _evaluate(
+        self, policy: Tensor, reward: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return Q (S, A) and values (S,) of a policy (S, A), with its entropy's."""
+        entropy = -temperature * torch.special.xlogy(policy, policy)
+        income = torch.where(policy > 0, policy * reward, 0.0) + entropy
+        system = torch.eye(len(policy), dtype=policy.dtype)
+        system = system - self.game.discount * self._steps.under(0, policy)
+        values = torch.linalg.solve(system, income.sum(-1))
+        return reward + self.game.discount * self._steps.expected(0, values), values
+
+    def _tensor(self, flow: Array) -> Tensor:
+        return torch.from_numpy(np.array(flow).reshape(self.game.flow_shape))

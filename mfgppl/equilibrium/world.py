@@ -1,0 +1,275 @@
+"""A game at fixed reward parameters over arrays: what iterations on the flow are made of.
+
+Reward and dynamics are recorded once and run by the tape machine, with the kernels' sweeps in one
+compiled call. What cannot be recorded (a program with branches on values, dynamics that scipy
+builds) runs as it is, around the same sweeps.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyro
+import torch
+
+from mfgppl._kernels import bridge, crowd
+from mfgppl.equilibrium.recording import NOTHING, Recording, masked_reward
+from mfgppl.equilibrium.response import generate_mean_field, soft_response
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.program import RewardProgram, double_precision
+
+AGREEMENT = 1e-10  # of a recorded program with the program itself, relative to the largest entry
+Array = np.ndarray
+
+
+class Image(NamedTuple):
+    """The soft best response to a flow.
+
+    Attributes
+    ----------
+    flow : ndarray, shape (T, F)
+        The flow that agents face; F is S, or S * A where the mean field is joint.
+    generated : ndarray, shape (T, F)
+        The flow that they generate along it.
+    reward, policy : ndarray, shape (T, S, A)
+        The reward along the flow, and the policy.
+    values : ndarray, shape (T, S)
+        Soft values.
+    """
+
+    flow: Array
+    generated: Array
+    reward: Array
+    policy: Array
+    values: Array
+
+    @property
+    def residual(self) -> float:
+        """Largest change of a share."""
+        return float(np.abs(self.generated - self.flow).max())
+
+
+class Turn(NamedTuple):
+    """A policy with the flow that it generates.
+
+    Attributes
+    ----------
+    policy, reward, q_values : ndarray, shape (T, S, A)
+        The policy, the reward along its flow, and the Q of the policy.
+    flow : ndarray, shape (T, F)
+        The flow, which the dynamics answer.
+    values : ndarray, shape (T, S)
+        Values of the policy.
+    """
+
+    policy: Array
+    flow: Array
+    reward: Array
+    q_values: Array
+    values: Array
+
+
+class World:
+    """A game with a horizon at fixed reward parameters.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game.
+    program : callable
+        A reward program without latent sites.
+
+    Attributes
+    ----------
+    recorded : bool
+        Whether reward and dynamics run on the tape machine.
+    """
+
+    def __init__(self, game: MeanFieldGame, program: RewardProgram) -> None:
+        self.game, self.program = game, program
+        flow = torch.from_numpy(uniform_flow(game)).reshape(game.flow_shape)
+        with double_precision(), torch.no_grad():
+            # at the door, where the program's own errors are told
+            soft_response(game, program, flow, temperature=game.temperature)
+            transition = game.transition_along(flow)
+        tables = bridge.tables_of(transition)
+        initial = game.initial.numpy().copy()
+        self.arrays = crowd.World(tables, NOTHING, NOTHING, initial, game.discount)
+        self._recording: Recording | None = None
+        self._slopes: tuple[crowd.Played, crowd.Played] | None = None
+        try:
+            self._recording = Recording(game, program)
+        except Exception:  # whatever a program does that cannot be followed
+            return
+        reward, moves = self._recording.reward, self._recording.moves
+        self.arrays = self.arrays._replace(reward=reward, moves=moves)
+        if not self._agrees():
+            self._recording = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether reward and dynamics run on the tape machine."""
+        return self._recording is not None
+
+    def image(self, flow: Array, temperature: float) -> Image:
+        """Return the soft best response to a flow and the flow that it generates along it."""
+        T, S, A = self.game.shape
+        found = Image(
+            flow=np.ascontiguousarray(flow),
+            generated=np.empty_like(flow),
+            reward=np.empty((T, S, A)),
+            policy=np.empty((T, S, A)),
+            values=np.empty((T, S)),
+        )
+        _, generated, reward, policy, values = found
+        q_values = np.empty((T, S, A))
+        if self.recorded:
+            crowd.image(
+                self.arrays, found.flow, temperature, reward, q_values, values, policy, generated
+            )
+            return found
+        reward[:] = self._face(flow)
+        self._follow(flow)
+        crowd.respond(self.arrays, reward, temperature, q_values, values, policy)
+        crowd.push(self.arrays, policy, generated, False)
+        return found
+
+    def turn(self, policy: Array, temperature: float = 0.0) -> Turn:
+        """Return the flow that a policy generates, the reward along it and the policy's values."""
+        T, S, A = self.game.shape
+        found = Turn(
+            policy=np.ascontiguousarray(policy),
+            flow=np.empty(flat_shape(self.game)),
+            reward=np.empty((T, S, A)),
+            q_values=np.empty((T, S, A)),
+            values=np.empty((T, S)),
+        )
+        _, flow, reward, q_values, values = found
+        if self.recorded:
+            crowd.turn(self.arrays, found.policy, temperature, flow, reward, q_values, values)
+            return found
+        with double_precision(), torch.no_grad():
+            generated = generate_mean_field(self.game, torch.from_numpy(found.policy))
+        flow[:] = generated.numpy().reshape(flow.shape)
+        reward[:] = self._face(flow)
+        self._follow(flow)
+        crowd.evaluate(self.arrays, reward, found.policy, temperature, q_values, values)
+        return found
+
+    def best(self, turn: Turn, temperature: float = 0.0) -> tuple[Array, Array]:
+        """Return values (T, S) and policy of the best response to the flow of the last turn."""
+        values, policy = np.empty(self.game.shape[:2]), np.empty(self.game.shape)
+        q_values = np.empty(self.game.shape)
+        crowd.respond(self.arrays, turn.reward, temperature, q_values, values, policy)
+        return values, policy
+
+    def start(self, turn: Turn) -> Array:
+        """Return the distribution (S,) over which values are averaged."""
+        return self.arrays.initial
+
+    def mirrored(self, logits: Array, rate: float, n_turns: int) -> Array:
+        """Return logits (T, S, A) after steps of online mirror descent."""
+        logits = logits.copy()
+        if self.recorded:
+            T, S, A = self.game.shape
+            room = [np.empty((T, S, A)) for _ in range(3)]
+            flow, values = np.empty(flat_shape(self.game)), np.empty((T, S))
+            crowd.mirror(
+                self.arrays, logits, rate, n_turns, flow, room[0], room[1], values, room[2]
+            )
+            return logits
+        return _mirrored(self, logits, rate, n_turns)
+
+    def change(self, image: Image, temperature: float, change: Array) -> Array | None:
+        """Return how a change of the flow changes what it generates; None if not recorded."""
+        if not self.recorded:
+            return None
+        out = np.empty_like(image.flow)
+        crowd.follow(self.arrays, image.flow)
+        crowd.slope(
+            self.arrays, *self._changes(), image.flow, np.ascontiguousarray(change), temperature,
+            image.values, image.policy, out,
+        )  # fmt: skip
+        return out
+
+    def jacobian(self, image: Image, temperature: float) -> Array | None:
+        """Return what each entry of a flow changes, a row an entry; None if not recorded."""
+        if not self.recorded:
+            return None
+        rows = np.empty((image.flow.size, image.flow.size))
+        crowd.follow(self.arrays, image.flow)
+        crowd.jacobian(
+            self.arrays, *self._changes(), image.flow, temperature, image.values, image.policy, rows
+        )
+        return rows
+
+    def _changes(self) -> tuple[crowd.Played, crowd.Played]:
+        assert self._recording is not None
+        if self._slopes is None:
+            self._slopes = self._recording.slopes()
+        return self._slopes
+
+    def _face(self, flow: Array) -> Array:
+        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
+            return masked_reward(self.game, self.program, torch.from_numpy(flow.copy())).numpy()
+
+    def _follow(self, flow: Array) -> None:
+        """Put the tables along a flow, by the game's own function."""
+        if self.game.crowd_moves_dynamics:
+            along = torch.from_numpy(flow.copy()).reshape(self.game.flow_shape)
+            with double_precision(), torch.no_grad():
+                tables = bridge.tables_of(self.game.transition_along(along))
+            self.arrays = self.arrays._replace(tables=tables)
+
+    def _agrees(self) -> bool:
+        """Compare what was recorded with the program itself at a few flows."""
+        rng = np.random.default_rng(0)
+        T, F = flat_shape(self.game)
+        for _ in range(3):
+            flow = rng.dirichlet(np.ones(F), size=T)
+            image = self.image(flow, self.game.temperature)
+            tables = [a.copy() for a in self.arrays.tables]
+            self._follow(flow)
+            pairs = [(image.reward, self._face(flow))]
+            pairs += zip(tables, self.arrays.tables, strict=True)
+            if not all(map(_close, *zip(*pairs, strict=True))):
+                return False
+        return True
+
+
+def flat_shape(game: MeanFieldGame) -> tuple[int, int]:
+    """Return the shape (T, F) of a flow as the kernels take it."""
+    T, S, A = game.shape
+    return T, S * A if game.joint else S
+
+
+def uniform_policy(game: MeanFieldGame) -> Array:
+    """Return the policy that takes all available actions as often."""
+    allowed = game.available.numpy().astype(float)
+    return np.broadcast_to(allowed / allowed.sum(-1, keepdims=True), game.shape).copy()
+
+
+def uniform_flow(game: MeanFieldGame) -> Array:
+    """Return the flow (T, F) of those who stay where they began and take all actions as often."""
+    shares = np.tile(game.initial.numpy(), (game.shape[0], 1))
+    if not game.joint:
+        return shares
+    return (shares[..., None] * uniform_policy(game)).reshape(flat_shape(game))
+
+
+def _mirrored(world: "World", logits: Array, rate: float, n_turns: int) -> Array:
+    for _ in range(n_turns):
+        logits = logits + rate * world.turn(softmax(logits)).q_values
+    return logits
+
+
+def softmax(logits: Array) -> Array:
+    """Return the policy of logits (T, S, A)."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(weights / weights.sum(-1, keepdims=True))
+
+
+def _close(a: Array, b: Array) -> bool:
+    size = np.abs(b[np.isfinite(b)]).max(initial=1.0)
+    return a.shape == b.shape and np.allclose(
+        a, b, rtol=0, atol=AGREEMENT * float(size), equal_nan=True
+    )

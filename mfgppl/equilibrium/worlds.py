@@ -1,0 +1,127 @@
+"""What both kinds of worlds offer to solvers: certificates and derivatives of the flow's map."""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from mfgppl.equilibrium.response import soft_response
+from mfgppl.equilibrium.stationary_world import StationaryWorld
+from mfgppl.equilibrium.world import Array, Image, World
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.program import RewardProgram, double_precision
+
+SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is quickest
+LARGEST_SYSTEM = 3000  # and up to which it is worth its room
+ACCURACY = 1e-13  # of iterative linear solutions, relative
+ROUGHLY = 1e-6  # of those that a Newton step needs
+
+AnyWorld = World | StationaryWorld
+FlowMap = Callable[[Array], Array]
+
+
+def world_of(game: MeanFieldGame, program: RewardProgram) -> AnyWorld:
+    """Return a game at fixed reward parameters over arrays."""
+    return StationaryWorld(game, program) if game.stationary else World(game, program)
+
+
+def gain(world: AnyWorld, policy: Array, temperature: float = 0.0) -> float:
+    """Return what the best response to the flow of a policy has over the policy.
+
+    `max_pi' J(mu^pi, pi') - J(mu^pi, pi)`, with `temperature` times the policies' entropy in J.
+    """
+    turn = world.turn(policy, temperature)
+    values, _ = world.best(turn, temperature)
+    return max(float(world.start(turn) @ (values[0] - turn.values[0])), 0.0)
+
+
+def inverse(world: AnyWorld, image: Image, temperature: float) -> tuple[FlowMap, FlowMap]:
+    """Return `(I - J)^-1` and its transpose as maps of changes (T, F) of a flow.
+
+    J is the derivative of the flow that the soft best response generates.
+    """
+    size, shape = image.flow.size, image.flow.shape
+    rows = world.jacobian(image, temperature) if size <= LARGEST_SYSTEM else None
+    if rows is not None:
+        factors = scipy.linalg.lu_factor(np.eye(size) - rows.T)
+
+        def solve(change: Array, transposed: bool) -> Array:
+            found = scipy.linalg.lu_solve(factors, change.ravel(), trans=int(transposed))
+            return np.asarray(found).reshape(shape)
+
+        return (lambda v: solve(v, False)), (lambda v: solve(v, True))
+
+    def forward(change: Array) -> Array:
+        found = world.change(image, temperature, change)
+        return _pushed_forward(world, image, temperature, change) if found is None else found
+
+    def backward(change: Array) -> Array:
+        return _pulled_back(world, image, temperature, change)
+
+    return _krylov(forward), _krylov(backward)
+
+
+def newton_move(world: AnyWorld, image: Image, temperature: float) -> Array:
+    """Return the change of the flow that closes the linearised gap: `(I - J)^-1 gap`."""
+    gap = image.generated - image.flow
+    if gap.size > SMALL_SYSTEM:
+
+        def forward(change: Array) -> Array:
+            found = world.change(image, temperature, change)
+            return _pushed_forward(world, image, temperature, change) if found is None else found
+
+        found, failed = _gmres(forward, gap, rtol=ROUGHLY, restarts=2)
+        if not failed:
+            return found
+    return inverse(world, image, temperature)[0](gap)
+
+
+def _krylov(apply: FlowMap) -> FlowMap:
+    """Return the map that solves `(I - J) x = v`, by GMRES."""
+    return lambda change: _gmres(apply, change, rtol=ACCURACY, restarts=5)[0]
+
+
+def _gmres(apply: FlowMap, change: Array, *, rtol: float, restarts: int) -> tuple[Array, bool]:
+    """Return the solution of `(I - J) x = change`, and whether it is not accurate enough."""
+    size, shape = change.size, change.shape
+
+    def residual(v: Array) -> Array:
+        return np.asarray(v - apply(v.reshape(shape)).ravel())
+
+    operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=residual, dtype=float)
+    found, info = scipy.sparse.linalg.gmres(
+        operator, change.ravel(), rtol=rtol, atol=0.0, restart=min(size, 60), maxiter=restarts
+    )
+    return np.asarray(found).reshape(shape), info != 0
+
+
+def _generated(world: AnyWorld, flow: Tensor, temperature: float) -> Tensor:
+    return soft_response(world.game, world.program, flow, temperature=temperature).mean_field
+
+
+def _pushed_forward(world: AnyWorld, image: Image, temperature: float, change: Array) -> Array:
+    """Return `J v` by autograd, forwards."""
+    with double_precision(), torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.make_dual(_tensor(world, image.flow), _tensor(world, change))
+        plain, tangent = forward_ad.unpack_dual(_generated(world, dual, temperature))
+    tangent = torch.zeros_like(plain) if tangent is None else tangent
+    return np.asarray(tangent.numpy().reshape(change.shape))
+
+
+def _pulled_back(world: AnyWorld, image: Image, temperature: float, change: Array) -> Array:
+    """Return `J' v` by autograd, backwards."""
+    with double_precision(), torch.enable_grad():
+        flow = _tensor(world, image.flow).requires_grad_(True)
+        weighed = (_generated(world, flow, temperature) * _tensor(world, change)).sum()
+        if not weighed.requires_grad:
+            return np.zeros_like(change)
+        slope = torch.autograd.grad(weighed, flow, allow_unused=True)[0]
+    return np.zeros_like(change) if slope is None else slope.numpy().reshape(change.shape)
+
+
+def _tensor(world: AnyWorld, flow: Array) -> Tensor:
+    return torch.from_numpy(np.array(flow).reshape(world.game.flow_shape))
