@@ -6,6 +6,7 @@ from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.exploitability import exploitability, regularised_exploitability
 from mfgppl.equilibrium.fixed_point import find_equilibria, solve_equilibrium
+from mfgppl.equilibrium.nash import solve_nash
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
@@ -24,6 +25,8 @@ from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
 from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
+from mfgppl.interop.mfglib import from_mfglib, to_mfglib
+from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.report.html import report
 from mfgppl.reward.inputs import RewardInputs
@@ -47,6 +50,8 @@ __all__ = [
     "datasets",
     "exploitability",
     "find_equilibria",
+    "from_mfglib",
+    "from_openspiel",
     "generate_mean_field",
     "linear_reward",
     "load",
@@ -63,4 +68,7 @@ __all__ = [
     "simulate",
     "soft_backward_induction",
     "solve_equilibrium",
+    "solve_nash",
+    "to_mfglib",
+    "to_openspiel",
 ]

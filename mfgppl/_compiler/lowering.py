@@ -85,6 +85,7 @@ OTHERS = (
     aten.sum, aten.mean, aten.amax, aten.amin, aten.cumsum, aten.cumprod, aten.mm, aten.mv,
     aten.bmm, aten.dot, aten.addmm, aten.clamp, aten.masked_fill, aten.index_put, aten.ones_like,
     aten.full_like, aten.zero_, aten.scatter_add, aten.index_add,
+    aten._new_zeros_with_same_feature_meta,
 )  # fmt: skip
 
 
@@ -441,6 +442,9 @@ class _Lowering:
         self._write(Op.COPY, source, spread)
         self._listed(op, ZERO, source.place, target.reshape(-1).numpy())
 
+    def _zeros(self, out: Tensor, *_: Any, **__: Any) -> None:
+        self._entries(Op.COPY, out, (0.0,))
+
     def _fill(self, out: Tensor, x: Tensor, value: float = 1.0, **_: Any) -> None:
         self._entries(Op.COPY, out, (value,))
 
@@ -453,6 +457,7 @@ OTHER_STEPS: dict[Any, Callable[..., None]] = {
     aten.mv: _Lowering._product, aten.bmm: _Lowering._product, aten.dot: _Lowering._product,
     aten.addmm: _Lowering._addmm, aten.clamp: _Lowering._clamp,
     aten.masked_fill: _Lowering._masked_fill, aten.index_put: _Lowering._index_put,
+    aten._new_zeros_with_same_feature_meta: _Lowering._zeros,
     aten.ones_like: _Lowering._fill, aten.full_like: _Lowering._fill,
 }  # fmt: skip
 

@@ -12,13 +12,15 @@ import numpy as np
 import scipy.linalg
 
 from mfgppl.equilibrium.world import Array, Image
-from mfgppl.equilibrium.worlds import AnyWorld, newton_move
+from mfgppl.equilibrium.worlds import AnyWorld, bordered_move, newton_move
 
 MEMORY = 8  # flows that an accelerated step looks back on
 PATIENCE = 25  # steps without halving the residual after which an iteration gives up
 SHORTEST = 2.0**-7  # share of a Newton step below which it gives up
 HOTTEST = 2.0**12  # times the aim: where a path of temperatures may begin
-FINEST = 1.01  # ratio of neighbouring temperatures below which a path gives up
+FINEST = 1.01  # ratio of neighbouring temperatures below which a path is followed by its length
+SHORTEST_MOVE, LONGEST_MOVE = 1e-7, 1.0  # along a path, in shares and logs of the temperature
+STRAIGHT = 0.9  # cosine between a move and the path's direction below which it is shortened
 
 
 class Budget(NamedTuple):
@@ -177,43 +179,143 @@ def settled(world: AnyWorld, flow: Array, temperature: float, budget: Budget) ->
     return Found(found.image, n_steps)
 
 
+class Point(NamedTuple):
+    """A point of a path of solutions, or a move along it.
+
+    Attributes
+    ----------
+    flow : ndarray, shape (T, F)
+        The flow.
+    heat : float
+        Logarithm of the temperature.
+    """
+
+    flow: Array
+    heat: float
+
+    def minus(self, other: "Point") -> "Point":
+        """Return the move from another point to this one."""
+        return Point(self.flow - other.flow, self.heat - other.heat)
+
+    def plus(self, along: "Point", length: float) -> "Point":
+        """Return the point a length along a move."""
+        return Point(self.flow + length * along.flow, self.heat + length * along.heat)
+
+    def dot(self, other: "Point") -> float:
+        """Return the inner product of two moves."""
+        return float(np.vdot(self.flow, other.flow) + self.heat * other.heat)
+
+    def distance(self, other: "Point") -> float:
+        """Return the length of the move from another."""
+        move = self.minus(other)
+        return float(np.sqrt(move.dot(move)))
+
+
 def cooled(
     world: AnyWorld, flow: Array, temperature: float, budget: Budget, *, hottest: float
 ) -> Iterator[tuple[float, Found]]:
     """Yield solutions along falling temperatures, each begun at what the last ones point to.
 
-    Ends at `temperature`, or where neighbouring temperatures come too close.
+    Where the path turns, so that no solution lies near at the next lower temperature, it is
+    followed around the turn. Ends at `temperature`, or where nothing leads on.
     """
-    spent, ratio, now = 0, 4.0, hottest
-    found = settled(world, flow, now, budget)
-    spent += found.n_steps
-    yield now, Found(found.image, spent)
+    found = settled(world, flow, hottest, budget)
+    spent, ratio, coldest = found.n_steps, 4.0, hottest
+    yield hottest, Found(found.image, spent)
     if found.image.residual > budget.tolerance:
         return
-    known = [(now, found.image.flow)]
-    while now > temperature and spent < budget.max_steps:
-        following = max(now / ratio, temperature)
+    known = [Point(found.image.flow, np.log(hottest))]
+    while coldest > temperature and spent < budget.max_steps:
+        following = max(coldest / ratio, temperature)
         guess = _pointed_at(known, following)
-        found = newton(world, guess, following, Budget(budget.tolerance, 60))
+        found = newton(world, guess, following, Budget(budget.tolerance, 40))
         spent += found.n_steps
-        if found.image.residual > budget.tolerance:
-            ratio = np.sqrt(ratio)
-            if ratio < FINEST:
-                yield following, Found(found.image, spent)
-                return
+        if found.image.residual <= budget.tolerance:
+            ratio = min(ratio * ratio, 4.0) if found.n_steps <= 4 else ratio
+            coldest, known = following, [*known[-1:], Point(found.image.flow, np.log(following))]
+            yield coldest, Found(found.image, spent)
             continue
-        now, ratio = following, min(ratio * ratio, 4.0) if found.n_steps <= 4 else ratio
-        known = [*known[-1:], (now, found.image.flow)]
-        yield now, Found(found.image, spent)
+        ratio = np.sqrt(ratio)
+        if ratio > FINEST:
+            continue
+        for point, image, n_steps in _around(world, known, budget):
+            spent += n_steps
+            known = [*known[-1:], point]
+            yield float(np.exp(point.heat)), Found(image, spent)
+            if spent >= budget.max_steps or np.exp(point.heat) < coldest / FINEST:
+                break
+        if not np.exp(known[-1].heat) < coldest:
+            return
+        coldest, ratio = float(np.exp(known[-1].heat)), FINEST**2
 
 
-def _pointed_at(known: list[tuple[float, Array]], temperature: float) -> Array:
-    """Return the flow on the line through the last two, linear in the temperature."""
-    last, flow = known[-1]
+def _pointed_at(known: list[Point], temperature: float) -> Array:
+    """Return the flow on the line through the last two points, linear in the temperature."""
+    last = known[-1]
     if len(known) == 1:
-        return flow
-    before, earlier = known[0]
-    return as_shares(flow + (temperature - last) / (last - before) * (flow - earlier))
+        return last.flow
+    now, before = np.exp(last.heat), np.exp(known[0].heat)
+    return as_shares(last.flow + (temperature - now) / (now - before) * (last.flow - known[0].flow))
+
+
+def _around(
+    world: AnyWorld, known: list[Point], budget: Budget
+) -> Iterator[tuple[Point, Image, int]]:
+    """Yield points of a path of solutions by its length, which may turn in temperature.
+
+    References
+    ----------
+    .. [1] Allgower and Georg (2003), *Introduction to numerical continuation methods*, SIAM.
+    """
+    before, last = known
+    length, spent = before.distance(last), 0
+    image = world.image(last.flow, float(np.exp(last.heat)))
+    along = _tangent(world, image, last.heat, last.minus(before))
+    while length > SHORTEST_MOVE:
+        following, n_steps = _corrected(world, last, along, length, budget.tolerance)
+        spent += n_steps
+        if following is None:
+            length /= 2
+            continue
+        image, heat = following
+        last = Point(image.flow, heat)
+        along = _tangent(world, image, heat, along)
+        length = min(length * (2.0 if n_steps <= 4 else 1.0), LONGEST_MOVE)
+        yield last, image, spent
+        spent = 0
+
+
+def _tangent(world: AnyWorld, image: Image, heat: float, along: Point) -> Point:
+    """Return the direction of the path at a solution, of length one, onwards from `along`."""
+    flow, slope = bordered_move(
+        world, image, heat, (along.flow, along.heat), gap=np.zeros_like(image.flow), off=1.0
+    )
+    size = np.hypot(np.linalg.norm(flow), slope)
+    return Point(flow / size, slope / size)
+
+
+def _corrected(
+    world: AnyWorld, last: Point, along: Point, length: float, tolerance: float
+) -> tuple[tuple[Image, float] | None, int]:
+    """Return the solution on the plane across the path at a distance, None if none is near."""
+    point = last.plus(along, length)
+    for n_steps in range(1, 10):
+        image = world.image(as_shares(point.flow), float(np.exp(point.heat)))
+        moved = Point(image.flow, point.heat).minus(last)
+        if image.residual <= tolerance:
+            straight = moved.dot(along) > STRAIGHT * np.sqrt(moved.dot(moved))
+            return ((image, point.heat) if straight else None), n_steps
+        gap, off = image.generated - image.flow, length - moved.dot(along)
+        try:
+            flow, heat = bordered_move(
+                world, image, point.heat, (along.flow, along.heat), gap=gap, off=off
+            )
+        except (scipy.linalg.LinAlgError, ValueError):
+            break
+        if not np.hypot(np.linalg.norm(flow), heat) < 10 * LONGEST_MOVE:
+            break
+        point = Point(image.flow + flow, point.heat + heat)
+    return None, n_steps
 
 
 def as_shares(flow: Array) -> Array:

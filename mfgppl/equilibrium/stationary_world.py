@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mfgppl.equilibrium.recording import masked_reward
 from mfgppl.equilibrium.response import generate_mean_field, soft_response
-from mfgppl.equilibrium.stationary import soft_policy_iteration
+from mfgppl.equilibrium.stationary import invariant_mean_field, soft_policy_iteration
 from mfgppl.equilibrium.steps import as_steps
 from mfgppl.equilibrium.world import Array, Image, Turn, flat_shape, softmax
 from mfgppl.game import MeanFieldGame
@@ -73,6 +73,12 @@ class StationaryWorld:
                 break
             choice = torch.where(gains, better.indices, choice)
         return values[None].numpy(), policy[None].numpy()
+
+    def occupancy(self, policy: Array) -> Array:
+        """Return the shares of states and actions of a policy along the flow of the last turn."""
+        along = self._steps.under(0, torch.from_numpy(policy[0]))[:, None]
+        alone = torch.ones(1, len(policy[0]), 1, dtype=along.dtype)
+        return invariant_mean_field(alone, along).numpy()[..., None] * policy
 
     def start(self, turn: Turn) -> Array:
         """Return the distribution (S,) over which values are averaged: the flow itself."""

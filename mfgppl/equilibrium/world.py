@@ -96,6 +96,7 @@ class World:
         self.arrays = crowd.World(tables, NOTHING, NOTHING, initial, game.discount)
         self._recording: Recording | None = None
         self._slopes: tuple[crowd.Played, crowd.Played] | None = None
+        self._has_slopes = True
         try:
             self._recording = Recording(game, program)
         except Exception:  # whatever a program does that cannot be followed
@@ -162,6 +163,12 @@ class World:
         crowd.respond(self.arrays, turn.reward, temperature, q_values, values, policy)
         return values, policy
 
+    def occupancy(self, policy: Array) -> Array:
+        """Return the shares of states and actions of a policy along the flow of the last turn."""
+        flow = np.empty((len(policy), policy.shape[1] * policy.shape[2]))
+        crowd.push(self.arrays, np.ascontiguousarray(policy), flow, False)
+        return flow.reshape(policy.shape)
+
     def start(self, turn: Turn) -> Array:
         """Return the distribution (S,) over which values are averaged."""
         return self.arrays.initial
@@ -181,31 +188,36 @@ class World:
 
     def change(self, image: Image, temperature: float, change: Array) -> Array | None:
         """Return how a change of the flow changes what it generates; None if not recorded."""
-        if not self.recorded:
+        slopes = self._recorded_slopes()
+        if slopes is None:
             return None
         out = np.empty_like(image.flow)
         crowd.follow(self.arrays, image.flow)
         crowd.slope(
-            self.arrays, *self._changes(), image.flow, np.ascontiguousarray(change), temperature,
+            self.arrays, *slopes, image.flow, np.ascontiguousarray(change), temperature,
             image.values, image.policy, out,
         )  # fmt: skip
         return out
 
     def jacobian(self, image: Image, temperature: float) -> Array | None:
         """Return what each entry of a flow changes, a row an entry; None if not recorded."""
-        if not self.recorded:
+        slopes = self._recorded_slopes()
+        if slopes is None:
             return None
         rows = np.empty((image.flow.size, image.flow.size))
         crowd.follow(self.arrays, image.flow)
         crowd.jacobian(
-            self.arrays, *self._changes(), image.flow, temperature, image.values, image.policy, rows
+            self.arrays, *slopes, image.flow, temperature, image.values, image.policy, rows
         )
         return rows
 
-    def _changes(self) -> tuple[crowd.Played, crowd.Played]:
-        assert self._recording is not None
-        if self._slopes is None:
-            self._slopes = self._recording.slopes()
+    def _recorded_slopes(self) -> tuple[crowd.Played, crowd.Played] | None:
+        """Return the tapes of the derivatives, recorded at first use; None where that fails."""
+        if self._recording is not None and self._has_slopes and self._slopes is None:
+            try:
+                self._slopes = self._recording.slopes()
+            except Exception:  # an operation without an instruction
+                self._has_slopes = False
         return self._slopes
 
     def _face(self, flow: Array) -> Array:

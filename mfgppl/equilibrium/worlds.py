@@ -1,5 +1,6 @@
 """What both kinds of worlds offer to solvers: certificates and derivatives of the flow's map."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,7 @@ SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is qu
 LARGEST_SYSTEM = 3000  # and up to which it is worth its room
 ACCURACY = 1e-13  # of iterative linear solutions, relative
 ROUGHLY = 1e-6  # of those that a Newton step needs
+HEAT_STEP = 1e-5  # of central differences in the logarithm of the temperature
 
 AnyWorld = World | StationaryWorld
 FlowMap = Callable[[Array], Array]
@@ -55,29 +57,66 @@ def inverse(world: AnyWorld, image: Image, temperature: float) -> tuple[FlowMap,
 
         return (lambda v: solve(v, False)), (lambda v: solve(v, True))
 
-    def forward(change: Array) -> Array:
-        found = world.change(image, temperature, change)
-        return _pushed_forward(world, image, temperature, change) if found is None else found
-
-    def backward(change: Array) -> Array:
-        return _pulled_back(world, image, temperature, change)
-
-    return _krylov(forward), _krylov(backward)
+    return (
+        _krylov(functools.partial(_forward, world, image, temperature)),
+        _krylov(functools.partial(_pulled_back, world, image, temperature)),
+    )
 
 
 def newton_move(world: AnyWorld, image: Image, temperature: float) -> Array:
     """Return the change of the flow that closes the linearised gap: `(I - J)^-1 gap`."""
     gap = image.generated - image.flow
-    if gap.size > SMALL_SYSTEM:
-
-        def forward(change: Array) -> Array:
-            found = world.change(image, temperature, change)
-            return _pushed_forward(world, image, temperature, change) if found is None else found
-
+    if gap.size > SMALL_SYSTEM or not world.recorded:
+        forward = functools.partial(_forward, world, image, temperature)
         found, failed = _gmres(forward, gap, rtol=ROUGHLY, restarts=2)
         if not failed:
             return found
     return inverse(world, image, temperature)[0](gap)
+
+
+def bordered_move(
+    world: AnyWorld,
+    image: Image,
+    heat: float,
+    along: tuple[Array, float],
+    *,
+    gap: Array,
+    off: float,
+) -> tuple[Array, float]:
+    """Return changes of the flow and of the log temperature that close a gap on a plane.
+
+    `(I - J) dx - F_heat dheat = gap` and `along . (dx, dheat) = off`.
+    """
+    temperature, h = float(np.exp(heat)), HEAT_STEP
+    size = image.flow.size
+    hotter, colder = (world.image(image.flow, temperature * np.exp(d)).generated for d in (h, -h))
+    by_heat = ((hotter - colder) / (2 * h)).ravel()
+    across, right = along[0].ravel(), np.append(gap.ravel(), off)
+    rows = world.jacobian(image, temperature) if size <= SMALL_SYSTEM else None
+    if rows is not None:
+        system = np.zeros((size + 1, size + 1))
+        system[:size, :size] = np.eye(size) - rows.T
+        system[:size, size], system[size, :size], system[size, size] = -by_heat, across, along[1]
+        found = scipy.linalg.solve(system, right)
+        return found[:size].reshape(image.flow.shape), float(found[size])
+
+    def apply(v: Array) -> Array:
+        moved = _forward(world, image, temperature, v[:size].reshape(image.flow.shape)).ravel()
+        return np.append(
+            v[:size] - moved - v[size] * by_heat, across @ v[:size] + along[1] * v[size]
+        )
+
+    operator = scipy.sparse.linalg.LinearOperator((size + 1, size + 1), matvec=apply, dtype=float)
+    found, _ = scipy.sparse.linalg.gmres(
+        operator, right, rtol=ROUGHLY, atol=0.0, restart=100, maxiter=2
+    )
+    return found[:size].reshape(image.flow.shape), float(found[size])
+
+
+def _forward(world: AnyWorld, image: Image, temperature: float, change: Array) -> Array:
+    """Return `J v`, by kernel where the world is recorded."""
+    found = world.change(image, temperature, change)
+    return _pushed_forward(world, image, temperature, change) if found is None else found
 
 
 def _krylov(apply: FlowMap) -> FlowMap:

@@ -1,0 +1,1 @@
+"""Games and policies of other libraries: MFGLib and OpenSpiel. Each is an optional extra."""
