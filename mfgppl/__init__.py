@@ -8,8 +8,10 @@ from mfgppl.equilibrium.exploitability import exploitability, regularised_exploi
 from mfgppl.equilibrium.fixed_point import find_equilibria, solve_equilibrium
 from mfgppl.equilibrium.nash import solve_nash
 from mfgppl.equilibrium.response import generate_mean_field
-from mfgppl.equilibrium.simulation import simulate
+from mfgppl.equilibrium.returns import expected_return, social_optimum
+from mfgppl.equilibrium.simulation import finite_population, simulate
 from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
+from mfgppl.equilibrium.stationary import invariant_mean_field, soft_policy_iteration
 from mfgppl.exceptions import (
     CompilationWarning,
     ConvergenceError,
@@ -48,11 +50,14 @@ __all__ = [
     "bootstrap",
     "choice_probabilities",
     "datasets",
+    "expected_return",
     "exploitability",
     "find_equilibria",
+    "finite_population",
     "from_mfglib",
     "from_openspiel",
     "generate_mean_field",
+    "invariant_mean_field",
     "linear_reward",
     "load",
     "log_likelihood",
@@ -66,7 +71,9 @@ __all__ = [
     "report",
     "save",
     "simulate",
+    "social_optimum",
     "soft_backward_induction",
+    "soft_policy_iteration",
     "solve_equilibrium",
     "solve_nash",
     "to_mfglib",

@@ -215,10 +215,12 @@ class MeanFieldGame:
         if scipy.sparse.issparse(transition):
             return self._sparse_table(transition)
         if isinstance(transition, (list, tuple)) and any(map(scipy.sparse.issparse, transition)):
-            if self.stationary or len(transition) != self.n_steps:
+            if self.stationary:
+                raise ValueError("a stationary game takes one `transition`; got a list of them.")
+            if len(transition) != self.n_steps:
                 raise ValueError(
-                    f"`transition` as a list must hold T-1 sparse matrices, one a step of the "
-                    f"horizon {self.horizon}; got {len(transition)}."
+                    f"`transition` as a list must hold T-1 = {self.n_steps} sparse matrices, "
+                    f"one a step; got {len(transition)}."
                 )
             return torch.stack([self._sparse_table(m, t) for t, m in enumerate(transition)])
         if isinstance(transition, TransitionEstimate):

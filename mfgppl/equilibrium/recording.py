@@ -100,6 +100,11 @@ def _played(stages: Sequence[Callable[..., Tensor]], inputs: Sequence[Tensor]) -
         return NOTHING
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
         found = lower(record(stages, inputs, KNOWN))
-    starts = [np.array([s.start for s in where]) for where in (found.inputs, found.outputs)]
-    ends = np.array([0, *found.ends])
-    return crowd.Played(found.code, found.places, found.buffer, *starts, ends)
+    return crowd.Played(
+        code=found.code,
+        places=found.places,
+        buffer=found.buffer,
+        inputs=np.array([s.start for s in found.inputs]),
+        outputs=np.array([s.start for s in found.outputs]),
+        ends=np.array([0, *found.ends]),
+    )

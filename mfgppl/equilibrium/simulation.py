@@ -1,65 +1,92 @@
-"""Panels drawn from a policy along a flow."""
+"""Panels drawn from a policy: in the mean-field limit, or of agents who meet their own crowd."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.equilibrium.steps import as_steps
+from mfgppl.equilibrium.response import check_policy, generate_mean_field
+from mfgppl.equilibrium.returns import discounted, return_of
+from mfgppl.equilibrium.steps import Steps, as_steps
 from mfgppl.game import ROW_SUM, MeanFieldGame
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import RewardProgram, bind, reward_table
+
+Chooser = Callable[[Tensor, int], Tensor]
 
 
 @strict_keywords
 def simulate(
-    game: MeanFieldGame, policy: Any, mean_field: Any, *, n_agents: int, random_seed: int
+    game: MeanFieldGame,
+    policy: Any,
+    mean_field: Any,
+    *,
+    n_agents: int,
+    random_seed: int,
+    n_times: int | None = None,
 ) -> Trajectories:
-    """Draw a balanced panel of agents that follow a policy in the mean-field limit.
+    """Draw a balanced panel of agents that follow a policy.
 
     Parameters
     ----------
     game : MeanFieldGame
         The game.
-    policy : Tensor, array or DataArray, shape (T, S, A)
-        Probability of each action.
-    mean_field : Tensor or array, shape (T, S)
-        The flow that the dynamics see.
+    policy : Tensor, array or DataArray, shape (T, S, A), or callable
+        Probability of each action. With `mean_field="empirical"` it may be a function of the
+        agents' own shares (S,) and the time that returns (S, A): agents who react to the crowd.
+    mean_field : Tensor or array, shape (T, S), or (T, S, A) in a joint game, or "empirical"
+        The flow that the dynamics see: a given one (the mean-field limit, where agents are
+        independent), or the agents' own shares (a finite population).
     n_agents : int
-        Number of agents; each is observed at all T decisions.
+        Number of agents; each is observed at all decision times.
     random_seed : int
         Seed of the draws.
+    n_times : int, optional
+        Number of decision times, for a stationary game only.
 
     Returns
     -------
     Trajectories
         T decisions an agent; the state after the last one is not recorded.
+
+    Raises
+    ------
+    ValueError
+        If policy, flow or number of times do not fit the game.
     """
     is_a("game", game, MeanFieldGame)
     positive_int("n_agents", n_agents)
     positive_int("random_seed", random_seed, least=0)
-    policy = policy if isinstance(policy, Tensor) else torch.tensor(np.asarray(policy, float))
-    if tuple(policy.shape) != game.shape:
-        raise ValueError(
-            f"`policy` must have shape (T, S, A) = {game.shape}; got {tuple(policy.shape)}."
-        )
-    if bool((policy < 0).any()) or bool(((policy.sum(-1) - 1).abs() > ROW_SUM).any()):
-        raise ValueError("`policy` must be shares of actions: each row sums to 1.")
-    mean_field = game.check_flow("mean_field", mean_field)
     rng = np.random.default_rng(random_seed)
-    T = game.horizon
-    steps = as_steps(game.transition_along(mean_field).detach(), T)
-    acts = policy.detach().numpy().cumsum(-1)
+    T = _times(game, n_times)
+    own = isinstance(mean_field, str)
+    if own and mean_field != "empirical":
+        raise ValueError(f"`mean_field` must be a flow or 'empirical'; got {mean_field!r}.")
+    choose = _chooser(game, policy, own=own)
+    steps = None
+    if not own:
+        flow = game.check_flow("mean_field", mean_field).detach()
+        steps = as_steps(game.transition_along(flow).detach(), game.shape[0])
+    elif not game.crowd_moves_dynamics:
+        steps = as_steps(game.transition_along(game.initial), game.shape[0])
     state = np.empty((n_agents, T), dtype=np.int64)
     action = np.empty((n_agents, T), dtype=np.int64)
     state[:, 0] = _draw(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
     for t in range(T):
-        action[:, t] = _draw(rng, acts[t, state[:, t]])
-        if t < T - 1:
-            here, acted = torch.from_numpy(state[:, t]), torch.from_numpy(action[:, t])
-            uniform = torch.from_numpy(rng.random(n_agents))
-            state[:, t + 1] = steps.draw(t, here, acted, uniform).numpy()
+        crowd = _shares(game, state[:, t]) if own else game.initial
+        acts = choose(crowd, t).numpy().cumsum(-1)
+        action[:, t] = _draw(rng, acts[state[:, t]])
+        if t == T - 1:
+            break
+        here, acted = torch.from_numpy(state[:, t]), torch.from_numpy(action[:, t])
+        uniform = torch.from_numpy(rng.random(n_agents))
+        now, k = (steps, t) if steps is not None else (_met(game, crowd, here, acted, t), 0)
+        state[:, t + 1] = now.draw(k, here, acted, uniform).numpy()
     return Trajectories(
         space=game.space,
         actions=game.actions,
@@ -73,7 +100,124 @@ def simulate(
     )
 
 
+def _times(game: MeanFieldGame, n_times: int | None) -> int:
+    if game.horizon is None:
+        if n_times is None:
+            raise ValueError("a stationary game has no horizon: say how many `n_times` to draw.")
+        return positive_int("n_times", n_times)
+    if n_times is not None and n_times != game.horizon:
+        raise ValueError(
+            f"`n_times` belongs to stationary games; this game's horizon is {game.horizon}."
+        )
+    return game.horizon
+
+
+def _chooser(game: MeanFieldGame, policy: Any, *, own: bool) -> Chooser:
+    """Return the policy (S, A) as a function of the shares of states and the time."""
+    if not callable(policy):
+        table = check_policy(game, policy).detach()
+        return lambda crowd, t: table[0 if game.stationary else t]
+    if not own:
+        raise ValueError("a `policy` that reacts to the crowd needs mean_field='empirical'.")
+
+    def react(crowd: Tensor, t: int) -> Tensor:
+        found = torch.as_tensor(policy(crowd, t), dtype=torch.float64).detach()
+        expected = (game.n_states, game.n_actions)
+        fits = tuple(found.shape) == expected and bool((found >= 0).all())
+        if not fits or bool(((found.sum(-1) - 1).abs() > ROW_SUM).any()):
+            raise ValueError(
+                f"`policy` must return shares of actions (S, A) = {expected}, each row summing to "
+                f"1; at time {t} it returned {tuple(found.shape)}."
+            )
+        return found
+
+    return react
+
+
+def _shares(game: MeanFieldGame, state: np.ndarray) -> Tensor:
+    counts = np.bincount(state, minlength=game.n_states)
+    return torch.from_numpy(counts / len(state))
+
+
+def _met(game: MeanFieldGame, crowd: Tensor, state: Tensor, action: Tensor, t: int) -> Steps:
+    """Return the dynamics of agents who meet each other."""
+    if game.joint:
+        pair = state * game.n_actions + action
+        counts = torch.bincount(pair, minlength=game.n_states * game.n_actions)
+        crowd = counts.reshape(game.n_states, game.n_actions) / len(state)
+    when = 0 if game.stationary else t
+    return as_steps(game.transition_at(crowd.to(torch.float64), when).detach(), 1)
+
+
 def _draw(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
     """Draw one category a row from cumulative probabilities."""
     uniform = rng.random(len(cumulative))[:, None] * cumulative[:, -1:]
     return (uniform >= cumulative).sum(-1)
+
+
+@strict_keywords
+def finite_population(
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    policy: Any,
+    *,
+    n_agents: Sequence[int],
+    random_seed: int,
+    parameters: Mapping[str, Any] | pd.Series | None = None,
+    n_worlds: int = 20,
+) -> pd.DataFrame:
+    """Compare finite populations, who meet their own shares, with the mean-field limit.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game, with a horizon.
+    reward : callable
+        A reward program.
+    policy : Tensor, array or DataArray, shape (T, S, A)
+        What all agents follow, an equilibrium's as a rule.
+    n_agents : list of int
+        Sizes of the populations.
+    random_seed : int
+        Seed of the draws.
+    parameters : mapping or Series, optional
+        A value for each latent site of the reward.
+    n_worlds : int
+        Populations drawn of each size.
+
+    Returns
+    -------
+    DataFrame
+        By `n_agents`: `flow_gap`, the sum of absolute differences of the shares of states from
+        the limit's, averaged over time and populations; `return_gap`, an agent's average return
+        less the limit's, reward units; and the standard errors of both, `flow_se`, `return_se`.
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit the game.
+    """
+    is_a("game", game, MeanFieldGame)
+    if game.stationary:
+        raise ValueError("`finite_population` needs a game with a horizon; got a stationary one.")
+    positive_int("n_worlds", n_worlds, least=2)
+    seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
+    program = bind(reward, {} if parameters is None else dict(parameters))
+    table = check_policy(game, policy).detach()
+    flow = generate_mean_field(game, table)
+    limit = float(return_of(game, program, table, flow))
+    shares = flow.sum(-1) if game.joint else flow
+    rows = []
+    for n, seed in zip(n_agents, seeds.spawn(len(n_agents)), strict=True):
+        gaps = np.empty((n_worlds, 2))
+        for k, state in enumerate(seed.generate_state(n_worlds)):
+            panel = simulate(game, table, "empirical", n_agents=n, random_seed=int(state))
+            occupancy = torch.from_numpy(panel.counts.actions / n)
+            met = occupancy if game.joint else occupancy.sum(-1)
+            rewards = reward_table(program, RewardInputs(game, met))
+            earned = discounted(game, (occupancy * rewards).sum((1, 2)))
+            gaps[k] = float((occupancy.sum(-1) - shares).abs().sum(1).mean()), earned - limit
+        mean, error = gaps.mean(0), gaps.std(0, ddof=1) / np.sqrt(n_worlds)
+        rows.append((int(n), mean[0], error[0], mean[1], error[1]))
+    columns = ["n_agents", "flow_gap", "flow_se", "return_gap", "return_se"]
+    return pd.DataFrame(rows, columns=columns).set_index("n_agents")

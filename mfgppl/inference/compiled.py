@@ -24,6 +24,7 @@ from mfgppl.exceptions import CompilationWarning
 from mfgppl.inference.program import Program, Run
 from mfgppl.inference.progress import stages
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.program import double_precision
 
 AGREEMENT = 1e-9  # relative, of compiled against eager values at the points checked
@@ -121,8 +122,8 @@ class Density:
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        is_native: bool = self.compiled.tape is not None and self.model.likelihood.is_native
-        return is_native
+        by_kernel = not isinstance(self.model.likelihood, StationaryLikelihood)
+        return by_kernel and self.compiled.tape is not None
 
     def _load(self) -> None:
         """Call each kernel of a fit once: numba compiles it, or finds it on disk."""
@@ -145,10 +146,10 @@ class Density:
 
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
-        compiled = self.compiled
-        if compiled.tape is None or not self.is_native:
+        compiled, likelihood = self.compiled, self.model.likelihood
+        if compiled.tape is None or isinstance(likelihood, StationaryLikelihood):
             return None
-        law = self.model.likelihood.arrays()
+        law = likelihood.arrays()
         core: Itself | Affine = Itself(np.array(self.model.game.shape))
         if compiled.affine is not None:
             core = Affine(*compiled.affine, np.empty(self.model.game.shape))

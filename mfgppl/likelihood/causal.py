@@ -5,7 +5,6 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,8 +36,6 @@ class CausalLikelihood:
     counts: Counts
     discount: float
     temperature: float
-
-    is_native: ClassVar[bool] = True  # its kernels run without Python
 
     @functools.cached_property
     def kernel_tables(self) -> bridge.Tables:

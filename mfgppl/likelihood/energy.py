@@ -6,7 +6,6 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,8 +43,6 @@ class EnergyLikelihood:
     entry: np.ndarray
     marginal: bool
     temperature: float
-
-    is_native: ClassVar[bool] = True  # its kernels run without Python
 
     @functools.cached_property
     def kernel_tables(self) -> bridge.Tables:

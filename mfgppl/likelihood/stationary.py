@@ -5,7 +5,6 @@
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,8 +37,6 @@ class StationaryLikelihood:
     counts: Counts
     discount: float
     temperature: float
-
-    is_native: ClassVar[bool] = False
 
     @functools.cached_property
     def kernel_tables(self) -> bridge.Tables:
