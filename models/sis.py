@@ -20,8 +20,16 @@ COLUMNS = {"agent": "agent", "time": "time", "state": "health", "action": "actio
 TRUTH = {"infection": 1.0, "distancing": 0.5}
 
 
-def game(*, infection_rate: float = 0.81, recovery: float = 0.3) -> mfg.MeanFieldGame:
-    """Return the game; its changed dynamics are `infection_rate=0.64, recovery=0.2`."""
+def game(
+    *,
+    changed: bool = False,
+    infection_rate: float = 0.81,
+    recovery: float = 0.3,
+    horizon: int = 50,
+) -> mfg.MeanFieldGame:
+    """Return the game; under changed dynamics the rates are 0.64 and 0.2."""
+    if changed:
+        infection_rate, recovery = 0.64, 0.2
 
     def transition(mean_field, time):
         caught = infection_rate * mean_field[1]
@@ -34,7 +42,7 @@ def game(*, infection_rate: float = 0.81, recovery: float = 0.3) -> mfg.MeanFiel
     return mfg.MeanFieldGame(
         states={"health": ["susceptible", "infected"]},
         actions=["out", "distance"],
-        horizon=50,
+        horizon=horizon,
         transition=transition,
         initial=[0.4, 0.6],
     )

@@ -105,7 +105,8 @@ def played(
     """Return a panel of agents in the equilibrium of a game."""
     solution = mfg.solve_equilibrium(game, reward, parameters=parameters, throw=True)
     policy, flow = solution.value.policy, solution.value.mean_field
-    return mfg.simulate(game, policy, flow, n_agents=n_agents, random_seed=seed)
+    n_times = 20 if game.stationary else None
+    return mfg.simulate(game, policy, flow, n_agents=n_agents, random_seed=seed, n_times=n_times)
 
 
 def as_frame(panel: mfg.Trajectories) -> pd.DataFrame:
