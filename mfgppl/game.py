@@ -73,6 +73,7 @@ class MeanFieldGame:
     discount: float = 1.0
     temperature: float = 1.0
     joint: bool = False
+    _given: dict[str, Any] = field(default_factory=dict)
 
     @strict_keywords
     def __init__(
@@ -98,12 +99,33 @@ class MeanFieldGame:
         put("joint", is_a("joint", joint, bool))
         if horizon is None and self.discount == 1.0:
             raise ValueError("a game without `horizon` needs a `discount` below 1; got 1.")
+        given = {
+            "states": states, "actions": actions, "horizon": horizon, "transition": transition,
+            "initial": initial, "features": features, "available": available,
+            "discount": discount, "temperature": temperature, "joint": joint,
+        }  # fmt: skip
+        put("_given", given)
         is_a("features", features if features is not None else {}, Mapping)
         self._check_names(features or {})
         put("initial", self._check_initial(initial))
         put("transition", self._check_transition(transition))
         put("available", self._check_available(available))
         put("features", {k: self._named_feature(k, v) for k, v in (features or {}).items()})
+
+    def replace(self, **changes: Any) -> "MeanFieldGame":
+        """Return the game with some of its arguments changed: another world, the same question.
+
+        Parameters
+        ----------
+        **changes
+            Arguments of `MeanFieldGame`, as in `game.replace(temperature=0.5)`.
+
+        Raises
+        ------
+        TypeError
+            If an argument has no such name.
+        """
+        return MeanFieldGame(**(self._given | changes))
 
     @property
     def n_states(self) -> int:
@@ -265,7 +287,7 @@ class MeanFieldGame:
             raise ValueError(message) from error
         if scipy.sparse.issparse(value):
             return self._sparse_table(value, time)
-        hint = "(S, A, S) at each time"
+        hint = f"(S, A, S) at time {time}"
         array = _probabilities("transition", value, self._table_shape, hint)
         self._check_rows(array.detach().sum(-1), time)
         return array

@@ -66,6 +66,11 @@ def game(**changes: Any) -> mfg.MeanFieldGame:
     return two_roads(**({"transition": BETWEEN} | changes))
 
 
+def forever(**changes: Any) -> mfg.MeanFieldGame:
+    """Return the game without a horizon."""
+    return game(**({"horizon": None, "discount": 0.9} | changes))
+
+
 def inputs(**changes: Any) -> mfg.RewardInputs:
     """Return the inputs of a reward program."""
     return mfg.RewardInputs(game(**changes), torch.full((4, 2), 0.5, dtype=torch.float64))
@@ -286,7 +291,7 @@ GAMES = [
     ("function fails", lambda: game(transition=lambda mean_field, time: 1 / 0), ValueError,
      "`transition` failed at time 0.*ZeroDivisionError"),
     ("function of a wrong shape", lambda: game(transition=lambda m, t: np.ones((2, 2))),
-     ValueError, r"`transition`.*at each time.*\(2, 2\)"),
+     ValueError, r"`transition`.*at time 0.*\(2, 2\)"),
     ("function of wrong sums", lambda: game(transition=lambda m, t: 2 * np.array(BETWEEN)),
      ValueError, "`transition`.*sum to 1.*time=0 with sum 2"),
     ("estimate of other states", lambda: game(
@@ -322,6 +327,18 @@ GAMES = [
      "'?`?toll`?'? lacks 'turn' along 'action'"),
     ("feature of a state and a coordinate", lambda: shop(
      features={"f": (("state", "price"), np.ones((6, 3)))}), ValueError, "'state'.*coordinate"),
+    ("for ever without discount", lambda: forever(discount=1.0), ValueError,
+     "without `horizon` needs a `discount` below 1"),
+    ("for ever by time", lambda: forever(transition=np.full((3, 2, 2, 2), 0.5)), ValueError,
+     r"`transition`.*\(2, 2, 2\).*\(3, 2, 2, 2\)"),
+    ("for ever in a list", lambda: forever(transition=[scipy.sparse.csr_array(STAY)]), ValueError,
+     "stationary game takes one `transition`"),
+    ("joint as a word", lambda: game(joint="yes"), TypeError, "`joint`.*bool.*str"),
+    ("replace a stranger", lambda: game().replace(beta=2.0), TypeError,
+     "`beta`.*did you mean `temperature`"),
+    ("joint flow", lambda: game(joint=True).check_flow("mean_field", FLOW), ValueError,
+     r"`mean_field`.*\(T, S, A\) = \(4, 2, 2\).*\(4, 2\)"),
+    ("occupancy of states", lambda: inputs().occupancy, AttributeError, "joint=True"),
 ]  # fmt: skip
 
 REWARDS = [
@@ -510,6 +527,57 @@ SOLVERS = [
      random_seed=1), ValueError, r"`policy`.*\(4, 2, 2\).*\(2, 2, 2\)"),
     ("simulate policy sums", lambda: mfg.simulate(two_roads(), 2 * EVEN, FLOW, n_agents=3,
      random_seed=1), ValueError, "`policy`.*1"),
+    ("solve method", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     method="newtons"), ValueError, "`method`.*did you mean `newton`"),
+    ("solve damping elsewhere", lambda: mfg.solve_equilibrium(two_roads(), avoid_crowds, **SOLVED,
+     method="newton", damping=0.5), ValueError, "`damping` belongs to method='damped'"),
+    ("solve reward shape", lambda: mfg.solve_equilibrium(two_roads(), lambda x: torch.ones(3)),
+     ValueError, r"broadcast to \(T, S, A\) = \(4, 2, 2\).*\(3,\)"),
+    ("solve dynamics that change shape", lambda: mfg.solve_equilibrium(two_roads(
+     transition=lambda crowd, t: torch.full((2, 2, 2 + (t == 1)), 0.5)), avoid_crowds, **SOLVED),
+     ValueError, r"`transition`.*at time 1.*\(2, 2, 2\).*\(2, 2, 3\)"),
+    ("several starts", lambda: mfg.find_equilibria(two_roads(), avoid_crowds, **SOLVED,
+     n_starts=0), ValueError, "`n_starts`.*at least 1"),
+    ("nash method", lambda: mfg.solve_nash(two_roads(), avoid_crowds, **SOLVED,
+     method="fictitious"), ValueError, "`method`.*fictitious_play"),
+    ("nash rate", lambda: mfg.solve_nash(two_roads(), avoid_crowds, **SOLVED,
+     method="annealing", rate=0.1), ValueError, "`rate` belongs to mirror_descent"),
+    ("nash rate of zero", lambda: mfg.solve_nash(two_roads(), avoid_crowds, **SOLVED,
+     method="mirror_descent", rate=0.0), ValueError, "`rate`.*above 0"),
+    ("nash tolerance", lambda: mfg.solve_nash(two_roads(), avoid_crowds, **SOLVED,
+     tolerance=-1.0), ValueError, "`tolerance`.*-1"),
+    ("exploitability of a wrong shape", lambda: mfg.exploitability(two_roads(), avoid_crowds,
+     EVEN[:2], **SOLVED), ValueError, r"`policy`.*\(4, 2, 2\).*\(2, 2, 2\)"),
+    ("exploitability of what is not allowed", lambda: mfg.exploitability(
+     two_roads(available=[[1, 0], [1, 1]]), avoid_crowds, EVEN, **SOLVED), ValueError,
+     "`policy` takes the action 'turn' in state 'left'"),
+    ("optimum tolerance", lambda: mfg.social_optimum(two_roads(), avoid_crowds, **SOLVED,
+     tolerance=0), ValueError, "`tolerance`.*above 0"),
+    ("optimum temperature", lambda: mfg.social_optimum(two_roads(), avoid_crowds, **SOLVED,
+     temperature=-1), ValueError, "`temperature`.*-1"),
+    ("flow of no policy", lambda: mfg.generate_mean_field(two_roads(), 2 * EVEN), ValueError,
+     "`policy`.*1"),
+    ("simulate a word", lambda: mfg.simulate(two_roads(), EVEN, "own", n_agents=3,
+     random_seed=1), ValueError, "'empirical'; got 'own'"),
+    ("simulate times", lambda: mfg.simulate(two_roads(), EVEN, FLOW, n_agents=3, random_seed=1,
+     n_times=9), ValueError, "`n_times` belongs to stationary games.*4"),
+    ("simulate without times", lambda: mfg.simulate(forever(), EVEN[:1], FLOW[:1], n_agents=3,
+     random_seed=1), ValueError, "say how many `n_times`"),
+    ("simulate who reacts to what", lambda: mfg.simulate(two_roads(), lambda crowd, t: EVEN[0],
+     FLOW, n_agents=3, random_seed=1), ValueError, "needs mean_field='empirical'"),
+    ("simulate who reacts in another shape", lambda: mfg.simulate(two_roads(),
+     lambda crowd, t: EVEN[0, :1], "empirical", n_agents=3, random_seed=1), ValueError,
+     r"`policy` must return.*\(2, 2\).*\(1, 2\)"),
+    ("population for ever", lambda: mfg.finite_population(forever(), avoid_crowds, EVEN[:1],
+     n_agents=[10], random_seed=1, **SOLVED), ValueError, "needs a game with a horizon"),
+    ("population of one world", lambda: mfg.finite_population(two_roads(), avoid_crowds, EVEN,
+     n_agents=[10], random_seed=1, n_worlds=1, **SOLVED), ValueError, "`n_worlds`.*at least 2"),
+    ("stationary control, times", lambda: mfg.soft_policy_iteration(EVEN,
+     torch.as_tensor(BETWEEN), discount=0.9), ValueError, r"`reward`.*\(1, S, A\).*\(4, 2, 2\)"),
+    ("stationary control, discount", lambda: mfg.soft_policy_iteration(EVEN[:1],
+     torch.as_tensor(BETWEEN), discount=1.0), ValueError, r"`discount`.*\(0, 1\).*1"),
+    ("stationary flow of two worlds", lambda: mfg.invariant_mean_field(EVEN[:1],
+     torch.as_tensor(STAY).reshape(2, 2, 2)), ValueError, "several distributions"),
     ("simulate seed None", lambda: mfg.simulate(two_roads(), EVEN, FLOW, n_agents=3,
      random_seed=None), TypeError, "`random_seed`.*None"),
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
 LONGEST_LIST = 2**24  # places of a gather worth keeping
+SHORT_LINE = 16  # entries of an innermost loop below which a longer one takes its place
 
 
 class Unlowered(Exception):
@@ -479,6 +480,8 @@ def _merged(
     """
     axes = [(n, [s[k] for s in strides]) for k, n in enumerate(shape)]
     last = [axes.pop()] if in_line else []
+    # neighbours innermost, whatever the order of the axes: a stable sort by their strides
+    axes.sort(key=lambda axis: -sum(map(abs, axis[1])))
     joined: list[tuple[int, list[int]]] = []
     for n, steps in axes:
         if n == 1:
@@ -487,6 +490,9 @@ def _merged(
             joined[-1] = (joined[-1][0] * n, steps)
         else:
             joined.append((n, steps))
+    if joined and not in_line and joined[-1][0] < SHORT_LINE:
+        longest = max(range(len(joined)), key=lambda k: joined[k][0])
+        joined.append(joined.pop(longest))
     joined += last
     if len(joined) > N_DIMS:
         raise Unlowered(f"{len(joined)} axes")

@@ -11,6 +11,7 @@ LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 ROUNDING_SHIFT = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the bits
 LEAST, LARGEST = -708.0, 709.782712893384
 HALF_ROOT = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
+LEAST_NORMAL, TO_NORMAL, TO_NORMAL_LOG = 2.0**-1022, 2.0**54, 37.42994775023705
 
 jit = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 
@@ -84,3 +85,12 @@ def log(x):
     p = p * z + 1.0 / 5.0
     p = p * z + 1.0 / 3.0
     return k * LN2_HIGH + (2.0 * s + (2.0 * s * z * p + k * LN2_LOW))
+
+
+@jit
+def any_log(x):
+    """Return the logarithm of any x as IEEE has it; a loop of it is vectorised too."""
+    small = x < LEAST_NORMAL
+    value = log(x * TO_NORMAL if small else x) - (TO_NORMAL_LOG if small else 0.0)
+    value = value if x < np.inf else x
+    return value if x > 0.0 else (-np.inf if x == 0.0 else np.nan)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from mfgppl._kernels.arithmetic import exp
+from mfgppl._kernels.arithmetic import any_log, exp
 from mfgppl._kernels.dynamics import jit_options
 
 N_DIMS = 4  # longest loop nest of an instruction
@@ -134,8 +134,6 @@ def one(op, x):
         return np.sqrt(x)
     if op == RSQRT:
         return 1.0 / np.sqrt(x)
-    if op == LOG:
-        return np.log(x)
     if op == LOG1P:
         return np.log1p(x)
     if op == EXPM1:
@@ -222,6 +220,39 @@ def multiply_all(n, out, so, x, sx, y, sy):
 
 
 @jit
+def subtract_all(n, out, so, x, sx, y, sy):
+    """Subtract entries, likewise."""
+    if so == 1 and sx == 1 and sy == 1:
+        for i in range(n):
+            out[i] = x[i] - y[i]
+    else:
+        for i in range(n):
+            out[i * so] = x[i * sx] - y[i * sy]
+
+
+@jit
+def exp_all(n, out, so, x, sx):
+    """Take exponentials, likewise."""
+    if so == 1 and sx == 1:
+        for i in range(n):
+            out[i] = exp(x[i])
+    else:
+        for i in range(n):
+            out[i * so] = exp(x[i * sx])
+
+
+@jit
+def log_all(n, out, so, x, sx):
+    """Take logarithms, likewise."""
+    if so == 1 and sx == 1:
+        for i in range(n):
+            out[i] = any_log(x[i])
+    else:
+        for i in range(n):
+            out[i * so] = any_log(x[i * sx])
+
+
+@jit
 def dot_all(n, out, so, x, sx, y, sy):
     """Add products of entries to `out`, to one place or along a line."""
     if so == 0:
@@ -274,8 +305,7 @@ def line(op, n, out, so, x, sx, y, sy, z, sz):
     elif op == DOT:
         dot_all(n, out, so, x, sx, y, sy)
     elif op == SUBTRACT:
-        for i in range(n):
-            out[i * so] = x[i * sx] - y[i * sy]
+        subtract_all(n, out, so, x, sx, y, sy)
     elif op == DIVIDE:
         for i in range(n):
             out[i * so] = x[i * sx] / y[i * sy]
@@ -286,8 +316,9 @@ def line(op, n, out, so, x, sx, y, sy, z, sz):
         for i in range(n):
             out[i * so] = -x[i * sx]
     elif op == EXP:
-        for i in range(n):
-            out[i * so] = exp(x[i * sx])
+        exp_all(n, out, so, x, sx)
+    elif op == LOG:
+        log_all(n, out, so, x, sx)
     elif op == WHERE:
         for i in range(n):
             out[i * so] = y[i * sy] if x[i * sx] != 0.0 else z[i * sz]

@@ -150,7 +150,7 @@ def _function(environment: Any, n_actions: int, joint: bool) -> Any:
 
 def _spread(mean_field: Tensor, n_actions: int) -> Tensor:
     """Return shares of states (..., S) as a crowd (..., S, A) that takes all actions alike."""
-    return mean_field[..., None].expand(*mean_field.shape, n_actions) / n_actions
+    return (mean_field / n_actions)[..., None].expand(*mean_field.shape, n_actions)
 
 
 def _reward(environment: Any, joint: bool) -> RewardProgram:

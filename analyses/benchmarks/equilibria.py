@@ -1,0 +1,200 @@
+"""What equilibria cost beside MFGLib: one iteration, and exploitability for the same wall time.
+
+Run `python analyses/benchmarks/equilibria.py --out FOLDER`. Both libraries solve MFGLib's own
+environments, and MFGLib's function judges the policies of both.
+"""
+
+# %% Constants
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import mfglib.alg
+import numpy as np
+import torch
+from mfglib.alg.q_fn import QFn
+from mfglib.env import Environment
+from mfglib.mean_field import mean_field
+from mfglib.metrics import exploitability_score
+from tables import markdown
+from timing import time_in_turns
+
+import mfgppl as mfg
+from mfgppl.equilibrium.worlds import AnyWorld, world_of
+from mfgppl.reward.program import bind
+
+ENVIRONMENTS = (
+    "beach_bar", "building_evacuation", "conservative_treasure_hunting", "crowd_motion",
+    "equilibrium_price", "left_right", "linear_quadratic", "random_linear", "rock_paper_scissors",
+    "susceptible_infected",
+)  # fmt: skip
+TIMED = ("susceptible_infected", "crowd_motion", "building_evacuation", "beach_bar")
+HORIZONS, QUICK_HORIZONS = (10, 20, 50, 100, 200, 400), (10, 20)
+WIDTHS, QUICK_WIDTHS = (5, 10, 20, 30, 40), (5, 10)
+SECONDS, QUICK_SECONDS = 60.0, 2.0  # a library's time on one environment
+AIM = 1e-7  # exploitability over the reward's bound at which mfgppl stops
+BATCH = 10
+
+
+# %% Models: a step of mirror descent in both libraries
+
+
+def their_step(env: Environment) -> Callable[[], Any]:
+    """Return one step of MFGLib's mirror descent, without its certificate."""
+    policy = torch.ones((env.T + 1, *env.S, *env.A)) / np.prod(env.A)
+    states = 1 + len(env.S)
+
+    def step() -> torch.Tensor:
+        flow = mean_field(env, policy)
+        scores = QFn(env, flow, verify_integrity=False).for_policy(policy)
+        return torch.softmax(scores.flatten(start_dim=states), -1).reshape(policy.shape)
+
+    return step
+
+
+def our_world(env: Environment) -> AnyWorld:
+    """Return MFGLib's environment as the arrays that our solvers work on."""
+    game, reward = mfg.from_mfglib(env)
+    return world_of(game, bind(reward, {}))
+
+
+def our_steps(env: Environment) -> Callable[[], Any]:
+    """Return a batch of steps of our mirror descent, as `solve_nash` takes them."""
+    world = our_world(env)
+    logits = np.zeros(world.game.shape)
+    return lambda: world.mirrored(logits, 0.01, BATCH)
+
+
+def one_iteration(env: Environment, rounds: int) -> tuple[float, float]:
+    """Return microseconds of a step in MFGLib and here."""
+    timing = time_in_turns({"theirs": their_step(env), "ours": our_steps(env)}, rounds=rounds)
+    return timing["theirs"].median, timing["ours"].median / BATCH
+
+
+# %% Inference: exploitability for the same wall time
+
+
+def ours(env: Environment, seconds: float) -> tuple[float, float, str]:
+    """Return exploitability by MFGLib's judgement, seconds, and how."""
+    game, reward = mfg.from_mfglib(env)
+    began = time.perf_counter()
+    best, how, steps = np.inf, "", 400
+    while time.perf_counter() - began < seconds:
+        found = mfg.solve_nash(game, reward, tolerance=AIM * env.r_max, max_steps=steps)
+        score = exploitability_score(env, mfg.to_mfglib(found.value.policy, env))
+        if score < best:
+            best, how = score, f"{time.perf_counter() - began:.1f}"
+        if found.converged or steps > 10_000:
+            break
+        steps *= 5
+    return max(best, 0.0), time.perf_counter() - began, how
+
+
+def theirs(env: Environment, seconds: float) -> tuple[float, str]:
+    """Return the least exploitability of MFGLib's algorithms, each with so many seconds."""
+    algorithms = [
+        mfglib.alg.FictitiousPlay(), mfglib.alg.FictitiousPlay(alpha=0.1),
+        mfglib.alg.OnlineMirrorDescent(), mfglib.alg.OnlineMirrorDescent(alpha=0.1),
+        mfglib.alg.PriorDescent(), mfglib.alg.PriorDescent(n_inner=10), mfglib.alg.MFOMO(),
+    ]  # fmt: skip
+    best, name = np.inf, ""
+    for algorithm in algorithms:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(0)
+            _, _, probe = algorithm.solve(env, max_iter=3, atol=None, rtol=None)
+            n = max(int(seconds / max(probe[-1] / 3, 1e-6)), 3)
+            _, scores, runtimes = algorithm.solve(env, max_iter=n, atol=None, rtol=None)
+        within = [s for s, r in zip(scores, runtimes, strict=True) if r <= seconds]
+        if min(within) < best:
+            best, name = min(within), str(algorithm).partition(" ")[0]
+    return max(best, 0.0), name
+
+
+# %% Checks: both see the same game
+
+
+def same_game(env: Environment) -> None:
+    """Compare the uniform policy's exploitability, by both libraries."""
+    game, reward = mfg.from_mfglib(env)
+    uniform = torch.full(game.shape, 1 / game.n_actions, dtype=torch.float64)
+    own = mfg.exploitability(game, reward, uniform)
+    other = exploitability_score(env, mfg.to_mfglib(uniform, env))
+    assert abs(own - other) <= 1e-4 * max(other, 1.0), (own, other)
+
+
+# %% Answer
+
+
+def main(quick: bool, out: Path) -> str:
+    """Run everything; return and write the tables."""
+    matplotlib.use("agg")
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    rounds = 3 if quick else 15
+    rows = []
+    for name in TIMED[: 2 if quick else None]:
+        env = getattr(Environment, name)()
+        same_game(env)
+        other, own = one_iteration(env, rounds)
+        size = f"{env.T + 1} x {np.prod(env.S)} x {np.prod(env.A)}"
+        rows.append([name, size, f"{other:,.0f}", f"{own:,.0f}", f"{other / own:.0f}"])
+    columns = ["environment", "times x states x actions", "MFGLib, us", "mfgppl, us", "ratio"]
+    text = [markdown("One iteration of mirror descent", columns, rows)]
+    _draw(out, quick, rounds)
+    rows = []
+    for name in ENVIRONMENTS[4:6] if quick else ENVIRONMENTS:
+        env = getattr(Environment, name)()
+        same_game(env)
+        limit = QUICK_SECONDS if quick else SECONDS
+        score, spent, when = ours(env, limit)
+        other, algorithm = theirs(env, max(spent, 0.5))
+        rows.append([
+            name, f"{spent:.1f}", f"{score / env.r_max:.1e}", when, f"{other / env.r_max:.1e}",
+            algorithm,
+        ])  # fmt: skip
+    columns = [
+        "environment", "seconds for each", "mfgppl", "reached after, s", "MFGLib's best", "by",
+    ]  # fmt: skip
+    title = "Exploitability over the reward's bound, by MFGLib's judgement"
+    text.append(markdown(title, columns, rows))
+    (out / "equilibria.md").write_text("\n".join(text))
+    return "\n".join(text)
+
+
+def _draw(out: Path, quick: bool, rounds: int) -> None:
+    """Draw time against horizon (SIS) and states (crowd motion)."""
+    horizons, widths = (QUICK_HORIZONS, QUICK_WIDTHS) if quick else (HORIZONS, WIDTHS)
+    by_time = [one_iteration(Environment.susceptible_infected(T=n), rounds) for n in horizons]
+    by_state = [
+        one_iteration(Environment.crowd_motion(torus_l=n, torus_w=n), rounds) for n in widths
+    ]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    panels = [
+        (axes[0], list(horizons), by_time, "decision times (SIS)"),
+        (axes[1], [n * n for n in widths], by_state, "states (crowd motion, 4 times)"),
+    ]
+    for axis, sizes, taken, label in panels:
+        for k, (name, colour) in enumerate((("MFGLib", "#888888"), ("mfgppl", "#c1440e"))):
+            axis.loglog(sizes, [t[k] for t in taken], marker="o", color=colour, label=name)
+        axis.set_xlabel(label)
+        axis.set_ylabel("microseconds an iteration")
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    figure.savefig(out / "equilibria.png", dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few environments, seconds each")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of results")
+    arguments = parser.parse_args()
+    print(main(arguments.quick, arguments.out))
