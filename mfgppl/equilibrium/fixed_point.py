@@ -108,12 +108,14 @@ def solve_equilibrium(
         start = game.check_flow("mean_field", mean_field)
         flow = start.detach().numpy().reshape(flat_shape(game)).copy()
     world = world_of(game, program)
-    found, how = _found(world, flow, budget, method, damping)
+    found = _found(world, flow, budget, method, damping)
     value = as_equilibrium(game, found.image)
     residual = found.image.residual
     converged = residual <= budget.tolerance
     side = "within" if converged else "above"
-    reason = f"residual {residual:.1e} {side} {tolerance:.1e} after {found.n_steps} steps of {how}"
+    reason = (
+        f"residual {residual:.1e} {side} {tolerance:.1e} after {found.n_steps} steps of {found.how}"
+    )
     if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
         value = attached(world, found.image)
     solution = Solution(value, converged, residual, found.n_steps, reason)
@@ -123,33 +125,32 @@ def solve_equilibrium(
 
 def _found(
     world: AnyWorld, flow: Array, budget: Budget, method: str, damping: float | None
-) -> tuple[Found, str]:
-    """Return where a method ends, and its name in words."""
+) -> Found:
+    """Return where a method ends."""
     temperature = world.game.temperature
     if method == "damped":
-        return damped(world, flow, temperature, budget, damping=damping), "damped iteration"
+        return damped(world, flow, temperature, budget, damping=damping)
     if method == "anderson":
-        return anderson(world, flow, temperature, budget), "Anderson acceleration"
+        return anderson(world, flow, temperature, budget)
     if method == "newton":
-        return newton(world, flow, temperature, budget), "Newton's method"
+        return newton(world, flow, temperature, budget)
     if method == "path":
-        return _by_path(world, flow, budget), "a path of temperatures"
+        return _by_path(world, flow, budget)
     first = settled(world, flow, temperature, budget)
     left = budget._replace(max_steps=budget.max_steps - first.n_steps)
     if first.image.residual <= budget.tolerance or left.max_steps < 1:
-        return first, "Anderson acceleration and Newton's method"
+        return first
     second = _by_path(world, flow, left)
-    n_steps = first.n_steps + second.n_steps
     best = min(first, second, key=lambda found: found.image.residual)
-    how = "Anderson acceleration, Newton's method and a path of temperatures"
-    return Found(best.image, n_steps), how
+    how = f"{first.how}, then {second.how}"
+    return Found(best.image, first.n_steps + second.n_steps, how)
 
 
 def _by_path(world: AnyWorld, flow: Array, budget: Budget) -> Found:
-    temperature, n_steps = world.game.temperature, 0
+    temperature = world.game.temperature
     for _, found in cooled(world, flow, temperature, budget, hottest=HOTTEST * temperature):
-        reached, n_steps = found.image, found.n_steps
-    return Found(world.image(reached.flow, temperature), n_steps + 1)
+        last = found
+    return Found(world.image(last.image.flow, temperature), last.n_steps + 1, last.how)
 
 
 class Equilibria(NamedTuple):

@@ -20,6 +20,7 @@ SHORTEST = 2.0**-7  # share of a Newton step below which it gives up
 HOTTEST = 2.0**12  # times the aim: where a path of temperatures may begin
 FINEST = 1.01  # ratio of neighbouring temperatures below which a path is followed by its length
 SHORTEST_MOVE, LONGEST_MOVE = 1e-7, 1.0  # along a path, in shares and logs of the temperature
+PATH = "a path of temperatures"
 STRAIGHT = 0.9  # cosine between a move and the path's direction below which it is shortened
 
 
@@ -47,10 +48,13 @@ class Found(NamedTuple):
         The best flow met, with its response.
     n_steps : int
         Responses computed.
+    how : str
+        By what, in words.
     """
 
     image: Image
     n_steps: int
+    how: str
 
 
 Iteration = Callable[[AnyWorld, Array, float, Budget], Found]
@@ -78,14 +82,14 @@ def damped(
             halved_at, halved = step, best.residual
         stalled = patience is not None and step - halved_at > patience
         if best.residual <= budget.tolerance or step == budget.max_steps or stalled:
-            return Found(best, step)
+            return Found(best, step, "damped iteration")
         following = world.image(flow + share * (image.generated - flow), temperature)
         if damping is None:
             grew = following.residual > image.residual
             share = max(share / 2, 1e-4) if grew else min(share * 1.1, 1.0)
         flow, image = following.flow, following
         best = image if image.residual < best.residual else best
-    return Found(best, budget.max_steps)
+    return Found(best, budget.max_steps, "damped iteration")
 
 
 def anderson(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
@@ -103,7 +107,7 @@ def anderson(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -
     halved_at, halved = 0, best.residual
     for step in range(1, budget.max_steps + 1):
         if best.residual <= budget.tolerance or step - halved_at > PATIENCE:
-            return Found(best, step)
+            return Found(best, step, "Anderson acceleration")
         following = _extrapolated(flows, gaps).reshape(flow.shape)
         image = world.image(as_shares(following), temperature)
         flows.append(image.flow.ravel())
@@ -115,7 +119,7 @@ def anderson(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -
             best = image
         if best.residual <= halved / 2:
             halved_at, halved = step, best.residual
-    return Found(best, budget.max_steps)
+    return Found(best, budget.max_steps, "Anderson acceleration")
 
 
 def _extrapolated(flows: list[Array], gaps: list[Array]) -> Array:
@@ -145,7 +149,7 @@ def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> 
         if following is None:
             break
         image = following
-    return Found(image, step)
+    return Found(image, step, "Newton's method")
 
 
 def _shortened(
@@ -167,16 +171,17 @@ def _shortened(
 def settled(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
     """Accelerate; where that stalls go on damped, then by Newton's method."""
     stages: list[Iteration] = [anderson, functools.partial(damped, patience=PATIENCE), newton]
-    found, n_steps = None, 0
+    found, n_steps, how = None, 0, []
     for iterate in stages:
         start = flow if found is None else found.image.flow
         left = Budget(budget.tolerance, budget.max_steps - n_steps)
         found = iterate(world, start, temperature, left)
         n_steps += found.n_steps
+        how.append(found.how)
         if found.image.residual <= budget.tolerance or n_steps >= budget.max_steps:
             break
     assert found is not None
-    return Found(found.image, n_steps)
+    return Found(found.image, n_steps, ", then ".join(how))
 
 
 class Point(NamedTuple):
@@ -221,7 +226,7 @@ def cooled(
     """
     found = settled(world, flow, hottest, budget)
     spent, ratio, coldest = found.n_steps, 4.0, hottest
-    yield hottest, Found(found.image, spent)
+    yield hottest, Found(found.image, spent, PATH)
     if found.image.residual > budget.tolerance:
         return
     known = [Point(found.image.flow, np.log(hottest))]
@@ -233,7 +238,7 @@ def cooled(
         if found.image.residual <= budget.tolerance:
             ratio = min(ratio * ratio, 4.0) if found.n_steps <= 4 else ratio
             coldest, known = following, [*known[-1:], Point(found.image.flow, np.log(following))]
-            yield coldest, Found(found.image, spent)
+            yield coldest, Found(found.image, spent, PATH)
             continue
         ratio = np.sqrt(ratio)
         if ratio > FINEST:
@@ -241,7 +246,7 @@ def cooled(
         for point, image, n_steps in _around(world, known, budget):
             spent += n_steps
             known = [*known[-1:], point]
-            yield float(np.exp(point.heat)), Found(image, spent)
+            yield float(np.exp(point.heat)), Found(image, spent, PATH)
             if spent >= budget.max_steps or np.exp(point.heat) < coldest / FINEST:
                 break
         if not np.exp(known[-1].heat) < coldest:
