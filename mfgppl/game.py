@@ -2,6 +2,7 @@
 
 import functools
 import keyword
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,7 @@ class MeanFieldGame:
     temperature: float = 1.0
     joint: bool = False
     _given: dict[str, Any] = field(default_factory=dict)
+    _recordings: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
 
     @strict_keywords
     def __init__(
@@ -105,6 +107,7 @@ class MeanFieldGame:
             "discount": discount, "temperature": temperature, "joint": joint,
         }  # fmt: skip
         put("_given", given)
+        put("_recordings", OrderedDict())  # of rewards, by solvers
         is_a("features", features if features is not None else {}, Mapping)
         self._check_names(features or {})
         put("initial", self._check_initial(initial))
@@ -461,6 +464,10 @@ class MeanFieldGame:
             return torch.as_tensor(spread.reshape(shape[0], -1, shape[-1]).copy())
         flat = array.values.reshape(array.sizes["time"], -1, array.sizes["action"])
         return torch.as_tensor(flat.copy())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be recorded anew, for a task that travels to another process."""
+        return vars(self) | {"_recordings": OrderedDict()}
 
     def __repr__(self) -> str:
         T, S, A = self.shape

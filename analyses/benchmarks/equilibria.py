@@ -27,7 +27,6 @@ from timing import time_in_turns
 
 import mfgppl as mfg
 from mfgppl.equilibrium.worlds import AnyWorld, world_of
-from mfgppl.reward.program import bind
 
 ENVIRONMENTS = (
     "beach_bar", "building_evacuation", "conservative_treasure_hunting", "crowd_motion",
@@ -61,7 +60,7 @@ def their_step(env: Environment) -> Callable[[], Any]:
 def our_world(env: Environment) -> AnyWorld:
     """Return MFGLib's environment as the arrays that our solvers work on."""
     game, reward = mfg.from_mfglib(env)
-    return world_of(game, bind(reward, {}))
+    return world_of(game, reward, {})
 
 
 def our_steps(env: Environment) -> Callable[[], Any]:

@@ -24,7 +24,7 @@ from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
 from mfgppl.equilibrium.world import Array, flat_shape, softmax, uniform_flow
 from mfgppl.equilibrium.worlds import AnyWorld, world_of
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, bind
+from mfgppl.reward.program import RewardProgram
 
 METHODS = ["auto", "damped", "anderson", "newton", "path"]
 SAME = 1e-6  # difference of shares below which two flows are one equilibrium
@@ -102,12 +102,11 @@ def solve_equilibrium(
     budget = Budget(
         real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
     )
-    program = bind(reward, {} if parameters is None else dict(parameters))
     flow = uniform_flow(game)
     if mean_field is not None:
         start = game.check_flow("mean_field", mean_field)
         flow = start.detach().numpy().reshape(flat_shape(game)).copy()
-    world = world_of(game, program)
+    world = world_of(game, reward, parameters)
     found = _found(world, flow, budget, method, damping)
     value = as_equilibrium(game, found.image)
     residual = found.image.residual
@@ -116,7 +115,7 @@ def solve_equilibrium(
     reason = (
         f"residual {residual:.1e} {side} {tolerance:.1e} after {found.n_steps} steps of {found.how}"
     )
-    if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
+    if converged and torch.is_grad_enabled() and has_gradient(game, world.program, value):
         value = attached(world, found.image)
     solution = Solution(value, converged, residual, found.n_steps, reason)
     remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
@@ -220,8 +219,7 @@ def find_equilibria(
     budget = Budget(
         real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
     )
-    program = bind(reward, {} if parameters is None else dict(parameters))
-    world = world_of(game, program)
+    world = world_of(game, reward, parameters)
     starts = [uniform_flow(game)]
     for k in range(positive_int("n_starts", n_starts) - 1):
         spread = 2.0 ** (k % 6 - 1)

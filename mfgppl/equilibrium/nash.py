@@ -24,7 +24,7 @@ from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
 from mfgppl.equilibrium.world import Array, softmax, uniform_policy
 from mfgppl.equilibrium.worlds import AnyWorld, gain, world_of
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, bind
+from mfgppl.reward.program import RewardProgram
 
 FLOW_TOLERANCE = 1e-9  # residual of the flows along a path of temperatures
 COLDEST = 1e-7  # of the reward's spread: where a path of temperatures ends
@@ -108,7 +108,7 @@ def solve_nash(
         real_between("rate", rate, above=0.0)
         if method not in RATES:
             raise ValueError(f"`rate` belongs to {', '.join(RATES)}; got method={method!r}.")
-    world = world_of(game, bind(reward, {} if parameters is None else dict(parameters)))
+    world = world_of(game, reward, parameters)
     first = uniform_policy(game)
     if policy is not None:
         first = check_policy(game, policy).detach().numpy().copy()

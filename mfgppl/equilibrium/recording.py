@@ -1,6 +1,11 @@
-"""A game's reward and dynamics along a flow, recorded for the tape machine."""
+"""A game's reward and dynamics along a flow, recorded for the tape machine.
 
-from collections.abc import Callable, Sequence
+The reward's parameters are inputs of the recording, so that one serves for all their values.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyro
@@ -13,7 +18,10 @@ from mfgppl._compiler.tracing import record
 from mfgppl._kernels import crowd, tape
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, double_precision, spread_reward
+from mfgppl.reward.program import RewardProgram, bind, double_precision, spread_reward
+
+N_KEPT = 4  # recordings that a game keeps, of the rewards asked for last
+Stage = Callable[..., Tensor]
 
 _NO_PLACES = np.zeros(0, dtype=np.int64)
 NOTHING = crowd.Played(
@@ -31,50 +39,73 @@ def masked_reward(game: MeanFieldGame, program: RewardProgram, flow: Tensor) -> 
 
 
 class Recording:
-    """Functions of a flat flow, and their slopes, for the tape machine.
+    """Functions of a flat flow and the reward's parameters, for the tape machine.
 
     Parameters
     ----------
     game : MeanFieldGame
         The game.
-    program : callable
-        A reward program without latent sites.
-
-    Attributes
-    ----------
-    reward : Played
-        From a flow to the reward.
-    moves : Played
-        From a flow to the dynamics, a stage a step; without stages where dynamics are fixed.
+    reward : callable
+        A reward program.
+    parameters : mapping of str to Tensor
+        Values of its latent sites, at which it is recorded.
     """
 
-    def __init__(self, game: MeanFieldGame, program: RewardProgram) -> None:
-        self._game, self._program = game, program
-        self._point = torch.full(game.flow_shape, 1.0).to(torch.float64)
-        self._point = (self._point / self._point.flatten(1).sum(1).max()).reshape(-1)
-        self.reward, self.moves = self._play(lambda stage: stage, [self._point.clone()])
+    def __init__(
+        self, game: MeanFieldGame, reward: RewardProgram, parameters: Mapping[str, Tensor]
+    ) -> None:
+        self._game, self._program = game, reward
+        self._shapes = {name: value.shape for name, value in parameters.items()}
+        self._values = flat_values(parameters)
+        self._reward_tape, self._moves_tape = self._play(lambda stage: stage, changes=False)
+        self._slopes: tuple[crowd.Played, crowd.Played] | None = None
+        self.checked = False  # against the program, away from where it was recorded
 
-    def slopes(self) -> tuple[crowd.Played, crowd.Played]:
+    def fits(self, parameters: Mapping[str, Tensor]) -> bool:
+        """Return whether the recording serves for these values."""
+        return {name: value.shape for name, value in parameters.items()} == self._shapes
+
+    def tapes(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
+        """Return the reward and the dynamics, a stage a step, in buffers of their own.
+
+        The dynamics have no stage where they are fixed.
+        """
+        tapes = self._reward_tape, self._moves_tape
+        return _filled(tapes[0], parameters), _filled(tapes[1], parameters)
+
+    def slopes(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
         """Return the same for the changes of reward and dynamics with a change of the flow."""
-        return self._play(_slope, [self._point.clone(), self._point.clone()])
+        if self._slopes is None:
+            self._slopes = self._play(_slope, changes=True)
+        return _filled(self._slopes[0], parameters), _filled(self._slopes[1], parameters)
 
     def _play(
-        self, form: Callable[[Callable[..., Tensor]], Callable[..., Tensor]],
-        inputs: Sequence[Tensor],
-    ) -> tuple[crowd.Played, crowd.Played]:  # fmt: skip
+        self, form: Callable[[Stage], Stage], *, changes: bool
+    ) -> tuple[crowd.Played, crowd.Played]:
+        T = self._game.shape[0]
+        flow = torch.full((T, self._game.initial.numel()), 1.0 / self._game.initial.numel())
+        if self._game.joint:
+            flow = flow[..., None].expand(self._game.shape) / self._game.n_actions
+        point = flow.to(torch.float64).reshape(-1)
+        inputs = [point.clone() for _ in range(1 + changes)] + [self._values.clone()]
         steps = range(self._game.n_steps if self._game.crowd_moves_dynamics else 0)
         moves = [form(self._move(t)) for t in steps]
         return _played([form(self._reward)], inputs), _played(moves, inputs)
 
-    def _reward(self, flow: Tensor, *_: Tensor) -> Tensor:
-        return masked_reward(self._game, self._program, flow).contiguous().reshape(-1)
+    def _reward(self, flow: Tensor, values: Tensor) -> Tensor:
+        by_site, start = {}, 0
+        for name, shape in self._shapes.items():
+            by_site[name] = values[start : start + shape.numel()].reshape(shape)
+            start += shape.numel()
+        program = bind(self._program, by_site)
+        return masked_reward(self._game, program, flow).contiguous().reshape(-1)
 
-    def _move(self, t: int) -> Callable[..., Tensor]:
+    def _move(self, t: int) -> Stage:
         """Return the dynamics of one step as a function of the flow, with the next state first."""
         function = self._game.transition
         assert callable(function)
 
-        def move(flow: Tensor, *_: Tensor) -> Tensor:
+        def move(flow: Tensor, values: Tensor) -> Tensor:
             table = function(flow.reshape(self._game.flow_shape)[t], t)
             if not isinstance(table, Tensor) or table.layout != torch.strided:
                 raise TypeError("only dense tensors can be recorded")
@@ -83,23 +114,58 @@ class Recording:
         return move
 
 
-def _slope(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def recording_of(
+    game: MeanFieldGame, reward: RewardProgram, parameters: Mapping[str, Tensor]
+) -> Recording | None:
+    """Return a recording of a reward, kept with the game; None where it cannot be recorded."""
+    kept: OrderedDict[Any, Recording | None] = game._recordings
+    found = kept.get(reward)
+    if reward not in kept or (found is not None and not found.fits(parameters)):
+        try:
+            found = Recording(game, reward, parameters)
+        except Exception:  # whatever a program does that cannot be followed
+            found = None
+    kept[reward] = found
+    kept.move_to_end(reward)
+    while len(kept) > N_KEPT:
+        kept.popitem(last=False)
+    return found
+
+
+def flat_values(parameters: Mapping[str, Tensor]) -> Tensor:
+    """Return the values of all sites in a row, at least one number."""
+    values = [value.detach().reshape(-1) for value in parameters.values()]
+    return torch.cat([*values, torch.zeros(0 if values else 1, dtype=torch.float64)])
+
+
+def _filled(played: crowd.Played, parameters: Mapping[str, Tensor]) -> crowd.Played:
+    """Return a tape with a buffer of its own that holds the parameters, its last input."""
+    buffer = played.buffer.copy()
+    if played.inputs.size:
+        values = flat_values(parameters).numpy()
+        buffer[played.inputs[-1] : played.inputs[-1] + values.size] = values
+    return played._replace(buffer=buffer)
+
+
+def _slope(function: Stage) -> Stage:
     """Return the change of a function of a flow for a change of the flow."""
 
-    def slope(flow: Tensor, change: Tensor, *_: Tensor) -> Tensor:
+    def slope(flow: Tensor, change: Tensor, values: Tensor) -> Tensor:
         with forward_ad.dual_level():
-            found = function(forward_ad.make_dual(flow, change))
+            found = function(forward_ad.make_dual(flow, change), values)
             plain, tangent = forward_ad.unpack_dual(found)
         return torch.zeros_like(plain) if tangent is None else tangent.contiguous()
 
     return slope
 
 
-def _played(stages: Sequence[Callable[..., Tensor]], inputs: Sequence[Tensor]) -> crowd.Played:
+def _played(stages: Sequence[Stage], inputs: Sequence[Tensor]) -> crowd.Played:
     if not stages:
         return NOTHING
+    # a stage is also handed what the stages before it returned
+    alone = [lambda *given, stage=stage: stage(*given[: len(inputs)]) for stage in stages]
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        found = lower(record(stages, inputs, KNOWN))
+        found = lower(record(alone, inputs, KNOWN))
     return crowd.Played(
         code=found.code,
         places=found.places,

@@ -130,12 +130,11 @@ def social_optimum(
     temperature = not_negative("temperature", temperature)
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
-    program = bind(reward, {} if parameters is None else dict(parameters))
-    world = world_of(game, program)
+    world = world_of(game, reward, parameters)
     start = torch.from_numpy(uniform_policy(game))
     if policy is not None:
         start = check_policy(game, policy).detach()
-    problem = _Problem(game, program)
+    problem = _Problem(game, world.program)
     spread = problem.spread(start)
     weights = [w * spread for w in COOLING if w * spread > temperature] + [temperature]
     logits, n_steps = start.clamp_min(1e-8).log(), 0

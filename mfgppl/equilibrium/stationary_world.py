@@ -1,6 +1,10 @@
 """A stationary game at fixed reward parameters over arrays: the counterpart of `World`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -10,7 +14,7 @@ from mfgppl.equilibrium.stationary import invariant_mean_field, soft_policy_iter
 from mfgppl.equilibrium.steps import as_steps
 from mfgppl.equilibrium.world import Array, Image, Turn, flat_shape, softmax
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, double_precision
+from mfgppl.reward.program import RewardProgram, bind, double_precision
 
 MAX_POLICIES = 1000
 
@@ -22,14 +26,22 @@ class StationaryWorld:
     ----------
     game : MeanFieldGame
         The game.
-    program : callable
-        A reward program without latent sites.
+    reward : callable
+        A reward program.
+    parameters : mapping or Series, optional
+        A value for each of its latent sites.
     """
 
     recorded = False
 
-    def __init__(self, game: MeanFieldGame, program: RewardProgram) -> None:
-        self.game, self.program = game, program
+    def __init__(
+        self,
+        game: MeanFieldGame,
+        reward: RewardProgram,
+        parameters: Mapping[str, Any] | pd.Series | None = None,
+    ) -> None:
+        values = {} if parameters is None else dict(parameters)
+        self.game, self.program = game, bind(reward, values)
 
     def image(self, flow: Array, temperature: float) -> Image:
         """Return the soft best response to a flow and the flow that it keeps."""

@@ -5,17 +5,20 @@ compiled call. What cannot be recorded (a program with branches on values, dynam
 builds) runs as it is, around the same sweeps.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 
 from mfgppl._kernels import bridge, crowd
-from mfgppl.equilibrium.recording import NOTHING, Recording, masked_reward
-from mfgppl.equilibrium.response import generate_mean_field, soft_response
+from mfgppl.equilibrium.recording import NOTHING, masked_reward, recording_of
+from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, double_precision
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
 
 AGREEMENT = 1e-10  # of a recorded program with the program itself, relative to the largest entry
 Array = np.ndarray
@@ -75,8 +78,10 @@ class World:
     ----------
     game : MeanFieldGame
         The game.
-    program : callable
-        A reward program without latent sites.
+    reward : callable
+        A reward program.
+    parameters : mapping or Series, optional
+        A value for each of its latent sites.
 
     Attributes
     ----------
@@ -84,27 +89,32 @@ class World:
         Whether reward and dynamics run on the tape machine.
     """
 
-    def __init__(self, game: MeanFieldGame, program: RewardProgram) -> None:
-        self.game, self.program = game, program
-        flow = torch.from_numpy(uniform_flow(game)).reshape(game.flow_shape)
+    def __init__(
+        self,
+        game: MeanFieldGame,
+        reward: RewardProgram,
+        parameters: Mapping[str, Any] | pd.Series | None = None,
+    ) -> None:
+        values = {} if parameters is None else dict(parameters)
+        self.game, self.program = game, bind(reward, values)
+        self._values = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+        flow = torch.from_numpy(uniform_flow(game))
         with double_precision(), torch.no_grad():
             # at the door, where the program's own errors are told
-            soft_response(game, program, flow, temperature=game.temperature)
-            transition = game.transition_along(flow)
-        tables = bridge.tables_of(transition)
+            along = flow.reshape(game.flow_shape)
+            table = reward_table(self.program, RewardInputs(game, along))
+            tables = bridge.tables_of(game.transition_along(along))
         initial = game.initial.numpy().copy()
         self.arrays = crowd.World(tables, NOTHING, NOTHING, initial, game.discount)
-        self._recording: Recording | None = None
+        self._recording = recording_of(game, reward, self._values)
         self._slopes: tuple[crowd.Played, crowd.Played] | None = None
         self._has_slopes = True
-        try:
-            self._recording = Recording(game, program)
-        except Exception:  # whatever a program does that cannot be followed
-            return
-        reward, moves = self._recording.reward, self._recording.moves
-        self.arrays = self.arrays._replace(reward=reward, moves=moves)
-        if not self._agrees():
-            self._recording = None
+        if self._recording is not None:
+            own = [table.masked_fill(~game.available, -torch.inf).numpy(), *tables]
+            reward_tape, moves = self._recording.tapes(self._values)
+            self.arrays = self.arrays._replace(reward=reward_tape, moves=moves)
+            if not self._agrees(flow.numpy(), own):
+                self._recording = None
 
     @property
     def recorded(self) -> bool:
@@ -215,7 +225,7 @@ class World:
         """Return the tapes of the derivatives, recorded at first use; None where that fails."""
         if self._recording is not None and self._has_slopes and self._slopes is None:
             try:
-                self._slopes = self._recording.slopes()
+                self._slopes = self._recording.slopes(self._values)
             except Exception:  # an operation without an instruction
                 self._has_slopes = False
         return self._slopes
@@ -232,20 +242,26 @@ class World:
                 tables = bridge.tables_of(self.game.transition_along(along))
             self.arrays = self.arrays._replace(tables=tables)
 
-    def _agrees(self) -> bool:
-        """Compare what was recorded with the program itself at a few flows."""
+    def _agrees(self, flow: Array, own: Sequence[Array]) -> bool:
+        """Compare reward and dynamics along a flow with the recorded ones there, and elsewhere."""
         rng = np.random.default_rng(0)
-        T, F = flat_shape(self.game)
-        for _ in range(3):
-            flow = rng.dirichlet(np.ones(F), size=T)
-            image = self.image(flow, self.game.temperature)
-            tables = [a.copy() for a in self.arrays.tables]
-            self._follow(flow)
-            pairs = [(image.reward, self._face(flow))]
-            pairs += zip(tables, self.arrays.tables, strict=True)
-            if not all(map(_close, *zip(*pairs, strict=True))):
+        if not self._repeats(flow, own):
+            return False
+        if self._recording is None or self._recording.checked:
+            return True
+        for _ in range(2):
+            other = rng.dirichlet(np.ones(flow.shape[1]), size=len(flow))
+            self._follow(other)
+            if not self._repeats(other, [self._face(other), *self.arrays.tables]):
                 return False
+        self._recording.checked = True
         return True
+
+    def _repeats(self, flow: Array, own: Sequence[Array]) -> bool:
+        """Return whether the tapes give the reward and the tables along a flow."""
+        own = [array.copy() for array in own]
+        reward = self.image(flow, self.game.temperature).reward
+        return all(map(_close, [reward, *self.arrays.tables], own))
 
 
 def flat_shape(game: MeanFieldGame) -> tuple[int, int]:

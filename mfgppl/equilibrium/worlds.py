@@ -1,9 +1,11 @@
 """What both kinds of worlds offer to solvers: certificates and derivatives of the flow's map."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.linalg
 import scipy.sparse.linalg
 import torch
@@ -19,16 +21,21 @@ from mfgppl.reward.program import RewardProgram, double_precision
 SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is quickest
 LARGEST_SYSTEM = 3000  # and up to which it is worth its room
 ACCURACY = 1e-13  # of iterative linear solutions, relative
-ROUGHLY = 1e-6  # of those that a Newton step needs
+ROUGHLY, CLOSELY = 1e-1, 1e-4  # of those that a Newton step needs, and a move along a path
 HEAT_STEP = 1e-5  # of central differences in the logarithm of the temperature
 
 AnyWorld = World | StationaryWorld
 FlowMap = Callable[[Array], Array]
 
 
-def world_of(game: MeanFieldGame, program: RewardProgram) -> AnyWorld:
+def world_of(
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    parameters: Mapping[str, Any] | pd.Series | None = None,
+) -> AnyWorld:
     """Return a game at fixed reward parameters over arrays."""
-    return StationaryWorld(game, program) if game.stationary else World(game, program)
+    kind = StationaryWorld if game.stationary else World
+    return kind(game, reward, parameters)
 
 
 def gain(world: AnyWorld, policy: Array, temperature: float = 0.0) -> float:
@@ -108,7 +115,7 @@ def bordered_move(
 
     operator = scipy.sparse.linalg.LinearOperator((size + 1, size + 1), matvec=apply, dtype=float)
     found, _ = scipy.sparse.linalg.gmres(
-        operator, right, rtol=ROUGHLY, atol=0.0, restart=100, maxiter=2
+        operator, right, rtol=CLOSELY, atol=0.0, restart=100, maxiter=2
     )
     return found[:size].reshape(image.flow.shape), float(found[size])
 

@@ -242,7 +242,7 @@ def to_mfglib(policy: Any, environment: Any) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (T, *S, *A)
+    Tensor, shape `(T, *S, *A)`
         The policy in float32, its rows normalised after rounding. MFGLib writes T for the last
         time, so that its first axis is T + 1 long.
 
