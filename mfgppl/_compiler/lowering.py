@@ -17,6 +17,7 @@ from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
 LONGEST_LIST = 2**24  # places of a gather worth keeping
+LARGE_BLOCK = 64  # entries from which a copy beats a list of places
 SHORT_LINE = 16  # entries of an innermost loop below which a longer one takes its place
 
 
@@ -245,6 +246,8 @@ class _Lowering:
         args, kwargs = step.args, step.kwargs
         if packet in (aten.copy, aten.fill):
             return self._entries(Op.COPY, out, args[1:2])
+        if packet in (aten.cat, aten.stack, aten.repeat) and self._in_blocks(step, out):
+            return None
         if packet in MOVES:
             return self._move(step, out)
         if packet in (aten._to_copy, aten.clone):
@@ -299,6 +302,34 @@ class _Lowering:
         sizes = [n for n, _ in axes]
         strides = [steps[k] for k in range(4) for _, steps in axes]
         self.rows.append([int(op), *(v.place for v in four), *sizes, *strides])
+
+    def _in_blocks(self, step: Step, out: Tensor) -> bool:
+        """Copy what is put side by side or repeated as whole blocks, if there are few and large."""
+        packet, first = step.func.overloadpacket, step.args[0]
+        if not out.is_floating_point():
+            return False
+        if packet is aten.repeat:
+            ones = (1,) * (out.ndim - first.ndim)
+            sizes, strides = (*ones, *first.shape), (*ones, *first.stride())
+            axes = [pair for n, size in zip(step.args[1], sizes, strict=True) for pair in (n, size)]
+            steps = [pair for stride in strides for pair in (0, stride)]
+            source = first.as_strided(axes, steps, first.storage_offset())
+            pairs = [(out.view(axes), source)]
+        else:
+            dim = step.args[1] if len(step.args) > 1 else step.kwargs.get("dim", 0)
+            if packet is aten.stack:
+                blocks = out.unbind(dim)
+            else:
+                blocks = out.split([t.shape[dim] for t in first], dim)
+            pairs = list(zip(blocks, first, strict=True))
+        if out.numel() < LARGE_BLOCK * len(pairs):
+            return False
+        try:
+            for block, source in pairs:
+                self._entries(Op.COPY, block, (source,))
+        except Unlowered:  # too many axes: by a list of places
+            return False
+        return True
 
     def _move(self, step: Step, out: Tensor) -> None:
         """Run a step that moves entries on their places, and keep the list."""

@@ -182,16 +182,19 @@ def greedy(q, policy, values, n_actions):
 def evaluate(world, reward, policy, temperature, q_values, values):
     """Fill the values of a policy, with `temperature` times its entropy."""
     T, S, A = reward.shape
+    weighed = np.empty(S * A)
     for t in range(T - 1, -1, -1):
         q, p = q_values[t].reshape(S * A), policy[t].reshape(S * A)
         look_ahead(world, t, reward, values[min(t + 1, T - 1)], q)
+        for i in range(S * A):  # -inf is never taken
+            weighed[i] = p[i] * q[i] if p[i] > 0.0 else 0.0
+        if temperature > 0.0:
+            for i in range(S * A):
+                weighed[i] -= temperature * p[i] * np.log(p[i]) if p[i] > 0.0 else 0.0
         for s in range(S):
             total = 0.0
             for a in range(A):
-                share = p[s * A + a]
-                if share > 0.0:
-                    bonus = temperature * np.log(share) if temperature > 0.0 else 0.0
-                    total += share * (q[s * A + a] - bonus)
+                total += weighed[s * A + a]
             values[t, s] = total
 
 

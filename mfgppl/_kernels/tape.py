@@ -220,6 +220,17 @@ def multiply_all(n, out, so, x, sx, y, sy):
 
 
 @jit
+def copy_all(n, out, so, x, sx):
+    """Copy entries, likewise."""
+    if so == 1 and sx == 1:
+        for i in range(n):
+            out[i] = x[i]
+    else:
+        for i in range(n):
+            out[i * so] = x[i * sx]
+
+
+@jit
 def subtract_all(n, out, so, x, sx, y, sy):
     """Subtract entries, likewise."""
     if so == 1 and sx == 1 and sy == 1:
@@ -310,8 +321,7 @@ def line(op, n, out, so, x, sx, y, sy, z, sz):
         for i in range(n):
             out[i * so] = x[i * sx] / y[i * sy]
     elif op == COPY:
-        for i in range(n):
-            out[i * so] = x[i * sx]
+        copy_all(n, out, so, x, sx)
     elif op == NEGATE:
         for i in range(n):
             out[i * so] = -x[i * sx]
