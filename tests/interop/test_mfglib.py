@@ -33,6 +33,7 @@ NAMES = [
     "susceptible_infected",
 ]
 JOINT = {"conservative_treasure_hunting", "equilibrium_price", "random_linear"}
+SLOW = {"building_evacuation", "crowd_motion"}  # paths of 2,000 shares
 MOVED_BY_CROWD = {
     "conservative_treasure_hunting",
     "linear_quadratic",
@@ -332,3 +333,27 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mfglib.env", None)
     with pytest.raises(ImportError, match=r'pip install "mfgppl\[mfglib\]"'):
         mfg.from_mfglib(None)
+
+
+def test_the_soft_equilibrium_converges_within_the_tight_bound(environment, imported):
+    """At temperature 1 the residual is below 1e-10; leaving gains at most `log A` a time."""
+    game, reward = imported
+    solution = mfg.solve_equilibrium(game, reward, throw=True)
+    assert solution.residual < 1e-10
+    gain = exploitability_score(environment, mfg.to_mfglib(solution.value.policy, environment))
+    assert gain <= np.log(game.n_actions) * game.shape[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES],
+)
+def test_nobody_gains_by_leaving_the_mean_field_equilibrium(name):
+    """MFGLib itself finds an exploitability below 1e-4 of the reward's bound."""
+    with torch.random.fork_rng(devices=[]):
+        environment = getattr(Environment, name)()
+    game, reward = mfg.from_mfglib(environment)
+    tolerance = 1e-5 * environment.r_max
+    found = mfg.solve_nash(game, reward, tolerance=tolerance, throw=True)
+    judged = exploitability_score(environment, mfg.to_mfglib(found.value.policy, environment))
+    assert judged <= 1e-4 * environment.r_max

@@ -106,6 +106,19 @@ def test_the_truth_has_an_equilibrium(name, solutions):
     np.testing.assert_allclose(totals, 1.0, atol=ROUNDING)
 
 
+@pytest.mark.parametrize("name", WITH_TRUTH)
+def test_the_gain_from_leaving_the_equilibrium_is_below_the_tight_bound(name, solutions):
+    """Exploitability is at most `temperature * log A * sum_t discount^t` (Theorem 3, tightened)."""
+    file, game = FILES[name], FILES[name].game()
+    policy = solutions(name).value.policy
+    gain = mfg.exploitability(game, file.reward, policy, parameters=file.TRUTH)
+    times = game.discount ** np.arange(game.shape[0])
+    total = 1 / (1 - game.discount) if game.stationary else times.sum()
+    assert 0 <= gain <= game.temperature * np.log(game.n_actions) * total
+    regularised = mfg.regularised_exploitability(game, file.reward, policy, parameters=file.TRUTH)
+    assert regularised <= 1e-6  # what the solver's tolerance leaves
+
+
 @pytest.mark.parametrize("name", CHANGING)
 def test_changed_dynamics_are_others_and_have_an_equilibrium(name, solutions):
     """Along the same flow the tables differ; the changed game is solved too, to another flow."""
