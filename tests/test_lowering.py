@@ -29,6 +29,11 @@ def written_over(x):
     return y + z
 
 
+def grown(x):
+    """Return a matrix (12, 12), large enough to be copied as a block."""
+    return torch.outer(torch.cat([x, x + 2]), torch.cat([x**2, x**2 + 1])) ** 2 + 0.1
+
+
 def accumulated(x):
     return torch.zeros(4, dtype=torch.float64).index_put((INDEX[:3] % 4,), x[:3], accumulate=True)
 
@@ -58,6 +63,11 @@ FUNCTIONS = {
     "running products": lambda x: (x + 3).cumprod(0) + (x + 4).reshape(3, 2).cumprod(1).view(-1),
     "flips": lambda x: x.flip(0) * x + torch.roll(x, 2),
     "joined": lambda x: torch.cat([x[:2], x * 2, torch.ones(1, dtype=torch.float64)]),
+    "joined blocks": lambda x: torch.cat([grown(x), grown(x).T @ grown(x), grown(x) ** 2]).sum(1),
+    "joined columns": lambda x: (torch.cat([grown(x), grown(x)[:, :9] * 2], 1) ** 2).sum(0),
+    "stacked blocks": lambda x: torch.stack([grown(x), grown(x).T, grown(x) * x[0]], 1).sum(0).T,
+    "repeated blocks": lambda x: grown(x).repeat(3, 1, 2).sum((0, 1)) * grown(x).T.repeat(1, 2)[0],
+    "long rows": lambda x: (grown(x)[:, None, :] * grown(x)[None, :, :3].mT).log1p().sum((1, 2)),
     "stacked": lambda x: torch.stack([x, x**2], dim=1).reshape(-1),
     "padded": lambda x: F.pad(x, (1, 2)) + F.pad(x, (2, 1), value=1.5),
     "indexed": lambda x: x[INDEX] * x.gather(0, INDEX) + x.index_select(0, INDEX),
@@ -153,3 +163,19 @@ def test_operations_without_an_instruction_are_left(function):
     trace = record([lambda x: function(x).reshape(-1)], [torch.ones(N).double()], KNOWN)
     with pytest.raises(Unlowered):
         lower(trace)
+
+
+def test_a_logarithm_is_that_of_numpy_for_every_number():
+    """From the least number to infinity, below zero, and where there is none."""
+    rng = np.random.default_rng(0)
+    usual = np.exp(rng.uniform(-745.0, 709.0, 5000))
+    least = np.array([0.0, -0.0, 5e-324, 1e-310, 2.0**-1022, 1.0, np.nextafter(1, 2)])
+    odd = np.array([-1.0, -np.inf, np.inf, np.nan, -5e-324])
+    numbers = np.concatenate([usual, least, odd, np.nextafter(usual, 0.0)])
+    inputs = [torch.ones(numbers.size, dtype=torch.float64), torch.ones(numbers.size)]
+    trace = record([lambda x, *_: torch.log(x), lambda x, *_: x * 1.0], inputs, KNOWN)
+    forward, _ = bridge.on_tape(lower(trace))
+    with np.errstate(all="ignore"):
+        expected = np.log(numbers)
+    # a few units in the last place
+    np.testing.assert_allclose(forward(numbers), expected, rtol=1e-15, atol=0)
