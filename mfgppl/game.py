@@ -186,7 +186,7 @@ class MeanFieldGame:
         """
         if callable(self.transition):
             steps = [self.transition_at(mean_field[t], t) for t in range(self.n_steps)]
-            return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape)
+            return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape).double()
         return self.transition if self.transition.ndim == 4 else self.transition[None]
 
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
@@ -198,7 +198,10 @@ class MeanFieldGame:
         if len(wrong):
             t = int(wrong[0])
             message = f"the shares of `{name}` must sum to 1 at each time; at time {t} they sum to"
-            raise ValueError(f"{message} {totals[t]:.6g}.")
+            single = (
+                " Rounded to float32? Build it in float64." if abs(totals[t] - 1) < 1e-5 else ""
+            )
+            raise ValueError(f"{message} {totals[t]:.10g}.{single}")
         return flow
 
     @property

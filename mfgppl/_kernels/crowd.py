@@ -275,10 +275,14 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
     put(reward_slope, 1, change)
     play(reward_slope, 0)
     d_reward = output(reward_slope, 0, T * S * A).reshape((T, S, A))
-    moves = moves_slope.ends.size > 1
-    if moves:
+    n_moves = moves_slope.ends.size - 1
+    d_tables = Dense(np.empty((n_moves, S, S * A)))
+    if n_moves > 0:
         put(moves_slope, 0, flow)
         put(moves_slope, 1, change)
+    for t in range(n_moves):  # a stage's output lasts until another stage is played
+        play(moves_slope, t)
+        d_tables.tables[t].ravel()[:] = output(moves_slope, t, S * S * A)
     d_policy, d_values, ahead = np.empty((T, S, A)), np.zeros(S), np.zeros(S * A)
     for t in range(T - 1, -1, -1):
         dp = d_policy[t].reshape(S * A)
@@ -288,10 +292,8 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
             dp[i] = 0.0
         if t < T - 1:
             expected(world.tables, at(world, t), d_values, ahead)
-            if moves:
-                play(moves_slope, t)
-                table = Dense(output(moves_slope, t, S * S * A).reshape((1, S, S * A)))
-                expected(table, 0, values[t + 1], dp)
+            if n_moves > 0:
+                expected(d_tables, t, values[t + 1], dp)
         for i in range(S * A):
             dp[i] = dr[i] + world.discount * (ahead[i] + dp[i])
         for s in range(S):
@@ -315,9 +317,8 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
             break
         pushed(world.tables, at(world, t), weights, shares)
         pushed(world.tables, at(world, t), d_weights, d_shares)
-        if moves:
-            table = Dense(output(moves_slope, t, S * S * A).reshape((1, S, S * A)))
-            pushed(table, 0, weights, more)
+        if n_moves > 0:
+            pushed(d_tables, t, weights, more)
             for s in range(S):
                 d_shares[s] += more[s]
 

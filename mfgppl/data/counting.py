@@ -169,13 +169,16 @@ class CountedPanel(Panel):
     def pooled(self) -> "CountedPanel":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
         steps, which = np.unique(self.steps[:, 1:], axis=0, return_inverse=True)
-        counts = [n.sum(0, keepdims=True) for n in self.counts]
+        counts = Counts(*(n.sum(0, keepdims=True) for n in self.counts))
+        counts.ends_seen[0] += self.visits[self.horizon]  # seen after the last decision
+        counts.ends_unseen[0] = 0.0
         visits = self.visits.sum(0, keepdims=True)
         return replace(
             self,
             first_time=0,
             horizon=1,
-            counts=Counts(*counts),
+            counts=counts,
+            n_late=0,
             visits=np.concatenate([visits, np.zeros_like(visits)]),
             steps=np.insert(steps, 0, 0, axis=1),
             step_counts=np.bincount(which.ravel(), self.step_counts, minlength=len(steps)),

@@ -111,14 +111,25 @@ class Trajectories(Panel):
 
     @property
     def labels(self) -> np.ndarray:
-        """One distinct label a trajectory: the agent, with the first time where it was split."""
+        """One distinct label a trajectory: the agent, with the first time where it was split.
+
+        Of pooled times, with a number.
+        """
         first = self.time[self.offsets[:-1]] + self.first_time
         repeated = pd.Series(self.agents).duplicated(keep=False).to_numpy()
+        start = first if self.horizon > 1 else self._runs
+        word = "from" if self.horizon > 1 else "run"
         labels = [
-            f"{a} from {t}" if r else a
-            for a, t, r in zip(self.agents, first, repeated, strict=True)
+            f"{a} {word} {t}" if r else a
+            for a, t, r in zip(self.agents, start, repeated, strict=True)
         ]
         return np.array(labels, dtype=None if not repeated.any() else object)
+
+    @property
+    def _runs(self) -> np.ndarray:
+        """Which of its agent's trajectories each is, counted from 1."""
+        agents = pd.Series(self.agents)
+        return agents.groupby(agents, sort=False).cumcount().to_numpy() + 1
 
     @functools.cached_property
     def trajectory(self) -> np.ndarray:

@@ -46,8 +46,8 @@ def solve_equilibrium(
     """Solve `mu = push(soft_policy(mu))`, the entropy-regularised mean field equilibrium.
 
     Where a parameter (or a tensor in the reward program) requires grad, so does the solution: it is
-    differentiated through the equation that it solves, not through the iteration, in forward and
-    reverse mode, once.
+    differentiated through the equation that it solves, not through the iteration: once, backwards
+    or forwards (`torch.autograd.forward_ad`), not under the transforms of `torch.func`.
 
     Parameters
     ----------
@@ -108,6 +108,8 @@ def solve_equilibrium(
         flow = start.detach().numpy().reshape(flat_shape(game)).copy()
     world = world_of(game, reward, parameters)
     found = _found(world, flow, budget, method, damping)
+    if not world.confirms(found.image.flow):
+        found = _found(world, flow, budget, method, damping)
     value = as_equilibrium(game, found.image)
     residual = found.image.residual
     converged = residual <= budget.tolerance
@@ -147,6 +149,9 @@ def _found(
 
 def _by_path(world: AnyWorld, flow: Array, budget: Budget) -> Found:
     temperature = world.game.temperature
+    if budget.max_steps == 1:
+        return newton(world, flow, temperature, budget)
+    budget = budget._replace(max_steps=budget.max_steps - 1)
     for _, found in cooled(world, flow, temperature, budget, hottest=HOTTEST * temperature):
         last = found
     return Found(world.image(last.image.flow, temperature), last.n_steps + 1, last.how)
@@ -230,6 +235,8 @@ def find_equilibria(
     counts: list[int] = []
     for start in starts:
         found = settled(world, start, game.temperature, budget)
+        if not world.confirms(found.image.flow):
+            found = settled(world, start, game.temperature, budget)
         residual = found.image.residual
         if residual > budget.tolerance:
             continue

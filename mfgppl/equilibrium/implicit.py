@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from mfgppl.equilibrium.recording import not_nested
 from mfgppl.equilibrium.response import Equilibrium, soft_response
 from mfgppl.equilibrium.world import Image
 from mfgppl.equilibrium.worlds import AnyWorld, FlowMap, inverse
@@ -43,12 +44,16 @@ def _applied(function: FlowMap, change: Tensor, flat: tuple[int, int]) -> Tensor
 
 
 def has_gradient(game: MeanFieldGame, program: RewardProgram, at: Equilibrium) -> bool:
-    """Return whether the reward depends on a tensor that is differentiated."""
+    """Return whether reward or dynamics depend on a tensor that is differentiated."""
     with double_precision():
-        reward = spread_reward(program, RewardInputs(game, at.mean_field))
-    if reward.requires_grad:
+        found = [spread_reward(program, RewardInputs(game, at.mean_field))]
+        if game.crowd_moves_dynamics:
+            found.append(game.transition_along(at.mean_field))
+    if any(value.requires_grad for value in found):
         return True
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(reward).tangent is not None
+    if not_nested():
+        return False
+    return any(forward_ad.unpack_dual(value).tangent is not None for value in found)
 
 
 def attached(world: AnyWorld, image: Image) -> Equilibrium:

@@ -16,6 +16,7 @@ from mfgppl.equilibrium.worlds import AnyWorld, bordered_move, newton_move
 
 MEMORY = 8  # flows that an accelerated step looks back on
 PATIENCE = 25  # steps without halving the residual after which an iteration gives up
+LONGEST = 40  # responses that a path spends at one temperature
 SHORTEST = 2.0**-7  # share of a Newton step below which it gives up
 HOTTEST = 2.0**12  # times the aim: where a path of temperatures may begin
 FINEST = 1.01  # ratio of neighbouring temperatures below which a path is followed by its length
@@ -106,7 +107,8 @@ def anderson(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -
     flows, gaps = [flow.ravel()], [(image.generated - flow).ravel()]
     halved_at, halved = 0, best.residual
     for step in range(1, budget.max_steps + 1):
-        if best.residual <= budget.tolerance or step - halved_at > PATIENCE:
+        stalled = step - halved_at > PATIENCE
+        if best.residual <= budget.tolerance or step == budget.max_steps or stalled:
             return Found(best, step, "Anderson acceleration")
         following = _extrapolated(flows, gaps).reshape(flow.shape)
         image = world.image(as_shares(following), temperature)
@@ -144,7 +146,7 @@ def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> 
             move = newton_move(world, image, temperature)
         except (scipy.linalg.LinAlgError, ValueError):
             break
-        following, tried = _shortened(world, image, move, temperature)
+        following, tried = _shortened(world, image, move, temperature, budget.max_steps - step)
         step += tried
         if following is None:
             break
@@ -153,13 +155,13 @@ def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> 
 
 
 def _shortened(
-    world: AnyWorld, image: Image, move: Array, temperature: float
+    world: AnyWorld, image: Image, move: Array, temperature: float, most: int
 ) -> tuple[Image | None, int]:
     """Return the image at the longest share of a move that lessens the gap, and how many tried."""
     if not np.isfinite(move).all():
         return None, 0
     size, share, tried = np.linalg.norm(image.generated - image.flow), 1.0, 0
-    while share >= SHORTEST:
+    while share >= SHORTEST and tried < most:
         following = world.image(as_shares(image.flow + share * move), temperature)
         tried += 1
         if np.linalg.norm(following.generated - following.flow) < (1 - 0.1 * share) * size:
@@ -233,7 +235,8 @@ def cooled(
     while coldest > temperature and spent < budget.max_steps:
         following = max(coldest / ratio, temperature)
         guess = _pointed_at(known, following)
-        found = newton(world, guess, following, Budget(budget.tolerance, 40))
+        left = min(LONGEST, budget.max_steps - spent)
+        found = newton(world, guess, following, Budget(budget.tolerance, left))
         spent += found.n_steps
         if found.image.residual <= budget.tolerance:
             ratio = min(ratio * ratio, 4.0) if found.n_steps <= 4 else ratio

@@ -3,6 +3,7 @@
 Every method is judged by the same certificate, the exploitability of the best policy met.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -113,13 +114,10 @@ def solve_nash(
     if policy is not None:
         first = check_policy(game, policy).detach().numpy().copy()
     step = RATES.get(method, 0.0) if rate is None else rate
-    best, lowest, n_steps = first, gain(world, first), 1
-    for candidate, n_steps in PLAYS[method](world, first, step, max_steps):
-        left = gain(world, candidate)
-        if left < lowest:
-            best, lowest = candidate, left
-        if lowest <= tolerance or n_steps >= max_steps:
-            break
+    play = functools.partial(_played, world, first, PLAYS[method], step, tolerance, max_steps)
+    best, lowest, n_steps = play()
+    if not world.confirms(world.turn(best).flow):
+        best, lowest, n_steps = play()
     converged = lowest <= tolerance
     side = "within" if converged else "above"
     words = method.replace("_", " ")
@@ -128,6 +126,22 @@ def solve_nash(
     solution = Solution(value, converged, lowest, n_steps, reason)
     remedy = "try another `method`, another start `policy`, or more `max_steps`"
     return ended(solution, throw=throw, what="the mean field equilibrium", remedy=remedy)
+
+
+def _played(
+    world: AnyWorld, first: Array, play: Play, rate: float, tolerance: float, max_steps: int
+) -> tuple[Array, float, int]:
+    """Return the least exploitable policy, its exploitability and the steps taken."""
+    best, lowest, n_steps = first, gain(world, first), 1
+    if lowest <= tolerance:
+        return best, lowest, n_steps
+    for candidate, n_steps in play(world, first, rate, max_steps):
+        left = gain(world, candidate)
+        if left < lowest:
+            best, lowest = candidate, left
+        if lowest <= tolerance or n_steps >= max_steps:
+            break
+    return best, lowest, n_steps
 
 
 def spread_of(world: AnyWorld, policy: Array) -> float:
@@ -156,9 +170,10 @@ def _mirror_descent(
     logits = np.log(np.maximum(policy, 1e-300))
     logits[:, ~world.game.available.numpy()] = -np.inf
     scaled = rate / spread_of(world, policy)
-    for n_steps in range(BATCH, max_steps + BATCH, BATCH):
-        logits = world.mirrored(logits, scaled, BATCH)
-        yield softmax(logits), n_steps
+    for before in range(0, max_steps, BATCH):
+        batch = min(BATCH, max_steps - before)
+        logits = world.mirrored(logits, scaled, batch)
+        yield softmax(logits), before + batch
 
 
 def _averaged(

@@ -5,7 +5,6 @@ The reward's parameters are inputs of the recording, so that one serves for all 
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyro
@@ -118,18 +117,23 @@ def recording_of(
     game: MeanFieldGame, reward: RewardProgram, parameters: Mapping[str, Tensor]
 ) -> Recording | None:
     """Return a recording of a reward, kept with the game; None where it cannot be recorded."""
-    kept: OrderedDict[Any, Recording | None] = game._recordings
-    found = kept.get(reward)
-    if reward not in kept or (found is not None and not found.fits(parameters)):
+    kept: OrderedDict[int, tuple[RewardProgram, Recording | None]] = game._recordings
+    found = kept[id(reward)][1] if id(reward) in kept else None
+    if id(reward) not in kept or (found is not None and not found.fits(parameters)):
         try:
             found = Recording(game, reward, parameters)
         except Exception:  # whatever a program does that cannot be followed
             found = None
-    kept[reward] = found
-    kept.move_to_end(reward)
+    kept[id(reward)] = reward, found  # the reward is held, so that its place is not given again
+    kept.move_to_end(id(reward))
     while len(kept) > N_KEPT:
         kept.popitem(last=False)
     return found
+
+
+def forget(game: MeanFieldGame, reward: RewardProgram) -> None:
+    """Let a reward run as it is from now on."""
+    game._recordings[id(reward)] = reward, None
 
 
 def flat_values(parameters: Mapping[str, Tensor]) -> Tensor:
@@ -151,12 +155,39 @@ def _slope(function: Stage) -> Stage:
     """Return the change of a function of a flow for a change of the flow."""
 
     def slope(flow: Tensor, change: Tensor, values: Tensor) -> Tensor:
-        with forward_ad.dual_level():
-            found = function(forward_ad.make_dual(flow, change), values)
-            plain, tangent = forward_ad.unpack_dual(found)
-        return torch.zeros_like(plain) if tangent is None else tangent.contiguous()
+        return pushed_forward(lambda at: function(at, values), flow, change).contiguous()
 
     return slope
+
+
+def pushed_forward(function: Callable[[Tensor], Tensor], point: Tensor, change: Tensor) -> Tensor:
+    """Return the derivative of a function of a tensor at a point, times a change of the tensor.
+
+    Forwards; or, where the caller is inside a level of forward derivatives of its own (torch has
+    one at a time), by the derivative of a derivative backwards.
+    """
+    if not_nested():
+        with forward_ad.dual_level():
+            found = function(forward_ad.make_dual(point, change))
+            plain, tangent = forward_ad.unpack_dual(found)
+        return torch.zeros_like(plain) if tangent is None else tangent
+    with torch.enable_grad():
+        at = point.detach().requires_grad_(True)
+        found = function(at)
+        weights = torch.zeros_like(found, requires_grad=True)
+        if not found.requires_grad:
+            return torch.zeros_like(found)
+        weighed = (found.masked_fill(torch.isneginf(found), 0.0) * weights).sum()
+        back = torch.autograd.grad(weighed, at, create_graph=True, allow_unused=True)[0]
+        if back is None or not back.requires_grad:
+            return torch.zeros_like(found)
+        slope = torch.autograd.grad((back * change).sum(), weights, allow_unused=True)[0]
+    return torch.zeros_like(found) if slope is None else slope.detach()
+
+
+def not_nested() -> bool:
+    """Return whether no level of forward derivatives is open."""
+    return bool(forward_ad._current_level < 0)
 
 
 def _played(stages: Sequence[Stage], inputs: Sequence[Tensor]) -> crowd.Played:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
@@ -32,7 +33,7 @@ class Equilibrium(NamedTuple):
     soft_values : Tensor, shape (T, S)
         Values of the states, reward units, with the entropy's where the temperature is not zero.
     reward : Tensor, shape (T, S, A)
-        The reward along the flow.
+        The reward along the flow, -inf where an action is not available.
     """
 
     mean_field: Tensor
@@ -52,11 +53,11 @@ def soft_response(
     solution = control(masked, transition, discount=game.discount, temperature=temperature)
     policy = solution.log_policy.exp()
     if game.stationary:
-        shares = invariant_mean_field(policy, transition)
+        shares = invariant_mean_field(policy, transition, initial=game.initial)
     else:
         shares = propagate_mean_field(policy, transition, game.initial)
     flow = shares[..., None] * policy if game.joint else shares
-    return Equilibrium(flow, policy, solution.soft_values, table)
+    return Equilibrium(flow, policy, solution.soft_values, masked)
 
 
 def generate_mean_field(game: MeanFieldGame, policy: Tensor) -> Tensor:
@@ -104,7 +105,8 @@ def _settled(game: MeanFieldGame, policy: Tensor) -> Tensor:
     flow = game.initial[None]
     flow = flow[..., None] * policy if game.joint else flow
     for _ in range(MAX_ROUNDS):
-        shares = invariant_mean_field(policy, game.transition_along(flow))
+        along = game.transition_along(flow)
+        shares = invariant_mean_field(policy, along, initial=game.initial)
         found = shares[..., None] * policy if game.joint else shares
         change = float((found - flow).detach().abs().max())
         flow = found
@@ -118,14 +120,20 @@ def _settled(game: MeanFieldGame, policy: Tensor) -> Tensor:
 
 def check_policy(game: MeanFieldGame, policy: Any) -> Tensor:
     """Return a policy (T, S, A) as float64, else raise a `ValueError`."""
+    if isinstance(policy, xr.DataArray):
+        policy = _in_order(game, policy)
     policy = policy if isinstance(policy, Tensor) else torch.tensor(np.asarray(policy, float))
     if tuple(policy.shape) != game.shape:
         raise ValueError(
             f"`policy` must have shape (T, S, A) = {game.shape}; got {tuple(policy.shape)}."
         )
     shares = policy.detach()
-    if bool((shares < 0).any()) or bool(((shares.sum(-1) - 1).abs() > ROW_SUM).any()):
-        raise ValueError("`policy` must be shares of actions: each row sums to 1.")
+    sound = bool((shares >= 0).all()) and bool(((shares.sum(-1) - 1).abs() <= ROW_SUM).all())
+    if not sound:
+        raise ValueError(
+            "`policy` must be shares of actions: numbers from 0 to 1, each row summing to 1 "
+            f"(within {ROW_SUM:g}; build it in float64)."
+        )
     taken = ((shares > 0) & ~game.available).nonzero()
     if len(taken):
         t, s, a = taken[0].tolist()
@@ -134,3 +142,20 @@ def check_policy(game: MeanFieldGame, policy: Any) -> Tensor:
             f"time {t}, where the game does not allow it."
         )
     return policy.to(torch.float64)
+
+
+def _in_order(game: MeanFieldGame, policy: xr.DataArray) -> np.ndarray:
+    """Return a labelled policy with its labels, or their text, in the game's order."""
+    dims = ("time", "state", "action")
+    if set(policy.dims) != set(dims):
+        raise ValueError(f"`policy` must have the dims {dims}; got {policy.dims}.")
+    for dim, labels in (("state", game.space.labels), ("action", game.actions)):
+        if dim not in policy.coords:
+            continue
+        there, known = [str(v) for v in policy[dim].values.tolist()], [str(v) for v in labels]
+        if sorted(there) != sorted(known):
+            raise ValueError(
+                f"`policy` has the labels {there} along {dim!r}; the game has {known}."
+            )
+        policy = policy.isel({dim: [there.index(v) for v in known]})
+    return np.asarray(policy.transpose(*dims).values, dtype=float)

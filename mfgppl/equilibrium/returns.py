@@ -1,6 +1,6 @@
 """What a policy earns when everybody follows it, and the policy that earns most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
 
-COOLING = (1e-1, 1e-2, 1e-3, 1e-4, 0.0)  # weights of the entropy, over the reward's spread
+COOLING = np.array([1e-1, 1e-2, 1e-3, 1e-4])  # weights of the entropy, over the reward's spread
+MIXED = 0.01  # share of chance in what is climbed from, without which nothing is tried
+ROUNDING = 1e-9  # of two values that count as equal
 SATURATED = 30.0  # log of the odds at which a choice counts as made
 
 
@@ -51,7 +53,8 @@ def expected_return(
     is_a("game", game, MeanFieldGame)
     program = bind(reward, {} if parameters is None else dict(parameters))
     table = check_policy(game, policy).detach()
-    return float(return_of(game, program, table, generate_mean_field(game, table)))
+    with double_precision(), torch.no_grad():
+        return float(return_of(game, program, table, generate_mean_field(game, table)))
 
 
 def return_of(game: MeanFieldGame, program: RewardProgram, policy: Tensor, flow: Tensor) -> Tensor:
@@ -131,35 +134,49 @@ def social_optimum(
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
     world = world_of(game, reward, parameters)
-    start = torch.from_numpy(uniform_policy(game))
-    if policy is not None:
-        start = check_policy(game, policy).detach()
-    problem = _Problem(game, world.program)
-    spread = problem.spread(start)
-    weights = [w * spread for w in COOLING if w * spread > temperature] + [temperature]
-    logits, n_steps = start.clamp_min(1e-8).log(), 0
+    uniform = torch.from_numpy(uniform_policy(game))
+    start = uniform if policy is None else check_policy(game, policy).detach()
+    _check_differentiable(game, start)
+    problem = _Problem(game, world.program, temperature)
+    weights = [w for w in COOLING * problem.spread(start) if w > temperature] + [temperature]
+    if policy is not None:  # near the start first
+        weights = [temperature, *weights]
+    candidates, n_steps = [start], 0
+    logits = ((1 - MIXED) * start + MIXED * uniform).log()
     for weight in weights:
         logits, steps = problem.climbed(logits, weight, max_steps)
         n_steps += steps
-    found = problem.policy(logits)
-    slope = problem.slope(found, temperature)
-    pure = problem.greedy(found, temperature)
-    flatter = temperature == 0.0 and problem.slope(pure, 0.0) < slope
-    if flatter and problem.value(pure, 0.0) >= problem.value(found, 0.0):
-        found, slope = pure, problem.slope(pure, 0.0)
+        candidates.append(problem.policy(logits))
+    candidates.append(problem.greedy(candidates[-1]))
+    found = problem.best(candidates)
+    if problem.slope(found) > tolerance:
+        polished, steps = problem.polished(found, tolerance, max_steps)
+        found, n_steps = problem.best([found, polished]), n_steps + steps
+    slope = problem.slope(found)
     side = "within" if slope <= tolerance else "above"
-    reason = f"slope {slope:.1e} {side} {tolerance:.1e} after {n_steps} steps of L-BFGS"
-    value = as_equilibrium(game, world.turn(found.numpy(), temperature))
-    solution = Solution(value, slope <= tolerance, slope, n_steps, reason)
+    reason = f"slope {slope:.1e} {side} {tolerance:.1e} after {n_steps} evaluations"
+    turn = world.turn(found.numpy(), temperature)
+    if not world.confirms(turn.flow):
+        turn = world.turn(found.numpy(), temperature)
+    solution = Solution(as_equilibrium(game, turn), slope <= tolerance, slope, n_steps, reason)
     remedy = "give more `max_steps`, another start `policy`, or a `temperature` above zero"
     return ended(solution, throw=throw, what="the social optimum", remedy=remedy)
 
 
-class _Problem:
-    """The objective as a function of logits, with its gradient."""
+def _check_differentiable(game: MeanFieldGame, policy: Tensor) -> None:
+    flow = generate_mean_field(game, policy)
+    if game.crowd_moves_dynamics and game.transition_along(flow).layout != torch.strided:
+        raise ValueError(
+            "the social optimum is not sought through a `transition` that returns scipy sparse "
+            "matrices, which has no derivative; return a dense tensor computed in torch."
+        )
 
-    def __init__(self, game: MeanFieldGame, program: RewardProgram) -> None:
-        self.game, self.program = game, program
+
+class _Problem:
+    """The objective as a function of a policy or its logits, with its gradient."""
+
+    def __init__(self, game: MeanFieldGame, program: RewardProgram, temperature: float) -> None:
+        self.game, self.program, self.temperature = game, program, temperature
 
     def policy(self, logits: Tensor) -> Tensor:
         masked = logits.masked_fill(~self.game.available, -torch.inf)
@@ -180,9 +197,16 @@ class _Problem:
         entropy = -torch.special.xlogy(policy, policy.clamp_min(1e-300)).sum(-1)
         return value + temperature * discounted(self.game, (shares * entropy).sum(1))
 
-    def value(self, policy: Tensor, temperature: float) -> float:
+    def value(self, policy: Tensor) -> float:
         with double_precision(), torch.no_grad():
-            return float(self.objective(policy, temperature))
+            return float(self.objective(policy, self.temperature))
+
+    def best(self, policies: Sequence[Tensor]) -> Tensor:
+        """Return the policy of the highest value, of nearly equals the one of the least slope."""
+        values = [self.value(p) for p in policies]
+        near = max(values) - ROUNDING * max(abs(max(values)), 1.0)
+        equals = [p for p, v in zip(policies, values, strict=True) if v >= near]
+        return min(equals, key=self.slope)
 
     def climbed(self, logits: Tensor, temperature: float, max_steps: int) -> tuple[Tensor, int]:
         """Return logits of a local maximum near some, and the evaluations that it took."""
@@ -197,7 +221,7 @@ class _Problem:
 
         found = scipy.optimize.minimize(
             descend,
-            logits.numpy().ravel(),
+            logits.clamp(-SATURATED, SATURATED).numpy().ravel(),
             jac=True,
             method="L-BFGS-B",
             bounds=[(-SATURATED, SATURATED)] * logits.numel(),
@@ -205,20 +229,40 @@ class _Problem:
         )
         return torch.from_numpy(found.x.reshape(shape)), int(found.nfev)
 
-    def slopes(self, policy: Tensor, temperature: float) -> Tensor:
+    def polished(self, policy: Tensor, tolerance: float, max_steps: int) -> tuple[Tensor, int]:
+        """Return a policy after natural gradient steps, which rarely met choices take as well.
+
+        Logits grow by a rate times the slope over the share that meets the choice.
+        """
+        rate, value, n_steps = 1.0 / self.spread(policy), self.value(policy), 0
+        while n_steps < max_steps and self.slope(policy) > tolerance and rate > 1e-9:
+            flow = generate_mean_field(self.game, policy)
+            shares = flow.sum(-1) if self.game.joint else flow
+            gains = self.slopes(policy) / shares.clamp_min(1e-12)[..., None]
+            gains = gains - torch.where(policy > 0, policy * gains, 0.0).sum(-1, keepdim=True)
+            following = self.policy(policy.clamp_min(1e-12).log() + (rate * gains).clamp(-5.0, 5.0))
+            reached = self.value(following)
+            n_steps += 1
+            if reached > value:
+                policy, value, rate = following, reached, 1.5 * rate
+            else:
+                rate /= 4
+        return policy, n_steps
+
+    def slopes(self, policy: Tensor) -> Tensor:
         """Return the derivative of the objective in each probability, (T, S, A)."""
         at = policy.clone().requires_grad_(True)
         with double_precision(), torch.enable_grad():
-            (slope,) = torch.autograd.grad(self.objective(at, temperature), at)
+            (slope,) = torch.autograd.grad(self.objective(at, self.temperature), at)
         return slope.masked_fill(~self.game.available, -torch.inf)
 
-    def slope(self, policy: Tensor, temperature: float) -> float:
+    def slope(self, policy: Tensor) -> float:
         """Return the slope towards the policy that takes each choice's best action."""
-        slopes = self.slopes(policy, temperature)
+        slopes = self.slopes(policy)
         kept = torch.where(policy > 0, policy * slopes, 0.0).sum(-1)
         return float((slopes.max(-1).values - kept).clamp_min(0.0).sum())
 
-    def greedy(self, policy: Tensor, temperature: float) -> Tensor:
+    def greedy(self, policy: Tensor) -> Tensor:
         """Return the policy that takes each choice's best action."""
-        best = self.slopes(policy, temperature).argmax(-1)
+        best = self.slopes(policy).argmax(-1)
         return torch.nn.functional.one_hot(best, self.game.n_actions).to(torch.float64)

@@ -15,7 +15,7 @@ from mfgppl.equilibrium.returns import discounted, return_of
 from mfgppl.equilibrium.steps import Steps, as_steps
 from mfgppl.game import ROW_SUM, MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, reward_table
+from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
 
 Chooser = Callable[[Tensor, int], Tensor]
 
@@ -129,6 +129,13 @@ def _chooser(game: MeanFieldGame, policy: Any, *, own: bool) -> Chooser:
                 f"`policy` must return shares of actions (S, A) = {expected}, each row summing to "
                 f"1; at time {t} it returned {tuple(found.shape)}."
             )
+        taken = ((found > 0) & ~game.available).nonzero()
+        if len(taken):
+            s, a = taken[0].tolist()
+            raise ValueError(
+                f"`policy` takes the action {game.actions[a]!r} in state {game.space.labels[s]!r} "
+                f"at time {t}, where the game does not allow it."
+            )
         return found
 
     return react
@@ -161,7 +168,7 @@ def finite_population(
     reward: RewardProgram,
     policy: Any,
     *,
-    n_agents: Sequence[int],
+    n_agents: int | Sequence[int],
     random_seed: int,
     parameters: Mapping[str, Any] | pd.Series | None = None,
     n_worlds: int = 20,
@@ -176,7 +183,7 @@ def finite_population(
         A reward program.
     policy : Tensor, array or DataArray, shape (T, S, A)
         What all agents follow, an equilibrium's as a rule.
-    n_agents : list of int
+    n_agents : int or list of int
         Sizes of the populations.
     random_seed : int
         Seed of the draws.
@@ -200,21 +207,24 @@ def finite_population(
     is_a("game", game, MeanFieldGame)
     if game.stationary:
         raise ValueError("`finite_population` needs a game with a horizon; got a stationary one.")
+    sizes = list(n_agents) if isinstance(n_agents, Sequence) else [n_agents]
     positive_int("n_worlds", n_worlds, least=2)
     seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
     program = bind(reward, {} if parameters is None else dict(parameters))
     table = check_policy(game, policy).detach()
-    flow = generate_mean_field(game, table)
-    limit = float(return_of(game, program, table, flow))
+    with double_precision(), torch.no_grad():
+        flow = generate_mean_field(game, table)
+        limit = float(return_of(game, program, table, flow))
     shares = flow.sum(-1) if game.joint else flow
     rows = []
-    for n, seed in zip(n_agents, seeds.spawn(len(n_agents)), strict=True):
+    for n, seed in zip(sizes, seeds.spawn(len(sizes)), strict=True):
         gaps = np.empty((n_worlds, 2))
         for k, state in enumerate(seed.generate_state(n_worlds)):
             panel = simulate(game, table, "empirical", n_agents=n, random_seed=int(state))
             occupancy = torch.from_numpy(panel.counts.actions / n)
             met = occupancy if game.joint else occupancy.sum(-1)
-            rewards = reward_table(program, RewardInputs(game, met))
+            with double_precision(), torch.no_grad():
+                rewards = reward_table(program, RewardInputs(game, met))
             earned = discounted(game, (occupancy * rewards).sum((1, 2)))
             gaps[k] = float((occupancy.sum(-1) - shares).abs().sum(1).mean()), earned - limit
         mean, error = gaps.mean(0), gaps.std(0, ddof=1) / np.sqrt(n_worlds)

@@ -3,6 +3,8 @@
 Arrays keep a time axis of length one. All maps are plain torch and can be differentiated.
 """
 
+import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -83,9 +85,9 @@ def _solved(reward: Tensor, steps: Steps, *, discount: float, temperature: float
     for _ in range(MAX_ITERATIONS):
         change = _newton_step(values, reward, steps, **constants)
         values = values + change
-        size = float(change.abs().max())
-        # quadratic until rounding, where it stops falling
-        if size <= 1e-14 * float(values.abs().max()) or (smallest <= 1e-9 and size >= smallest):
+        size, scale = float(change.abs().max()), float(values.abs().max())
+        # quadratic until rounding, which grows with 1 / (1 - discount), where it stops falling
+        if size <= 1e-14 * scale or (smallest <= 1e-6 * scale and size >= smallest / 2):
             return values
         smallest = min(smallest, size)
     raise ConvergenceError(
@@ -114,7 +116,9 @@ def _newton_step(
 
 
 @strict_keywords
-def invariant_mean_field(policy: Tensor, transition: Tensor) -> Tensor:
+def invariant_mean_field(
+    policy: Tensor, transition: Tensor, *, initial: Tensor | None = None
+) -> Tensor:
     """Return the distribution over states that a policy keeps as it is.
 
     Parameters
@@ -123,16 +127,23 @@ def invariant_mean_field(policy: Tensor, transition: Tensor) -> Tensor:
         Probability of each action.
     transition : Tensor, shape (S, A, S) or (1, S, A, S)
         Probability of the next state, dense or sparse COO.
+    initial : Tensor, shape (S,), optional
+        Where agents begin, which decides where there are several classes of states that are never
+        left: each gets the mass that ends in it.
 
     Returns
     -------
     Tensor, shape (1, S)
-        The solution of `mu = mu P_pi` with `sum mu = 1`.
+        The solution of `mu = mu P_pi` with `sum mu = 1`; from `initial`, the long-run average.
 
     Raises
     ------
     ValueError
-        If there are several, as in a world of two parts without a way between them.
+        If shapes disagree, or there are several such distributions and no `initial`.
+
+    References
+    ----------
+    .. [1] Puterman (1994), *Markov decision processes*, Wiley, appendix A.
     """
     steps = as_steps(transition, 1)
     if policy.ndim != 3 or tuple(policy.shape) != (1, *steps.shape[:2]):
@@ -141,14 +152,41 @@ def invariant_mean_field(policy: Tensor, transition: Tensor) -> Tensor:
             f"`transition`; got {tuple(policy.shape)}."
         )
     moved = steps.under(0, policy[0])
-    # (I - P') mu = 0 and sum mu = 1, in one regular system
-    system = torch.eye(len(moved), dtype=moved.dtype) - moved.T + 1.0
-    found, info = torch.linalg.solve_ex(system, torch.ones_like(moved[0]))
-    flow = found.clamp_min(0.0) if not found.requires_grad else found
-    settled = int(info) == 0 and float((flow @ moved - flow).abs().max().detach()) < 1e-8
-    if not settled:
+    classes = _closed_classes(moved)
+    if len(classes) > 1 and initial is None:
         raise ValueError(
-            "the policy keeps several distributions as they are: some states cannot be left for "
-            "the others. Give `transition` a way between them, however rare."
+            f"the policy keeps several distributions as they are: {len(classes)} groups of states "
+            "are never left. Give `initial`, or `transition` a way between them, however rare."
         )
-    return flow[None] / flow.sum()
+    flow = torch.zeros_like(moved[0])
+    for states in classes:
+        mass = 1.0 if len(classes) == 1 else _mass_ending_in(states, moved, classes, initial)
+        within = moved[states][:, states]
+        # (I - P') mu = 0 and sum mu = 1, in one regular system
+        system = torch.eye(len(states), dtype=moved.dtype) - within.T + 1.0
+        kept = torch.linalg.solve(system, torch.ones_like(within[0]))
+        flow = flow.index_put((states,), mass * kept / kept.sum())
+    return flow[None]
+
+
+def _closed_classes(moved: Tensor) -> list[Tensor]:
+    """Return the groups of states that lead to each other and to nowhere else."""
+    ways = scipy.sparse.csr_array(moved.detach().numpy() > 0)
+    n, group = scipy.sparse.csgraph.connected_components(ways, connection="strong")
+    start, end = ways.nonzero()
+    open_groups = set(group[start[group[start] != group[end]]].tolist())
+    closed = [k for k in range(n) if k not in open_groups]
+    return [torch.from_numpy(np.flatnonzero(group == k)) for k in closed]
+
+
+def _mass_ending_in(
+    states: Tensor, moved: Tensor, classes: list[Tensor], initial: Tensor | None
+) -> Tensor:
+    """Return the mass that a distribution ends up with in one closed class."""
+    assert initial is not None
+    inside = torch.zeros(len(moved), dtype=torch.bool)
+    inside[torch.cat(classes)] = True
+    passing = (~inside).nonzero()[:, 0]
+    within = moved[passing][:, passing]
+    visits = torch.linalg.solve(torch.eye(len(passing)).to(moved) - within.T, initial[passing])
+    return initial[states].sum() + (visits @ moved[passing][:, states]).sum()

@@ -90,7 +90,8 @@ class StationaryWorld:
         """Return the shares of states and actions of a policy along the flow of the last turn."""
         along = self._steps.under(0, torch.from_numpy(policy[0]))[:, None]
         alone = torch.ones(1, len(policy[0]), 1, dtype=along.dtype)
-        return invariant_mean_field(alone, along).numpy()[..., None] * policy
+        shares = invariant_mean_field(alone, along, initial=self.game.initial)
+        return np.asarray(shares.numpy()[..., None] * policy)
 
     def start(self, turn: Turn) -> Array:
         """Return the distribution (S,) over which values are averaged: the flow itself."""
@@ -101,6 +102,10 @@ class StationaryWorld:
         for _ in range(n_turns):
             logits = logits + rate * self.turn(softmax(logits)).q_values
         return logits
+
+    def confirms(self, flow: Array) -> bool:
+        """Return true: nothing is recorded."""
+        return True
 
     def change(self, image: Image, temperature: float, change: Array) -> None:
         """Return nothing: derivatives are autograd's."""

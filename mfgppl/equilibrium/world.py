@@ -14,7 +14,7 @@ import pyro
 import torch
 
 from mfgppl._kernels import bridge, crowd
-from mfgppl.equilibrium.recording import NOTHING, masked_reward, recording_of
+from mfgppl.equilibrium.recording import NOTHING, forget, masked_reward, recording_of
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -96,7 +96,7 @@ class World:
         parameters: Mapping[str, Any] | pd.Series | None = None,
     ) -> None:
         values = {} if parameters is None else dict(parameters)
-        self.game, self.program = game, bind(reward, values)
+        self.game, self.program, self._reward = game, bind(reward, values), reward
         self._values = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
         flow = torch.from_numpy(uniform_flow(game))
         with double_precision(), torch.no_grad():
@@ -220,6 +220,23 @@ class World:
             self.arrays, *slopes, image.flow, temperature, image.values, image.policy, rows
         )
         return rows
+
+    def confirms(self, flow: Array) -> bool:
+        """Return whether the recording gives the program's own numbers along a flow.
+
+        A program may branch where no check has looked, or read constants that have changed. Then
+        the recording is dropped, and the program itself is run from here on.
+        """
+        if not self.recorded:
+            return True
+        found = [self.image(flow, self.game.temperature).reward]
+        found += [table.copy() for table in self.arrays.tables]
+        self._follow(flow)
+        if all(map(_close, found, [self._face(flow), *self.arrays.tables])):
+            return True
+        self._recording = None
+        forget(self.game, self._reward)
+        return False
 
     def _recorded_slopes(self) -> tuple[crowd.Played, crowd.Played] | None:
         """Return the tapes of the derivatives, recorded at first use; None where that fails."""

@@ -10,17 +10,18 @@ import scipy.linalg
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.stationary_world import StationaryWorld
 from mfgppl.equilibrium.world import Array, Image, World
+from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram, double_precision
 
 SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is quickest
 LARGEST_SYSTEM = 3000  # and up to which it is worth its room
-ACCURACY = 1e-13  # of iterative linear solutions, relative
+ACCURACY = 1e-12  # of iterative linear solutions, relative
 ROUGHLY, CLOSELY = 1e-1, 1e-4  # of those that a Newton step needs, and a move along a path
 HEAT_STEP = 1e-5  # of central differences in the logarithm of the temperature
 
@@ -128,7 +129,17 @@ def _forward(world: AnyWorld, image: Image, temperature: float, change: Array) -
 
 def _krylov(apply: FlowMap) -> FlowMap:
     """Return the map that solves `(I - J) x = v`, by GMRES."""
-    return lambda change: _gmres(apply, change, rtol=ACCURACY, restarts=5)[0]
+
+    def solve(change: Array) -> Array:
+        found, failed = _gmres(apply, change, rtol=ACCURACY, restarts=20)
+        if failed:
+            raise ConvergenceError(
+                "the derivative of the equilibrium was not reached: its linear system is too near "
+                "to a singular one, as at a point where equilibria meet."
+            )
+        return found
+
+    return solve
 
 
 def _gmres(apply: FlowMap, change: Array, *, rtol: float, restarts: int) -> tuple[Array, bool]:
@@ -151,11 +162,13 @@ def _generated(world: AnyWorld, flow: Tensor, temperature: float) -> Tensor:
 
 def _pushed_forward(world: AnyWorld, image: Image, temperature: float, change: Array) -> Array:
     """Return `J v` by autograd, forwards."""
-    with double_precision(), torch.no_grad(), forward_ad.dual_level():
-        dual = forward_ad.make_dual(_tensor(world, image.flow), _tensor(world, change))
-        plain, tangent = forward_ad.unpack_dual(_generated(world, dual, temperature))
-    tangent = torch.zeros_like(plain) if tangent is None else tangent
-    return np.asarray(tangent.numpy().reshape(change.shape))
+    with double_precision(), torch.no_grad():
+        slope = pushed_forward(
+            lambda flow: _generated(world, flow, temperature),
+            _tensor(world, image.flow),
+            _tensor(world, change),
+        )
+    return np.asarray(slope.numpy().reshape(change.shape))
 
 
 def _pulled_back(world: AnyWorld, image: Image, temperature: float, change: Array) -> Array:

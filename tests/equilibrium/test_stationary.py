@@ -186,8 +186,8 @@ def test_an_invariant_distribution_has_derivatives():
         assert float(slope[index]) == pytest.approx(expected, abs=DIFFERENCES)
 
 
-def test_two_parts_without_a_way_between_them_are_refused():
-    """Where all stay in their place every distribution is kept, and none is the answer."""
+def test_two_parts_without_a_way_between_them_need_a_start():
+    """Where all stay in their place every distribution is kept, and the start is the answer."""
     stay = torch.eye(2, dtype=torch.float64)[:, None]
     with pytest.raises(ValueError, match="several distributions"):
         mfg.invariant_mean_field(torch.ones(1, 2, 1, dtype=torch.float64), stay)
@@ -195,8 +195,10 @@ def test_two_parts_without_a_way_between_them_are_refused():
         mfg.invariant_mean_field(torch.ones(2, 2, 1, dtype=torch.float64), stay)
     game = two_roads(horizon=None, discount=0.9)
     always_stay = np.tile([1.0, 0.0], (1, 2, 1))
-    with pytest.raises(ValueError, match="several distributions"):
-        mfg.exploitability(game, lambda x: -x.density, always_stay)
+    np.testing.assert_array_equal(mfg.generate_mean_field(game, always_stay), [[0.8, 0.2]])
+    # staying costs 0.8 / (1 - 0.9) = 8 on the left; turning at once 0.8 + 0.9 * 0.2 / (1 - 0.9)
+    gain = mfg.exploitability(game, lambda x: -x.density, always_stay)
+    assert gain == pytest.approx(0.8 * (8.0 - 2.6), abs=ROUNDING)
 
 
 @pytest.mark.parametrize("kind", STATIONARY)
