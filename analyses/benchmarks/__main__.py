@@ -7,6 +7,7 @@ from pathlib import Path
 
 import counting
 import density
+import equilibria
 import samplers
 from tables import machine
 
@@ -25,6 +26,7 @@ def main(quick: bool, out: Path) -> str:
     subprocess.run([sys.executable, str(script), "--out", str(out), *options], check=True)
     worlds = (out / "worlds.md").read_text()
     sections.append(f"## Large worlds and many cores\n\n{worlds}\n")
+    sections.append(f"## Equilibria\n\n{equilibria.main(quick, out)}\n![](equilibria.png)\n")
     sections.append(f"## Tables\n\n{counting.main(quick, out)}\n")
     text = "\n".join(sections)
     (out / "benchmarks.md").write_text(text)

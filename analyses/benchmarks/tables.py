@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-LIBRARIES = ("mfgppl", "numpy", "numba", "torch", "pyro-ppl", "nutpie", "jax", "numpyro")
+LIBRARIES = ("mfgppl", "numpy", "numba", "torch", "pyro-ppl", "nutpie", "jax", "numpyro", "mfglib")
 
 
 def markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,6 +4,7 @@ Each takes a world, a flow, a temperature and what it may spend, and returns the
 with the number of responses computed. Flows stay distributions at each time.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import scipy.linalg
 
 from mfgppl.equilibrium.world import Array, Image
 from mfgppl.equilibrium.worlds import AnyWorld, bordered_move, newton_move
+from mfgppl.exceptions import ConvergenceError
 
 MEMORY = 8  # flows that an accelerated step looks back on
 PATIENCE = 25  # steps without halving the residual after which an iteration gives up
@@ -144,7 +146,7 @@ def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> 
     while image.residual > budget.tolerance and step < budget.max_steps:
         try:
             move = newton_move(world, image, temperature)
-        except (scipy.linalg.LinAlgError, ValueError):
+        except (np.linalg.LinAlgError, ConvergenceError):
             break
         following, tried = _shortened(world, image, move, temperature, budget.max_steps - step)
         step += tried
@@ -278,7 +280,10 @@ def _around(
     before, last = known
     length, spent = before.distance(last), 0
     image = world.image(last.flow, float(np.exp(last.heat)))
-    along = _tangent(world, image, last.heat, last.minus(before))
+    try:
+        along = _tangent(world, image, last.heat, last.minus(before))
+    except np.linalg.LinAlgError:
+        return
     while length > SHORTEST_MOVE:
         following, n_steps = _corrected(world, last, along, length, budget.tolerance)
         spent += n_steps
@@ -287,7 +292,8 @@ def _around(
             continue
         image, heat = following
         last = Point(image.flow, heat)
-        along = _tangent(world, image, heat, along)
+        with contextlib.suppress(np.linalg.LinAlgError):
+            along = _tangent(world, image, heat, along)
         length = min(length * (2.0 if n_steps <= 4 else 1.0), LONGEST_MOVE)
         yield last, image, spent
         spent = 0
@@ -318,7 +324,7 @@ def _corrected(
             flow, heat = bordered_move(
                 world, image, point.heat, (along.flow, along.heat), gap=gap, off=off
             )
-        except (scipy.linalg.LinAlgError, ValueError):
+        except (np.linalg.LinAlgError, ConvergenceError):
             break
         if not np.hypot(np.linalg.norm(flow), heat) < 10 * LONGEST_MOVE:
             break

@@ -150,7 +150,7 @@ def social_optimum(
     candidates.append(problem.greedy(candidates[-1]))
     found = problem.best(candidates)
     if problem.slope(found) > tolerance:
-        polished, steps = problem.polished(found, tolerance, max_steps)
+        polished, steps = problem.polished(found, tolerance, max_steps // 4)
         found, n_steps = problem.best([found, polished]), n_steps + steps
     slope = problem.slope(found)
     side = "within" if slope <= tolerance else "above"

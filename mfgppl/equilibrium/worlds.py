@@ -53,14 +53,23 @@ def inverse(world: AnyWorld, image: Image, temperature: float) -> tuple[FlowMap,
     """Return `(I - J)^-1` and its transpose as maps of changes (T, F) of a flow.
 
     J is the derivative of the flow that the soft best response generates.
+
+    Raises
+    ------
+    ConvergenceError
+        If the system is singular.
     """
     size, shape = image.flow.size, image.flow.shape
     rows = world.jacobian(image, temperature) if size <= LARGEST_SYSTEM else None
     if rows is not None:
-        factors = scipy.linalg.lu_factor(np.eye(size) - rows.T)
+        lower_upper, pivots, info = scipy.linalg.lapack.dgetrf(np.eye(size) - rows.T)
+        if info != 0:
+            raise _singular()
 
         def solve(change: Array, transposed: bool) -> Array:
-            found = scipy.linalg.lu_solve(factors, change.ravel(), trans=int(transposed))
+            found, _ = scipy.linalg.lapack.dgetrs(
+                lower_upper, pivots, change.ravel(), trans=int(transposed)
+            )
             return np.asarray(found).reshape(shape)
 
         return (lambda v: solve(v, False)), (lambda v: solve(v, True))
@@ -105,7 +114,7 @@ def bordered_move(
         system = np.zeros((size + 1, size + 1))
         system[:size, :size] = np.eye(size) - rows.T
         system[:size, size], system[size, :size], system[size, size] = -by_heat, across, along[1]
-        found = scipy.linalg.solve(system, right)
+        found = np.linalg.solve(system, right)
         return found[:size].reshape(image.flow.shape), float(found[size])
 
     def apply(v: Array) -> Array:
@@ -133,13 +142,17 @@ def _krylov(apply: FlowMap) -> FlowMap:
     def solve(change: Array) -> Array:
         found, failed = _gmres(apply, change, rtol=ACCURACY, restarts=20)
         if failed:
-            raise ConvergenceError(
-                "the derivative of the equilibrium was not reached: its linear system is too near "
-                "to a singular one, as at a point where equilibria meet."
-            )
+            raise _singular()
         return found
 
     return solve
+
+
+def _singular() -> ConvergenceError:
+    return ConvergenceError(
+        "the derivative of the equilibrium was not reached: its linear system is singular or "
+        "nearly so, as where equilibria meet."
+    )
 
 
 def _gmres(apply: FlowMap, change: Array, *, rtol: float, restarts: int) -> tuple[Array, bool]:
