@@ -7,7 +7,6 @@ from pathlib import Path
 
 import counting
 import density
-import equilibria
 import samplers
 from tables import machine
 
@@ -20,13 +19,13 @@ def main(quick: bool, out: Path) -> str:
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
-    # chains fork, which a process with JAX's threads should not
+    # chains fork, which a process with JAX's threads should not, and MFGLib computes in the default
+    # type, which the others set
     options = ["--quick"] if quick else []
-    script = Path(__file__).with_name("worlds.py")
-    subprocess.run([sys.executable, str(script), "--out", str(out), *options], check=True)
-    worlds = (out / "worlds.md").read_text()
-    sections.append(f"## Large worlds and many cores\n\n{worlds}\n")
-    sections.append(f"## Equilibria\n\n{equilibria.main(quick, out)}\n![](equilibria.png)\n")
+    for name, title in (("worlds", "Large worlds and many cores"), ("equilibria", "Equilibria")):
+        script = Path(__file__).with_name(f"{name}.py")
+        subprocess.run([sys.executable, str(script), "--out", str(out), *options], check=True)
+        sections.append(f"## {title}\n\n{(out / f'{name}.md').read_text()}\n")
     sections.append(f"## Tables\n\n{counting.main(quick, out)}\n")
     text = "\n".join(sections)
     (out / "benchmarks.md").write_text(text)

@@ -94,11 +94,17 @@ def output(played, stage, size):
 
 
 @jit
-def face(world, flow, reward):
-    """Fill the reward along a flow."""
+def faced(world, flow, shape):
+    """Return the reward (T, S, A) along a flow, where its tape leaves it."""
     put(world.reward, 0, flow)
     play(world.reward, 0)
-    reward.ravel()[:] = output(world.reward, 0, reward.size)
+    return output(world.reward, 0, shape[0] * shape[1] * shape[2]).reshape(shape)
+
+
+@jit
+def face(world, flow, reward):
+    """Fill the reward along a flow."""
+    reward[:] = faced(world, flow, reward.shape)
 
 
 def keep_table(tables, k, played):
@@ -137,10 +143,10 @@ def at(world, t):
 @jit
 def look_ahead(world, t, reward, following, q):
     """Fill Q (S * A,) of time t from the values after it."""
-    for i in range(q.size):
-        q[i] = 0.0
     if t < reward.shape[0] - 1:
         expected(world.tables, at(world, t), following, q)
+    else:
+        q[:] = 0.0
     r = reward[t].reshape(q.size)
     for i in range(q.size):
         q[i] = r[i] + world.discount * q[i]
@@ -247,14 +253,16 @@ def turn(world, policy, temperature, flow, reward, q_values, values):
 
 
 @jit
-def mirror(world, logits, rate, n_turns, flow, reward, q_values, values, policy):
+def mirror(world, logits, rate, n_turns, flow, q_values, values, policy):
     """Take steps of online mirror descent: logits (T, S, A) grow by `rate` times Q."""
     T, S, A = logits.shape
     top = np.empty(S)
     for _ in range(n_turns):
         for t in range(T):
             normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
-        turn(world, policy, 0.0, flow, reward, q_values, values)
+        push(world, policy, flow, True)
+        reward = faced(world, flow, logits.shape)
+        evaluate(world, reward, policy, 0.0, q_values, values)
         for t in range(T):
             scores, q = logits[t].reshape(S * A), q_values[t].reshape(S * A)
             for i in range(S * A):

@@ -29,7 +29,7 @@ from mfgppl.reward.program import RewardProgram
 
 FLOW_TOLERANCE = 1e-9  # residual of the flows along a path of temperatures
 COLDEST = 1e-7  # of the reward's spread: where a path of temperatures ends
-BATCH = 20  # steps of mirror descent between two certificates
+BATCH = 25  # steps of mirror descent between two certificates
 PURE = 10  # every so many averages of best responses the last of them is judged itself
 ROUND = 100  # steps of each method before the next has its turn
 

@@ -188,11 +188,9 @@ class World:
         logits = logits.copy()
         if self.recorded:
             T, S, A = self.game.shape
-            room = [np.empty((T, S, A)) for _ in range(3)]
+            q_values, policy = np.empty((T, S, A)), np.empty((T, S, A))
             flow, values = np.empty(flat_shape(self.game)), np.empty((T, S))
-            crowd.mirror(
-                self.arrays, logits, rate, n_turns, flow, room[0], room[1], values, room[2]
-            )
+            crowd.mirror(self.arrays, logits, rate, n_turns, flow, q_values, values, policy)
             return logits
         return _mirrored(self, logits, rate, n_turns)
 
