@@ -4,6 +4,9 @@ from mfgppl import datasets
 from mfgppl._version import __version__
 from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.diagnostics.contraction import contraction
+from mfgppl.diagnostics.identification import identify
+from mfgppl.diagnostics.information import expected_errors, expected_information
 from mfgppl.equilibrium.exploitability import exploitability, regularised_exploitability
 from mfgppl.equilibrium.fixed_point import find_equilibria, solve_equilibrium
 from mfgppl.equilibrium.nash import solve_nash
@@ -20,17 +23,27 @@ from mfgppl.exceptions import (
     IdentificationWarning,
 )
 from mfgppl.game import MeanFieldGame
+from mfgppl.inference.approximate import laplace, vi
 from mfgppl.inference.bootstrap import bootstrap
 from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.hypotheses import (
+    likelihood_ratio_test,
+    score_test,
+    vuong_test,
+    wald_test,
+)
 from mfgppl.inference.nuts import nuts
 from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
+from mfgppl.inference.profile import profile_likelihood
 from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
+from mfgppl.inference.transformed import delta_method
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.report.html import report
+from mfgppl.report.tables import compare_fits
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import linear_reward
 
@@ -49,7 +62,12 @@ __all__ = [
     "__version__",
     "bootstrap",
     "choice_probabilities",
+    "compare_fits",
+    "contraction",
     "datasets",
+    "delta_method",
+    "expected_errors",
+    "expected_information",
     "expected_return",
     "exploitability",
     "find_equilibria",
@@ -57,7 +75,10 @@ __all__ = [
     "from_mfglib",
     "from_openspiel",
     "generate_mean_field",
+    "identify",
     "invariant_mean_field",
+    "laplace",
+    "likelihood_ratio_test",
     "linear_reward",
     "load",
     "log_likelihood",
@@ -65,11 +86,13 @@ __all__ = [
     "mle",
     "nuts",
     "policy",
+    "profile_likelihood",
     "propagate_mean_field",
     "regularised_exploitability",
     "replicate",
     "report",
     "save",
+    "score_test",
     "simulate",
     "social_optimum",
     "soft_backward_induction",
@@ -78,4 +101,7 @@ __all__ = [
     "solve_nash",
     "to_mfglib",
     "to_openspiel",
+    "vi",
+    "vuong_test",
+    "wald_test",
 ]

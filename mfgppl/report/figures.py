@@ -37,24 +37,33 @@ def posterior_figures(draws: xr.DataTree, names: list[str]) -> list[tuple[str, s
                 draws, var_names=few, ci_kind="eti", ci_probs=(0.5, prob), combined=True
             ),
         ),
-        ("Trace: draws in order, by chain", lambda: arviz_plots.plot_trace(draws, var_names=few)),
-        (
-            "Rank: flat within the band if chains agree",
-            lambda: arviz_plots.plot_rank(draws, var_names=few),
-        ),
-        (
-            "Energy: the two curves overlap if the sampler moves well",
-            lambda: arviz_plots.plot_energy(draws),
-        ),
     ]
+    is_sampled = "energy" in draws["sample_stats"].dataset  # and not drawn independently
+    if is_sampled:
+        plots += [
+            (
+                "Trace: draws in order, by chain",
+                lambda: arviz_plots.plot_trace(draws, var_names=few),
+            ),
+            (
+                "Rank: flat within the band if chains agree",
+                lambda: arviz_plots.plot_rank(draws, var_names=few),
+            ),
+        ]
     if _n_values(draws, names) > 1:
         pairs = names[:MOST_PAIRS]
-        plots.insert(
-            3,
+        plots.append(
             (
                 "Pairs: joint draws, a ridge shows parameters known only in combination",
                 lambda: arviz_plots.plot_pair(draws, var_names=pairs),
-            ),
+            )
+        )
+    if is_sampled:
+        plots.append(
+            (
+                "Energy: the two curves overlap if the sampler moves well",
+                lambda: arviz_plots.plot_energy(draws),
+            )
         )
     figures = []
     for caption, plot in plots:

@@ -129,6 +129,13 @@ def _flatten(audit: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
+def _sampler(attrs: dict[str, Any]) -> str:
+    """Name what drew, with what it says of itself."""
+    if "tuning_steps" in attrs:
+        return f"NUTS by {attrs['sampler']}, {attrs['tuning_steps']} tuning steps"
+    return f"{attrs['sampler']}; Pareto shape of its weights {attrs['pareto_k']:.2f}"
+
+
 def _model_rows(attrs: dict[str, Any]) -> dict[str, str]:
     start = f", {attrs['start']} start" if attrs["start"] else ""
     return {
@@ -136,7 +143,7 @@ def _model_rows(attrs: dict[str, Any]) -> dict[str, str]:
         "mean field": "the panel's own flow, held fixed (plug-in)",
         "discount": f"{attrs['discount']:g}",
         "temperature": f"{attrs['temperature']:g} reward units",
-        "sampler": f"NUTS by {attrs['sampler']}, {attrs['tuning_steps']} tuning steps",
+        "sampler": _sampler(attrs),
     }
 
 

@@ -1,0 +1,535 @@
+"""Tests of hypotheses on point fits: Wald, likelihood ratio, score, and Vuong's."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc, ndtr
+
+from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.curvature import analyse_curvature, describe_direction
+from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.held import HeldMaximum, climb_held
+from mfgppl.inference.point import _constrained, _Objective, _scores, starting_values
+from mfgppl.inference.products import log_likelihood
+from mfgppl.inference.restrictions import restrictions_of
+from mfgppl.inference.transformed import covariance_of
+from mfgppl.likelihood.model import TrajectoryModel
+
+KINDS = ["observed", "opg", "cluster"]
+ROUNDING = 1e-9  # of a log likelihood, relative
+REFLECTION = (
+    "where the panel's own flow is plugged in and the reward couples agents through the future "
+    "flow, the chi-squared law does not hold: compare with panels simulated under the hypothesis"
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HypothesisTest:
+    """A test of a hypothesis against a chi-squared law.
+
+    Attributes
+    ----------
+    name : str
+        "Wald", "likelihood ratio" or "score".
+    hypothesis : str
+        What is tested.
+    statistic : float
+        Its value.
+    df : int
+        Degrees of freedom.
+    p : float
+        Chance of a larger statistic under the hypothesis.
+    kind : str
+        Kind of covariance or information; "" for the likelihood ratio.
+    notes : tuple of str
+        When the chi-squared law does not hold.
+    """
+
+    name: str
+    hypothesis: str
+    statistic: float
+    df: int
+    p: float
+    kind: str
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        by = f" ({self.kind})" if self.kind else ""
+        line = (
+            f"{self.name} test{by} of {self.hypothesis}: chi-squared({self.df}) = "
+            f"{self.statistic:.4g}, p = {self.p:.3g}"
+        )
+        return "\n".join([line, *(f"note: {n}" for n in self.notes)])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VuongTest:
+    """Vuong's comparison of two models of the same trajectories.
+
+    Attributes
+    ----------
+    statistic : float
+        Difference of the (corrected) log likelihoods over its standard error; positive where the
+        first model is closer to the data.
+    p : float
+        Two-sided, by the standard normal law.
+    difference : float
+        Difference of the log likelihoods, less the correction, nats.
+    std_err : float
+        Its standard error, nats.
+    n : int
+        Number of trajectories, or of clusters.
+    variance_statistic : float
+        Sum of squared deviations of the differences by trajectory.
+    variance_p : float
+        Chance of a larger one if the models cannot be told apart; where it is not small,
+        `statistic` has no normal law.
+    correction : str
+        "none", "aic" or "bic".
+    groups : str
+        What counts as one observation.
+    """
+
+    statistic: float
+    p: float
+    difference: float
+    std_err: float
+    n: int
+    variance_statistic: float
+    variance_p: float
+    correction: str
+    groups: str
+
+    def __repr__(self) -> str:
+        side = "first" if self.statistic > 0 else "second"
+        lines = [
+            f"Vuong test over {self.n} clusters ({self.groups}): difference of log likelihoods "
+            f"{self.difference:.4g} nats (std_err {self.std_err:.3g}, correction "
+            f"{self.correction}), z = {self.statistic:.3g}, p = {self.p:.3g}: the {side} model is "
+            "closer",
+            f"variance pre-test: {self.variance_statistic:.4g}, p = {self.variance_p:.3g}; where "
+            "this p is not small, the models cannot be told apart and z has no normal law",
+        ]
+        return "\n".join(lines)
+
+
+@strict_keywords
+def wald_test(
+    fit: PointEstimate,
+    restrictions: str | Sequence[str] | np.ndarray,
+    values: Any = None,
+    *,
+    kind: str = "observed",
+    groups: str = "agent",
+) -> HypothesisTest:
+    """Test linear restrictions `R params = q` by their distance from the estimates.
+
+    The statistic is `(R params - q)' (R cov R')^-1 (R params - q)`, chi-squared with the rank of R
+    degrees of freedom.
+
+    Parameters
+    ----------
+    fit : PointEstimate
+        A maximum likelihood estimate.
+    restrictions : str, or array of shape (M, P)
+        Equations between sums of numbers times parameters, separated by commas, as in
+        "a = 0, b - 2 c = 1, w[0] = w[1]"; or the matrix R, a column a parameter.
+    values : array, shape (M,), optional
+        The right-hand side q of a matrix, by default 0.
+    kind, groups
+        As in `PointEstimate.cov_params`.
+
+    Returns
+    -------
+    HypothesisTest
+        `statistic`, `df` and `p`.
+
+    Raises
+    ------
+    ValueError
+        If a restriction moves along a direction that the data do not tell, or a parameter is at
+        the edge of its support.
+    """
+    _is_mle("fit", fit)
+    tested = restrictions_of(restrictions, values, list(fit.params.index))
+    covariance = covariance_of(fit, tested.matrix, "`restrictions`", kind=kind, groups=groups)
+    gap = tested.matrix @ fit.params.to_numpy() - tested.values
+    statistic = _quadratic(covariance, gap, "restrictions")
+    df = len(gap)
+    p = float(chdtrc(df, statistic))
+    return HypothesisTest("Wald", tested.text, statistic, df, p, kind, (REFLECTION,))
+
+
+@strict_keywords
+def likelihood_ratio_test(restricted: PointEstimate, full: PointEstimate) -> HypothesisTest:
+    """Test a restricted model against the model that nests it: twice the rise of `llf`.
+
+    The statistic is chi-squared with as many degrees of freedom as the full model has more
+    directions that the data tell, where the restricted model lies inside the full one, not at an
+    edge of its support. The law does not hold where the panel's own flow is plugged in and the
+    reward couples agents through the future flow: that flow is the outcome of the very actions
+    being explained, and likelihood ratios come out too large (reflection). Compare the ratio with
+    those of panels simulated under the restricted model.
+
+    Parameters
+    ----------
+    restricted, full : PointEstimate
+        Maximum likelihood estimates on the same panel. Whether the models are nested is the
+        caller's knowledge; a lower `llf` of the full one is refused.
+
+    Returns
+    -------
+    HypothesisTest
+        `statistic`, `df` and `p`.
+
+    Raises
+    ------
+    ValueError
+        If the data differ, a fit has not converged, or the fits cannot be nested.
+    """
+    _is_mle("restricted", restricted)
+    _is_mle("full", full)
+    _same_data(restricted, full, "`restricted` and `full`")
+    more, fewer = _n_known(full), _n_known(restricted)
+    if more <= fewer:
+        raise ValueError(
+            f"`full` must have more directions that the data tell than `restricted`; got {more} "
+            f"and {fewer}. Pass the restricted fit first."
+        )
+    statistic = 2 * (full.llf - restricted.llf)
+    if statistic < -ROUNDING * max(1.0, abs(full.llf)):
+        raise ValueError(
+            f"`full` has a lower log likelihood ({full.llf:.6g}) than `restricted` "
+            f"({restricted.llf:.6g}): the models are not nested, or `full` stopped at a local "
+            "maximum; fit it again with init= or restarts=."
+        )
+    df, statistic = more - fewer, max(statistic, 0.0)
+    notes = [REFLECTION]
+    at_edge = [m for m in restricted.messages + full.messages if "edge of its support" in m]
+    if at_edge:
+        notes.append(f"{at_edge[0]}: there the chi-squared law is not exact")
+    hypothesis = f"{df} restriction{'s' if df > 1 else ''}"
+    p = float(chdtrc(df, statistic))
+    return HypothesisTest("likelihood ratio", hypothesis, statistic, df, p, "", tuple(notes))
+
+
+@strict_keywords
+def score_test(
+    model: TrajectoryModel,
+    values: Mapping[str, Any],
+    *,
+    kind: str = "observed",
+    groups: str = "agent",
+    init: Mapping[str, Any] | PointEstimate | None = None,
+    random_seed: int = 0,
+) -> HypothesisTest:
+    """Test values of some sites by the slope of the log likelihood there (Rao, Lagrange).
+
+    The other parameters are estimated by maximum likelihood under the hypothesis, so that the full
+    model need not be fitted. With the gradient `s` and information `I` of the full model there, the
+    statistic is `s' I^-1 s`; for "cluster" the sandwich takes the place of the information.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The full model.
+    values : mapping of str to value
+        The hypothesis, by site, as in {"gap2": 0.0}; all entries of a site.
+    kind : {"observed", "opg", "cluster"}
+        Minus the second derivatives, the outer product of the trajectories' gradients, or the
+        sandwich of both with gradients added up within clusters.
+    groups : str
+        For "cluster", as in `PointEstimate.cov_params`.
+    init : mapping of str to value, or PointEstimate, optional
+        Where to start the other parameters, as in `mle`.
+    random_seed : int
+        Seed of the starting point.
+
+    Returns
+    -------
+    HypothesisTest
+        `statistic`, `df` and `p`; the caveat of `likelihood_ratio_test` holds.
+
+    Raises
+    ------
+    ValueError
+        If a value is at the edge of its support, the data do not tell a tested direction, the
+        second derivatives have no definite sign there (far from the maximum; "opg" has none of
+        this), or the other parameters' estimates do not converge.
+    """
+    is_a("model", model, TrajectoryModel)
+    one_of("kind", kind, KINDS)
+    positive_int("random_seed", random_seed, least=0)
+    density = density_of(model)
+    program = density.program
+    given = program.check_values("values", values, complete=False)
+    if not given:
+        raise ValueError("`values` must name a site and its value, as in {'gap2': 0.0}.")
+    if kind != "observed":
+        with_rows(model.panel, f"score_test(kind={kind!r})")
+    start = {**starting_values(density, init, random_seed), **given}
+    theta, held = program.free(start), np.zeros(density.n_dim, dtype=bool)
+    for site in program.sites:
+        held[site.start : site.stop] = site.name in given
+    _check_held(density, theta, held, list(given))
+    objective = _Objective(density, 0.0, 0.0)
+    found = climb_held(objective, theta, held)
+    if not found.converged:
+        raise ValueError(
+            "the other parameters' estimates under `values` do not converge (gradient "
+            f"{found.residual:.1e} standard errors); pass `init`."
+        )
+    fit = _record_at(density, objective, found, kind)
+    statistic, df = _score_statistic(fit, objective, held, kind, groups), int(held.sum())
+    hypothesis = ", ".join(f"{k} = {np.asarray(v).tolist()}" for k, v in given.items())
+    p = float(chdtrc(df, statistic))
+    notes = (REFLECTION,) if model.flow_is_empirical else ()
+    return HypothesisTest("score", hypothesis, statistic, df, p, kind, notes)
+
+
+@strict_keywords
+def vuong_test(
+    model_a: TrajectoryModel,
+    fit_a: PointEstimate,
+    model_b: TrajectoryModel,
+    fit_b: PointEstimate,
+    *,
+    correction: str = "none",
+    groups: str = "agent",
+    simulations: int = 100_000,
+    random_seed: int = 0,
+) -> VuongTest:
+    """Compare two models that need not nest each other by their log likelihoods by trajectory.
+
+    Under the hypothesis that both are equally close to the truth, the sum of the differences over
+    its standard error is standard normal, provided that the models can be told apart: that is what
+    the variance pre-test says. Its law is a weighted sum of chi-squared ones, which is simulated.
+
+    Parameters
+    ----------
+    model_a, model_b : TrajectoryModel
+        Two models of the same panel.
+    fit_a, fit_b : PointEstimate
+        Their maximum likelihood estimates.
+    correction : {"none", "aic", "bic"}
+        What is taken off for each parameter that the data tell: nothing, 1, or log(n) / 2 nats.
+    groups : str
+        What counts as one observation: "agent", or one of the panel's groups.
+    simulations : int
+        Draws of the law of the variance.
+    random_seed : int
+        Their seed.
+
+    Returns
+    -------
+    VuongTest
+        `statistic`, `p`, `difference`, `std_err`, and the pre-test's `variance_p`.
+
+    Raises
+    ------
+    ValueError
+        If the panels differ or are counted, a fit is not its model's, or the log likelihoods are
+        the same for each trajectory.
+
+    References
+    ----------
+    .. [1] Vuong (1989), *Likelihood ratio tests for model selection and non-nested hypotheses*,
+       Econometrica 57, theorems 4.1 and 5.1.
+    """
+    for name, model in (("model_a", model_a), ("model_b", model_b)):
+        is_a(name, model, TrajectoryModel)
+        with_rows(model.panel, "vuong_test")
+    _is_mle("fit_a", fit_a)
+    _is_mle("fit_b", fit_b)
+    one_of("correction", correction, ["none", "aic", "bic"])
+    positive_int("simulations", simulations)
+    positive_int("random_seed", random_seed, least=0)
+    _same_data(fit_a, fit_b, "`fit_a` and `fit_b`")
+    one_of("groups", groups, list(fit_a.groups))
+    codes, clusters = pd.factorize(fit_a.groups[groups])
+    n = len(clusters)
+    by_row = _pointwise(model_a, fit_a, "a") - _pointwise(model_b, fit_b, "b")
+    gaps = np.bincount(codes, by_row)
+    spread = float(((gaps - gaps.mean()) ** 2).sum())
+    if spread <= ROUNDING**2 * max(1.0, fit_a.llf**2) or n < 2:
+        raise ValueError(
+            "`model_a` and `model_b` give each of the clusters the same log likelihood, or there "
+            f"is one cluster only (n = {n}): they cannot be compared."
+        )
+    rate = {"none": 0.0, "aic": 1.0, "bic": 0.5 * np.log(n)}[correction]
+    difference = float(gaps.sum() - rate * (_n_known(fit_a) - _n_known(fit_b)))
+    error = float(np.sqrt(spread))
+    z = difference / error
+    rng = np.random.default_rng(random_seed)
+    weights = _variance_weights(fit_a, fit_b, codes)
+    draws = rng.chisquare(1.0, (simulations, len(weights))) @ weights
+    return VuongTest(
+        statistic=z,
+        p=float(2 * ndtr(-abs(z))),
+        difference=difference,
+        std_err=error,
+        n=n,
+        variance_statistic=spread,
+        variance_p=float((1 + (draws > spread).sum()) / (1 + simulations)),
+        correction=correction,
+        groups=groups,
+    )
+
+
+def _is_mle(name: str, fit: Any) -> None:
+    """Raise unless a fit is a converged maximum of the likelihood."""
+    is_a(name, fit, PointEstimate, " Fit the model with mle.")
+    if fit.kind != "mle":
+        raise ValueError(
+            f"`{name}` must be a maximum likelihood estimate; got {fit.kind!r}, whose prior enters "
+            "the test. Fit the model with mle."
+        )
+    if not fit.converged:
+        raise ValueError(
+            f"`{name}` has not converged ({fit.reason}); fit it again with init= or restarts=."
+        )
+
+
+def _same_data(a: PointEstimate, b: PointEstimate, names: str) -> None:
+    same = a.nobs == b.nobs and a.n_trajectories == b.n_trajectories
+    if same and "agent" in a.groups and "agent" in b.groups:
+        same = np.array_equal(a.groups["agent"], b.groups["agent"])
+    if not same:
+        raise ValueError(
+            f"{names} must be fits of the same data; got {a.nobs} decisions of {a.n_trajectories} "
+            f"trajectories and {b.nobs} decisions of {b.n_trajectories}, or other agents."
+        )
+
+
+def _n_known(fit: PointEstimate) -> int:
+    return len(fit.theta) - len(analyse_curvature(fit.information, fit.probes).flat)
+
+
+def _quadratic(covariance: np.ndarray, gap: np.ndarray, what: str) -> float:
+    """Return `gap' covariance^-1 gap`, else raise where the covariance is singular."""
+    size = np.sqrt(np.diag(covariance))
+    size[size == 0] = 1.0
+    rank = np.linalg.matrix_rank(covariance / np.outer(size, size), hermitian=True)
+    if rank < len(gap):
+        raise ValueError(
+            f"the covariance of the {len(gap)} {what} has rank {rank}: there are too few clusters "
+            "or different trajectories; use kind='observed', or test fewer at a time."
+        )
+    scaled = gap / size
+    return float(scaled @ np.linalg.solve(covariance / np.outer(size, size), scaled))
+
+
+def _check_held(density: Density, theta: np.ndarray, held: np.ndarray, names: list[str]) -> None:
+    """Raise unless values can be held by holding their unconstrained parameters."""
+    if not np.isfinite(theta).all():
+        raise ValueError(
+            f"`values` of {', '.join(names)} lie at the edge of the support, where the chi-squared "
+            "law does not hold; declare a prior whose support holds them inside."
+        )
+    slope = _constrained(density, theta)[1]
+    entries = density.program.entry_names()
+    rows = np.array([n.split("[")[0] in names for n in entries])
+    if np.abs(slope[np.ix_(rows, ~held)]).max(initial=0.0) > 0:
+        raise ValueError(
+            f"the support of {', '.join(names)} depends on other parameters; test a site whose "
+            "support is fixed."
+        )
+
+
+def _record_at(
+    density: Density, objective: _Objective, found: HeldMaximum, kind: str
+) -> PointEstimate:
+    """Return the curvature and the scores at a point as a record over unconstrained parameters."""
+    panel, theta, groups = density.model.panel, found.theta, {}
+    if isinstance(panel, Trajectories):
+        groups = {"agent": panel.agents, **panel.groups}
+    return PointEstimate(
+        kind="mle",
+        params=pd.Series(theta, _free_names(density)),
+        llf=found.value,
+        nobs=panel.n_decisions,
+        converged=True,
+        residual=0.0,
+        n_steps=0,
+        reason="held",
+        messages=(),
+        information=-objective.second_derivatives(theta),
+        jacobian=np.eye(len(theta)),
+        scores=None if kind == "observed" else _scores(density, theta),
+        probes=None,
+        groups=groups,
+        theta=theta,
+        n_trajectories=panel.n_trajectories,
+        attained=(),
+    )
+
+
+def _free_names(density: Density) -> list[str]:
+    """Return a name for each unconstrained parameter: its entry's where these correspond."""
+    sites, entries = density.program.sites, density.program.entry_names()
+    if len(entries) == density.n_dim:
+        return entries
+    return [f"{s.name}[{k}]" if s.size > 1 else s.name for s in sites for k in range(s.size)]
+
+
+def _score_statistic(
+    fit: PointEstimate, objective: _Objective, held: np.ndarray, kind: str, groups: str
+) -> float:
+    """Return the Wald statistic of one Newton step from the hypothesis, which is the score's."""
+    matrix = fit.information
+    if kind == "opg" and fit.scores is not None:
+        matrix = fit.scores.T @ fit.scores
+        fit = dataclasses.replace(fit, information=matrix)
+    curvature = analyse_curvature(matrix)
+    for direction in curvature.flat:
+        if np.abs(direction[held]).max() > ROUNDING * np.abs(direction).max():
+            raise ValueError(
+                f"`values` move along {describe_direction(direction, list(fit.params.index))}, "
+                "which the data do not tell: there is nothing to test."
+            )
+    if curvature.saddle:
+        raise ValueError(
+            "the second derivatives under `values` have no definite sign, so that the observed "
+            "information gives no statistic; use kind='opg'."
+        )
+    step = curvature.covariance @ objective.value_and_gradient(fit.theta)[1]
+    covariance = covariance_of(fit, np.eye(len(held))[held], "`values`", kind=kind, groups=groups)
+    return _quadratic(covariance, step[held], "values")
+
+
+def _pointwise(model: TrajectoryModel, fit: PointEstimate, which: str) -> np.ndarray:
+    """Return log likelihoods by trajectory, else raise where they are not the fit's."""
+    found = log_likelihood(model, fit).to_numpy()
+    if abs(found.sum() - fit.llf) > 1e-6 * max(1.0, abs(fit.llf)):
+        raise ValueError(
+            f"`fit_{which}` is not a fit of `model_{which}`: its log likelihood is {fit.llf:.6g}, "
+            f"the model gives {found.sum():.6g}."
+        )
+    return found
+
+
+def _variance_weights(a: PointEstimate, b: PointEstimate, codes: np.ndarray) -> np.ndarray:
+    """Return the weights of chi-squared laws that the sum of squared deviations has.
+
+    They are the squares of the eigenvalues of [[Baa Ia^-1, Bab Ib^-1], [-Bba Ia^-1, -Bbb Ib^-1]],
+    with B the outer products of the gradients and I the information.
+    """
+    sides = []
+    for fit in (a, b):
+        covariance = analyse_curvature(fit.information, fit.probes).covariance
+        summed = np.zeros((codes.max() + 1, len(fit.theta)))
+        np.add.at(summed, codes, np.asarray(fit.scores))
+        sides.append((covariance, summed))
+    (cov_a, scores_a), (cov_b, scores_b) = sides
+    scores = np.concatenate([scores_a, scores_b], axis=1)
+    left = np.concatenate([scores_a @ cov_a, scores_b @ cov_b], axis=1)
+    signs = np.repeat([1.0, -1.0], [scores_a.shape[1], scores_b.shape[1]])
+    matrix = signs[:, None] * (scores.T @ left)
+    weights: np.ndarray = np.linalg.eigvals(matrix).real ** 2
+    return weights
