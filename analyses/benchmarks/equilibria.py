@@ -127,7 +127,7 @@ def theirs(env: Environment, seconds: float) -> tuple[float, str]:
             _, scores, runtimes = algorithm.solve(env, max_iter=n, atol=None, rtol=None)
         within = [s for s, r in zip(scores, runtimes, strict=True) if r <= seconds]
         if min(within) < best:
-            best, name = min(within), str(algorithm).partition(" ")[0]
+            best, name = min(within), type(algorithm).__name__
     return max(best, 0.0), name
 
 
@@ -168,6 +168,11 @@ def main(quick: bool, out: Path) -> str:
     ]  # fmt: skip
     text = [markdown("One iteration of mirror descent", columns, rows)]
     _draw(out, quick, rounds)
+    for env in (
+        Environment.susceptible_infected(T=3),
+        Environment.crowd_motion(torus_l=5, torus_w=5),
+    ):
+        ours(env, 1.0)  # numba compiles its kernels, or finds them on disk
     rows = []
     for name in ENVIRONMENTS[4:6] if quick else ENVIRONMENTS:
         env = getattr(Environment, name)()
