@@ -1,5 +1,6 @@
 """The entropy-regularised equilibrium: a flow that its own soft best response generates."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from mfgppl.equilibrium.iterations import (
 )
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
 from mfgppl.equilibrium.world import Array, flat_shape, softmax, uniform_flow
-from mfgppl.equilibrium.worlds import AnyWorld, world_of
+from mfgppl.equilibrium.worlds import AnyWorld, confirmed, world_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -107,9 +108,8 @@ def solve_equilibrium(
         start = game.check_flow("mean_field", mean_field)
         flow = start.detach().numpy().reshape(flat_shape(game)).copy()
     world = world_of(game, reward, parameters)
-    found = _found(world, flow, budget, method, damping)
-    if not world.confirms(found.image.flow):
-        found = _found(world, flow, budget, method, damping)
+    search = functools.partial(_found, world, flow, budget, method, damping)
+    found = confirmed(world, search, _flow)
     value = as_equilibrium(game, found.image)
     residual = found.image.residual
     converged = residual <= budget.tolerance
@@ -145,6 +145,10 @@ def _found(
     best = min(first, second, key=lambda found: found.image.residual)
     how = f"{first.how}, then {second.how}"
     return Found(best.image, first.n_steps + second.n_steps, how)
+
+
+def _flow(found: Found) -> Array:
+    return found.image.flow
 
 
 def _by_path(world: AnyWorld, flow: Array, budget: Budget) -> Found:
@@ -234,9 +238,8 @@ def find_equilibria(
     solutions: list[Solution] = []
     counts: list[int] = []
     for start in starts:
-        found = settled(world, start, game.temperature, budget)
-        if not world.confirms(found.image.flow):
-            found = settled(world, start, game.temperature, budget)
+        search = functools.partial(settled, world, start, game.temperature, budget)
+        found = confirmed(world, search, _flow)
         residual = found.image.residual
         if residual > budget.tolerance:
             continue

@@ -23,7 +23,7 @@ from mfgppl.equilibrium.iterations import Budget, cooled
 from mfgppl.equilibrium.response import check_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
 from mfgppl.equilibrium.world import Array, softmax, uniform_policy
-from mfgppl.equilibrium.worlds import AnyWorld, gain, world_of
+from mfgppl.equilibrium.worlds import AnyWorld, confirmed, gain, world_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -115,9 +115,7 @@ def solve_nash(
         first = check_policy(game, policy).detach().numpy().copy()
     step = RATES.get(method, 0.0) if rate is None else rate
     play = functools.partial(_played, world, first, PLAYS[method], step, tolerance, max_steps)
-    best, lowest, n_steps = play()
-    if not world.confirms(world.turn(best).flow):
-        best, lowest, n_steps = play()
+    best, lowest, n_steps = confirmed(world, play, lambda found: world.turn(found[0]).flow)
     converged = lowest <= tolerance
     side = "within" if converged else "above"
     words = method.replace("_", " ")

@@ -134,14 +134,19 @@ def check_policy(game: MeanFieldGame, policy: Any) -> Tensor:
             "`policy` must be shares of actions: numbers from 0 to 1, each row summing to 1 "
             f"(within {ROW_SUM:g}; build it in float64)."
         )
+    check_allowed(game, shares, first_time=0)
+    return policy.to(torch.float64)
+
+
+def check_allowed(game: MeanFieldGame, shares: Tensor, *, first_time: int) -> None:
+    """Raise a `ValueError` where shares of actions (n, S, A) are of some that are not available."""
     taken = ((shares > 0) & ~game.available).nonzero()
     if len(taken):
         t, s, a = taken[0].tolist()
         raise ValueError(
             f"`policy` takes the action {game.actions[a]!r} in state {game.space.labels[s]!r} at "
-            f"time {t}, where the game does not allow it."
+            f"time {t + first_time}, where the game does not allow it."
         )
-    return policy.to(torch.float64)
 
 
 def _in_order(game: MeanFieldGame, policy: xr.DataArray) -> np.ndarray:

@@ -13,7 +13,7 @@ from mfgppl._arguments import is_a, not_negative, positive_int, real_between, st
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
 from mfgppl.equilibrium.world import uniform_policy
-from mfgppl.equilibrium.worlds import world_of
+from mfgppl.equilibrium.worlds import confirmed, world_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
@@ -155,9 +155,7 @@ def social_optimum(
     slope = problem.slope(found)
     side = "within" if slope <= tolerance else "above"
     reason = f"slope {slope:.1e} {side} {tolerance:.1e} after {n_steps} evaluations"
-    turn = world.turn(found.numpy(), temperature)
-    if not world.confirms(turn.flow):
-        turn = world.turn(found.numpy(), temperature)
+    turn = confirmed(world, lambda: world.turn(found.numpy(), temperature), lambda t: t.flow)
     solution = Solution(as_equilibrium(game, turn), slope <= tolerance, slope, n_steps, reason)
     remedy = "give more `max_steps`, another start `policy`, or a `temperature` above zero"
     return ended(solution, throw=throw, what="the social optimum", remedy=remedy)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.equilibrium.response import check_policy, generate_mean_field
+from mfgppl.equilibrium.response import check_allowed, check_policy, generate_mean_field
 from mfgppl.equilibrium.returns import discounted, return_of
 from mfgppl.equilibrium.steps import Steps, as_steps
 from mfgppl.game import ROW_SUM, MeanFieldGame
@@ -129,13 +129,7 @@ def _chooser(game: MeanFieldGame, policy: Any, *, own: bool) -> Chooser:
                 f"`policy` must return shares of actions (S, A) = {expected}, each row summing to "
                 f"1; at time {t} it returned {tuple(found.shape)}."
             )
-        taken = ((found > 0) & ~game.available).nonzero()
-        if len(taken):
-            s, a = taken[0].tolist()
-            raise ValueError(
-                f"`policy` takes the action {game.actions[a]!r} in state {game.space.labels[s]!r} "
-                f"at time {t}, where the game does not allow it."
-            )
+        check_allowed(game, found[None], first_time=t)
         return found
 
     return react

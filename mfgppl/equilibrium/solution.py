@@ -38,9 +38,10 @@ class Solution(NamedTuple):
 
 def as_equilibrium(game: MeanFieldGame, found: Image | Turn) -> Equilibrium:
     """Return arrays as an equilibrium's tensors."""
-    reward = torch.from_numpy(found.reward.copy()).masked_fill(~game.available, -torch.inf)
     flow = torch.from_numpy(found.flow.copy()).reshape(game.flow_shape)
-    policy, values = (torch.from_numpy(v.copy()) for v in (found.policy, found.values))
+    policy, values, reward = (
+        torch.from_numpy(v.copy()) for v in (found.policy, found.values, found.reward)
+    )
     return Equilibrium(flow, policy, values, reward)
 
 

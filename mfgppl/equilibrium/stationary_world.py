@@ -12,7 +12,7 @@ from mfgppl.equilibrium.recording import masked_reward
 from mfgppl.equilibrium.response import generate_mean_field, soft_response
 from mfgppl.equilibrium.stationary import invariant_mean_field, soft_policy_iteration
 from mfgppl.equilibrium.steps import as_steps
-from mfgppl.equilibrium.world import Array, Image, Turn, flat_shape, softmax
+from mfgppl.equilibrium.world import Array, Image, Turn, flat_shape, mirrored_by_turns
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram, bind, double_precision
 
@@ -99,9 +99,7 @@ class StationaryWorld:
 
     def mirrored(self, logits: Array, rate: float, n_turns: int) -> Array:
         """Return logits (1, S, A) after steps of online mirror descent."""
-        for _ in range(n_turns):
-            logits = logits + rate * self.turn(softmax(logits)).q_values
-        return logits
+        return mirrored_by_turns(self.turn, logits, rate, n_turns)
 
     def confirms(self, flow: Array) -> bool:
         """Return true: nothing is recorded."""

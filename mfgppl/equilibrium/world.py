@@ -5,7 +5,7 @@ compiled call. What cannot be recorded (a program with branches on values, dynam
 builds) runs as it is, around the same sweeps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,14 +185,14 @@ class World:
 
     def mirrored(self, logits: Array, rate: float, n_turns: int) -> Array:
         """Return logits (T, S, A) after steps of online mirror descent."""
+        if not self.recorded:
+            return mirrored_by_turns(self.turn, logits, rate, n_turns)
         logits = logits.copy()
-        if self.recorded:
-            T, S, A = self.game.shape
-            q_values, policy = np.empty((T, S, A)), np.empty((T, S, A))
-            flow, values = np.empty(flat_shape(self.game)), np.empty((T, S))
-            crowd.mirror(self.arrays, logits, rate, n_turns, flow, q_values, values, policy)
-            return logits
-        return _mirrored(self, logits, rate, n_turns)
+        T, S, A = self.game.shape
+        q_values, policy = np.empty((T, S, A)), np.empty((T, S, A))
+        flow, values = np.empty(flat_shape(self.game)), np.empty((T, S))
+        crowd.mirror(self.arrays, logits, rate, n_turns, flow, q_values, values, policy)
+        return logits
 
     def change(self, image: Image, temperature: float, change: Array) -> Array | None:
         """Return how a change of the flow changes what it generates; None if not recorded."""
@@ -227,10 +227,7 @@ class World:
         """
         if not self.recorded:
             return True
-        found = [self.image(flow, self.game.temperature).reward]
-        found += [table.copy() for table in self.arrays.tables]
-        self._follow(flow)
-        if all(map(_close, found, [self._face(flow), *self.arrays.tables])):
+        if self._follows_program(flow):
             return True
         self._recording = None
         forget(self.game, self._reward)
@@ -265,12 +262,15 @@ class World:
         if self._recording is None or self._recording.checked:
             return True
         for _ in range(2):
-            other = rng.dirichlet(np.ones(flow.shape[1]), size=len(flow))
-            self._follow(other)
-            if not self._repeats(other, [self._face(other), *self.arrays.tables]):
+            if not self._follows_program(rng.dirichlet(np.ones(flow.shape[1]), size=len(flow))):
                 return False
         self._recording.checked = True
         return True
+
+    def _follows_program(self, flow: Array) -> bool:
+        """Return whether the tapes give what the program and the game give along a flow."""
+        self._follow(flow)
+        return self._repeats(flow, [self._face(flow), *self.arrays.tables])
 
     def _repeats(self, flow: Array, own: Sequence[Array]) -> bool:
         """Return whether the tapes give the reward and the tables along a flow."""
@@ -299,9 +299,12 @@ def uniform_flow(game: MeanFieldGame) -> Array:
     return (shares[..., None] * uniform_policy(game)).reshape(flat_shape(game))
 
 
-def _mirrored(world: "World", logits: Array, rate: float, n_turns: int) -> Array:
+def mirrored_by_turns(
+    turn: Callable[[Array], Turn], logits: Array, rate: float, n_turns: int
+) -> Array:
+    """Return logits after steps of online mirror descent, a turn of the world each."""
     for _ in range(n_turns):
-        logits = logits + rate * world.turn(softmax(logits)).q_values
+        logits = logits + rate * turn(softmax(logits)).q_values
     return logits
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ HEAT_STEP = 1e-5  # of central differences in the logarithm of the temperature
 
 AnyWorld = World | StationaryWorld
 FlowMap = Callable[[Array], Array]
+Found = TypeVar("Found")
 
 
 def world_of(
@@ -47,6 +48,14 @@ def gain(world: AnyWorld, policy: Array, temperature: float = 0.0) -> float:
     turn = world.turn(policy, temperature)
     values, _ = world.best(turn, temperature)
     return max(float(world.start(turn) @ (values[0] - turn.values[0])), 0.0)
+
+
+def confirmed(
+    world: AnyWorld, search: Callable[[], Found], flow_of: Callable[[Found], Array]
+) -> Found:
+    """Return what a search finds, again without the recording where that is wrong at its end."""
+    found = search()
+    return found if world.confirms(flow_of(found)) else search()
 
 
 def inverse(world: AnyWorld, image: Image, temperature: float) -> tuple[FlowMap, FlowMap]:
