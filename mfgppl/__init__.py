@@ -29,7 +29,6 @@ from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.hypotheses import (
     likelihood_ratio_test,
     score_test,
-    vuong_test,
     wald_test,
 )
 from mfgppl.inference.nuts import nuts
@@ -39,6 +38,7 @@ from mfgppl.inference.profile import profile_likelihood
 from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
 from mfgppl.inference.transformed import delta_method
+from mfgppl.inference.vuong import vuong_test
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.optimize
 
 from mfgppl.inference.curvature import FLAT, equilibrate
-from mfgppl.inference.point import _Objective
+from mfgppl.inference.point import Objective
 
 SMALL = 1e-3  # gradient in standard errors: the rise still to be had is half its square, nats
 
@@ -47,13 +47,13 @@ def whitening(information: np.ndarray) -> np.ndarray:
 
 
 def maximise_held(
-    objective: _Objective, theta: np.ndarray, held: np.ndarray, directions: np.ndarray
+    objective: Objective, theta: np.ndarray, held: np.ndarray, directions: np.ndarray
 ) -> HeldMaximum:
     """Maximise over the parameters not held by L-BFGS in whitened coordinates.
 
     Parameters
     ----------
-    objective : _Objective
+    objective : Objective
         The log likelihood.
     theta : ndarray, shape (K,)
         Where to start; the held entries stay.
@@ -87,7 +87,7 @@ def maximise_held(
     return HeldMaximum(at(z), -value, float(np.abs(gradient).max(initial=0.0)))
 
 
-def climb_held(objective: _Objective, theta: np.ndarray, held: np.ndarray) -> HeldMaximum:
+def climb_held(objective: Objective, theta: np.ndarray, held: np.ndarray) -> HeldMaximum:
     """Maximise from afar: the scale is taken anew where each climb ends."""
     found = HeldMaximum(theta, -np.inf, np.inf)
     for climb in range(4):

@@ -1,4 +1,4 @@
-"""Tests of hypotheses on point fits: Wald, likelihood ratio, score, and Vuong's."""
+"""Tests of hypotheses on point fits: Wald, likelihood ratio and score."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtrc, ndtr
+from scipy.special import chdtrc
 
 from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.fits import check_mle, check_same_data, n_known
 from mfgppl.inference.held import HeldMaximum, climb_held
-from mfgppl.inference.point import _constrained, _Objective, _scores, starting_values
-from mfgppl.inference.products import log_likelihood
+from mfgppl.inference.point import Objective, constrained_at, scores_of, starting_values
 from mfgppl.inference.restrictions import restrictions_of
 from mfgppl.inference.transformed import covariance_of
 from mfgppl.likelihood.model import TrajectoryModel
@@ -68,57 +68,6 @@ class HypothesisTest:
         return "\n".join([line, *(f"note: {n}" for n in self.notes)])
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class VuongTest:
-    """Vuong's comparison of two models of the same trajectories.
-
-    Attributes
-    ----------
-    statistic : float
-        Difference of the (corrected) log likelihoods over its standard error; positive where the
-        first model is closer to the data.
-    p : float
-        Two-sided, by the standard normal law.
-    difference : float
-        Difference of the log likelihoods, less the correction, nats.
-    std_err : float
-        Its standard error, nats.
-    n : int
-        Number of trajectories, or of clusters.
-    variance_statistic : float
-        Sum of squared deviations of the differences by trajectory.
-    variance_p : float
-        Chance of a larger one if the models cannot be told apart; where it is not small,
-        `statistic` has no normal law.
-    correction : str
-        "none", "aic" or "bic".
-    groups : str
-        What counts as one observation.
-    """
-
-    statistic: float
-    p: float
-    difference: float
-    std_err: float
-    n: int
-    variance_statistic: float
-    variance_p: float
-    correction: str
-    groups: str
-
-    def __repr__(self) -> str:
-        side = "first" if self.statistic > 0 else "second"
-        lines = [
-            f"Vuong test over {self.n} clusters ({self.groups}): difference of log likelihoods "
-            f"{self.difference:.4g} nats (std_err {self.std_err:.3g}, correction "
-            f"{self.correction}), z = {self.statistic:.3g}, p = {self.p:.3g}: the {side} model is "
-            "closer",
-            f"variance pre-test: {self.variance_statistic:.4g}, p = {self.variance_p:.3g}; where "
-            "this p is not small, the models cannot be told apart and z has no normal law",
-        ]
-        return "\n".join(lines)
-
-
 @strict_keywords
 def wald_test(
     fit: PointEstimate,
@@ -156,7 +105,7 @@ def wald_test(
         If a restriction moves along a direction that the data do not tell, or a parameter is at
         the edge of its support.
     """
-    _is_mle("fit", fit)
+    check_mle("fit", fit)
     tested = restrictions_of(restrictions, values, list(fit.params.index))
     covariance = covariance_of(fit, tested.matrix, "`restrictions`", kind=kind, groups=groups)
     gap = tested.matrix @ fit.params.to_numpy() - tested.values
@@ -193,10 +142,10 @@ def likelihood_ratio_test(restricted: PointEstimate, full: PointEstimate) -> Hyp
     ValueError
         If the data differ, a fit has not converged, or the fits cannot be nested.
     """
-    _is_mle("restricted", restricted)
-    _is_mle("full", full)
-    _same_data(restricted, full, "`restricted` and `full`")
-    more, fewer = _n_known(full), _n_known(restricted)
+    check_mle("restricted", restricted)
+    check_mle("full", full)
+    check_same_data(restricted, full, "`restricted` and `full`")
+    more, fewer = n_known(full), n_known(restricted)
     if more <= fewer:
         raise ValueError(
             f"`full` must have more directions that the data tell than `restricted`; got {more} "
@@ -278,7 +227,7 @@ def score_test(
     for site in program.sites:
         held[site.start : site.stop] = site.name in given
     _check_held(density, theta, held, list(given))
-    objective = _Objective(density, 0.0, 0.0)
+    objective = Objective(density, 0.0, 0.0)
     found = climb_held(objective, theta, held)
     if not found.converged:
         raise ValueError(
@@ -291,124 +240,6 @@ def score_test(
     p = float(chdtrc(df, statistic))
     notes = (REFLECTION,) if model.flow_is_empirical else ()
     return HypothesisTest("score", hypothesis, statistic, df, p, kind, notes)
-
-
-@strict_keywords
-def vuong_test(
-    model_a: TrajectoryModel,
-    fit_a: PointEstimate,
-    model_b: TrajectoryModel,
-    fit_b: PointEstimate,
-    *,
-    correction: str = "none",
-    groups: str = "agent",
-    simulations: int = 100_000,
-    random_seed: int = 0,
-) -> VuongTest:
-    """Compare two models that need not nest each other by their log likelihoods by trajectory.
-
-    Under the hypothesis that both are equally close to the truth, the sum of the differences over
-    its standard error is standard normal, provided that the models can be told apart: that is what
-    the variance pre-test says. Its law is a weighted sum of chi-squared ones, which is simulated.
-
-    Parameters
-    ----------
-    model_a, model_b : TrajectoryModel
-        Two models of the same panel.
-    fit_a, fit_b : PointEstimate
-        Their maximum likelihood estimates.
-    correction : {"none", "aic", "bic"}
-        What is taken off for each parameter that the data tell: nothing, 1, or log(n) / 2 nats.
-    groups : str
-        What counts as one observation: "agent", or one of the panel's groups.
-    simulations : int
-        Draws of the law of the variance.
-    random_seed : int
-        Their seed.
-
-    Returns
-    -------
-    VuongTest
-        `statistic`, `p`, `difference`, `std_err`, and the pre-test's `variance_p`.
-
-    Raises
-    ------
-    ValueError
-        If the panels differ or are counted, a fit is not its model's, or the log likelihoods are
-        the same for each trajectory.
-
-    References
-    ----------
-    .. [1] Vuong (1989), *Likelihood ratio tests for model selection and non-nested hypotheses*,
-       Econometrica 57, theorems 4.1 and 5.1.
-    """
-    for name, model in (("model_a", model_a), ("model_b", model_b)):
-        is_a(name, model, TrajectoryModel)
-        with_rows(model.panel, "vuong_test")
-    _is_mle("fit_a", fit_a)
-    _is_mle("fit_b", fit_b)
-    one_of("correction", correction, ["none", "aic", "bic"])
-    positive_int("simulations", simulations)
-    positive_int("random_seed", random_seed, least=0)
-    _same_data(fit_a, fit_b, "`fit_a` and `fit_b`")
-    one_of("groups", groups, list(fit_a.groups))
-    codes, clusters = pd.factorize(fit_a.groups[groups])
-    n = len(clusters)
-    by_row = _pointwise(model_a, fit_a, "a") - _pointwise(model_b, fit_b, "b")
-    gaps = np.bincount(codes, by_row)
-    spread = float(((gaps - gaps.mean()) ** 2).sum())
-    if spread <= ROUNDING**2 * max(1.0, fit_a.llf**2) or n < 2:
-        raise ValueError(
-            "`model_a` and `model_b` give each of the clusters the same log likelihood, or there "
-            f"is one cluster only (n = {n}): they cannot be compared."
-        )
-    rate = {"none": 0.0, "aic": 1.0, "bic": 0.5 * np.log(n)}[correction]
-    difference = float(gaps.sum() - rate * (_n_known(fit_a) - _n_known(fit_b)))
-    error = float(np.sqrt(spread))
-    z = difference / error
-    rng = np.random.default_rng(random_seed)
-    weights = _variance_weights(fit_a, fit_b, codes)
-    draws = rng.chisquare(1.0, (simulations, len(weights))) @ weights
-    return VuongTest(
-        statistic=z,
-        p=float(2 * ndtr(-abs(z))),
-        difference=difference,
-        std_err=error,
-        n=n,
-        variance_statistic=spread,
-        variance_p=float((1 + (draws > spread).sum()) / (1 + simulations)),
-        correction=correction,
-        groups=groups,
-    )
-
-
-def _is_mle(name: str, fit: Any) -> None:
-    """Raise unless a fit is a converged maximum of the likelihood."""
-    is_a(name, fit, PointEstimate, " Fit the model with mle.")
-    if fit.kind != "mle":
-        raise ValueError(
-            f"`{name}` must be a maximum likelihood estimate; got {fit.kind!r}, whose prior enters "
-            "the test. Fit the model with mle."
-        )
-    if not fit.converged:
-        raise ValueError(
-            f"`{name}` has not converged ({fit.reason}); fit it again with init= or restarts=."
-        )
-
-
-def _same_data(a: PointEstimate, b: PointEstimate, names: str) -> None:
-    same = a.nobs == b.nobs and a.n_trajectories == b.n_trajectories
-    if same and "agent" in a.groups and "agent" in b.groups:
-        same = np.array_equal(a.groups["agent"], b.groups["agent"])
-    if not same:
-        raise ValueError(
-            f"{names} must be fits of the same data; got {a.nobs} decisions of {a.n_trajectories} "
-            f"trajectories and {b.nobs} decisions of {b.n_trajectories}, or other agents."
-        )
-
-
-def _n_known(fit: PointEstimate) -> int:
-    return len(fit.theta) - len(analyse_curvature(fit.information, fit.probes).flat)
 
 
 def _quadratic(covariance: np.ndarray, gap: np.ndarray, what: str) -> float:
@@ -432,7 +263,7 @@ def _check_held(density: Density, theta: np.ndarray, held: np.ndarray, names: li
             f"`values` of {', '.join(names)} lie at the edge of the support, where the chi-squared "
             "law does not hold; declare a prior whose support holds them inside."
         )
-    slope = _constrained(density, theta)[1]
+    slope = constrained_at(density, theta)[1]
     entries = density.program.entry_names()
     rows = np.array([n.split("[")[0] in names for n in entries])
     if np.abs(slope[np.ix_(rows, ~held)]).max(initial=0.0) > 0:
@@ -443,7 +274,7 @@ def _check_held(density: Density, theta: np.ndarray, held: np.ndarray, names: li
 
 
 def _record_at(
-    density: Density, objective: _Objective, found: HeldMaximum, kind: str
+    density: Density, objective: Objective, found: HeldMaximum, kind: str
 ) -> PointEstimate:
     """Return the curvature and the scores at a point as a record over unconstrained parameters."""
     panel, theta, groups = density.model.panel, found.theta, {}
@@ -461,7 +292,7 @@ def _record_at(
         messages=(),
         information=-objective.second_derivatives(theta),
         jacobian=np.eye(len(theta)),
-        scores=None if kind == "observed" else _scores(density, theta),
+        scores=None if kind == "observed" else scores_of(density, theta),
         probes=None,
         groups=groups,
         theta=theta,
@@ -479,7 +310,7 @@ def _free_names(density: Density) -> list[str]:
 
 
 def _score_statistic(
-    fit: PointEstimate, objective: _Objective, held: np.ndarray, kind: str, groups: str
+    fit: PointEstimate, objective: Objective, held: np.ndarray, kind: str, groups: str
 ) -> float:
     """Return the Wald statistic of one Newton step from the hypothesis, which is the score's."""
     matrix = fit.information
@@ -501,35 +332,3 @@ def _score_statistic(
     step = curvature.covariance @ objective.value_and_gradient(fit.theta)[1]
     covariance = covariance_of(fit, np.eye(len(held))[held], "`values`", kind=kind, groups=groups)
     return _quadratic(covariance, step[held], "values")
-
-
-def _pointwise(model: TrajectoryModel, fit: PointEstimate, which: str) -> np.ndarray:
-    """Return log likelihoods by trajectory, else raise where they are not the fit's."""
-    found = log_likelihood(model, fit).to_numpy()
-    if abs(found.sum() - fit.llf) > 1e-6 * max(1.0, abs(fit.llf)):
-        raise ValueError(
-            f"`fit_{which}` is not a fit of `model_{which}`: its log likelihood is {fit.llf:.6g}, "
-            f"the model gives {found.sum():.6g}."
-        )
-    return found
-
-
-def _variance_weights(a: PointEstimate, b: PointEstimate, codes: np.ndarray) -> np.ndarray:
-    """Return the weights of chi-squared laws that the sum of squared deviations has.
-
-    They are the squares of the eigenvalues of [[Baa Ia^-1, Bab Ib^-1], [-Bba Ia^-1, -Bbb Ib^-1]],
-    with B the outer products of the gradients and I the information.
-    """
-    sides = []
-    for fit in (a, b):
-        covariance = analyse_curvature(fit.information, fit.probes).covariance
-        summed = np.zeros((codes.max() + 1, len(fit.theta)))
-        np.add.at(summed, codes, np.asarray(fit.scores))
-        sides.append((covariance, summed))
-    (cov_a, scores_a), (cov_b, scores_b) = sides
-    scores = np.concatenate([scores_a, scores_b], axis=1)
-    left = np.concatenate([scores_a @ cov_a, scores_b @ cov_b], axis=1)
-    signs = np.repeat([1.0, -1.0], [scores_a.shape[1], scores_b.shape[1]])
-    matrix = signs[:, None] * (scores.T @ left)
-    weights: np.ndarray = np.linalg.eigvals(matrix).real ** 2
-    return weights

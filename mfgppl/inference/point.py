@@ -162,7 +162,7 @@ def _maximise(
     real_between("learning_rate", settings.learning_rate, above=0.0)
     real_between("tolerance", settings.tolerance, above=0.0)
     density = density_of(model, progressbar=settings.progressbar)
-    objective = _Objective(density, prior, jacobian)
+    objective = Objective(density, prior, jacobian)
     start = starting_values(density, init, settings.random_seed)
     climbs = [_climb(objective, start, settings)]
     if settings.restarts:
@@ -172,7 +172,7 @@ def _maximise(
             away = here.record(here.program.draw(seed)[None])[0]
             anew = settings._replace(random_seed=seed, progressbar=False)
             values = {k: v[0] for k, v in away.items()}
-            return _climb(_Objective(here, prior, jacobian), values, anew)
+            return _climb(Objective(here, prior, jacobian), values, anew)
 
         climbs += replicate(
             restart,
@@ -183,7 +183,7 @@ def _maximise(
         )
     theta, _, n_newton, residual = max(climbs, key=lambda climb: climb.value)
     information = -objective.second_derivatives(theta)
-    scores = _scores(density, theta)
+    scores = scores_of(density, theta)
     probes = None if prior or scores is None else _probe(density, theta, scores)
     curvature = analyse_curvature(information, probes)
     llf = density.evaluator(prior=0.0, jacobian=0.0)(theta)[0]
@@ -191,7 +191,7 @@ def _maximise(
     reason = f"largest gradient {residual:.1e}"
     if curvature.saddle:
         reason += ", but the point is not a maximum"
-    params, slope = _constrained(density, theta)
+    params, slope = constrained_at(density, theta)
     messages = _warn(params, slope, curvature, small, reason, hierarchical=prior > 0)
     panel, groups = model.panel, {}
     if isinstance(panel, Trajectories):
@@ -222,7 +222,7 @@ def maximum(model: TrajectoryModel, start: PointEstimate) -> np.ndarray | None:
     density = density_of(model)
     settings = _Settings(0, 0, 1.0, 1e-8, 100, 0, None, False)
     values = point_values(density.program, start, argument="start")
-    climb = _climb(_Objective(density, 0.0, 0.0), values, settings)
+    climb = _climb(Objective(density, 0.0, 0.0), values, settings)
     if climb.residual > settings.tolerance * max(1.0, abs(climb.value)):
         return None
     return density.constrained(climb.theta[None])[0]
@@ -237,7 +237,7 @@ class _Climb(NamedTuple):
     residual: float
 
 
-def _climb(objective: "_Objective", start: dict[str, Any], settings: _Settings) -> _Climb:
+def _climb(objective: "Objective", start: dict[str, Any], settings: _Settings) -> _Climb:
     """Climb from constrained values by SVI, L-BFGS and Newton."""
     density = objective.density
     start = _run_svi(density.model, start, settings, objective.prior)
@@ -284,7 +284,7 @@ def _run_svi(
         return {k: v.detach().numpy().copy() for k, v in guide().items()}
 
 
-class _Objective:
+class Objective:
     """A weighted log density over unconstrained parameters with two derivatives."""
 
     def __init__(self, density: Density, prior: float, jacobian: float) -> None:
@@ -292,6 +292,7 @@ class _Objective:
         self.evaluate = density.evaluator(prior=prior, jacobian=jacobian)
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the value and its gradient, an array of its own."""
         with np.errstate(all="ignore"):
             value, gradient = self.evaluate(theta)
         return float(value), gradient.copy()
@@ -311,7 +312,7 @@ class _Objective:
 
 
 def _polish(
-    objective: _Objective, theta: np.ndarray, settings: _Settings
+    objective: Objective, theta: np.ndarray, settings: _Settings
 ) -> tuple[np.ndarray, int, float]:
     """Run L-BFGS to the neighbourhood, then damped Newton; return point, steps, residual."""
     first = scipy.optimize.minimize(
@@ -351,7 +352,7 @@ def _newton_step(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return vectors @ (inverse * (vectors.T @ (gradient / scale))) / scale
 
 
-def _constrained(density: Density, theta: np.ndarray) -> tuple[pd.Series, np.ndarray]:
+def constrained_at(density: Density, theta: np.ndarray) -> tuple[pd.Series, np.ndarray]:
     """Return the constrained parameters by name and their slope in the unconstrained ones."""
     program = density.program
 
@@ -372,11 +373,11 @@ def _probe(density: Density, theta: np.ndarray, scores: np.ndarray) -> np.ndarra
         return None
     rng = np.random.default_rng(0)
     steps = 0.1 * (1 + np.abs(theta)) * rng.standard_normal((2, len(theta)))
-    nearby = [_scores(density, theta + step) for step in steps]
+    nearby = [scores_of(density, theta + step) for step in steps]
     return np.stack([scores, *(s for s in nearby if s is not None)])
 
 
-def _scores(density: Density, theta: np.ndarray) -> np.ndarray | None:
+def scores_of(density: Density, theta: np.ndarray) -> np.ndarray | None:
     """Return the gradient of each trajectory's log likelihood, (J, K), None without rows."""
     program, model = density.program, density.model
     if not isinstance(model.panel, Trajectories):

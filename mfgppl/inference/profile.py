@@ -13,8 +13,8 @@ from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
-from mfgppl.inference.hypotheses import ROUNDING, _is_mle
-from mfgppl.inference.point import _Objective
+from mfgppl.inference.hypotheses import ROUNDING, check_mle
+from mfgppl.inference.point import Objective
 from mfgppl.likelihood.model import TrajectoryModel
 
 FARTHEST = 50.0  # unconstrained units, or standard errors, that the search goes at most
@@ -102,7 +102,7 @@ def profile_likelihood(
         If the data do not tell the parameter, or it cannot be held by itself.
     """
     is_a("model", model, TrajectoryModel)
-    _is_mle("fit", fit)
+    check_mle("fit", fit)
     one_of("parameter", parameter, list(fit.params.index))
     real_between("level", level, above=0.0, upto=1.0, strict=True)
     positive_int("points", points, least=2)
@@ -164,7 +164,7 @@ class _Walk:
     def __init__(self, density: Density, fit: PointEstimate, parameter: str) -> None:
         self.density, self.fit = density, fit
         self.row, self.column = list(fit.params.index).index(parameter), _column(fit, parameter)
-        self.objective = _Objective(density, 0.0, 0.0)
+        self.objective = Objective(density, 0.0, 0.0)
         self.held = np.arange(density.n_dim) == self.column
         free = ~self.held
         self.directions = whitening(fit.information[np.ix_(free, free)])
