@@ -8,6 +8,8 @@ from mfgppl._arguments import is_a
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 
+ROUNDING = 1e-9  # of a log likelihood, relative
+
 
 def check_mle(name: str, fit: Any) -> None:
     """Raise unless a fit is a converged maximum of the likelihood."""

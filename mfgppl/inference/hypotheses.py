@@ -14,7 +14,7 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.fits import check_mle, check_same_data, n_known
+from mfgppl.inference.fits import ROUNDING, check_mle, check_same_data, n_known
 from mfgppl.inference.held import HeldMaximum, climb_held
 from mfgppl.inference.point import Objective, constrained_at, scores_of, starting_values
 from mfgppl.inference.restrictions import restrictions_of
@@ -22,7 +22,6 @@ from mfgppl.inference.transformed import covariance_of
 from mfgppl.likelihood.model import TrajectoryModel
 
 KINDS = ["observed", "opg", "cluster"]
-ROUNDING = 1e-9  # of a log likelihood, relative
 REFLECTION = (
     "where the panel's own flow is plugged in and the reward couples agents through the future "
     "flow, the chi-squared law does not hold: compare with panels simulated under the hypothesis"

@@ -12,8 +12,8 @@ from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_k
 from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
+from mfgppl.inference.fits import ROUNDING, check_mle
 from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
-from mfgppl.inference.hypotheses import ROUNDING, check_mle
 from mfgppl.inference.point import Objective
 from mfgppl.likelihood.model import TrajectoryModel
 

@@ -10,11 +10,9 @@ from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import with_rows
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.fits import check_mle, check_same_data, n_known
+from mfgppl.inference.fits import ROUNDING, check_mle, check_same_data, n_known
 from mfgppl.inference.products import log_likelihood
 from mfgppl.likelihood.model import TrajectoryModel
-
-ROUNDING = 1e-9  # of a log likelihood, relative
 
 
 @dataclass(frozen=True, eq=False, repr=False)
