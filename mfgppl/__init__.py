@@ -35,6 +35,7 @@ from mfgppl.inference.nuts import nuts
 from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
 from mfgppl.inference.profile import profile_likelihood
+from mfgppl.inference.replay import replay
 from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
 from mfgppl.inference.transformed import delta_method
@@ -89,6 +90,7 @@ __all__ = [
     "profile_likelihood",
     "propagate_mean_field",
     "regularised_exploitability",
+    "replay",
     "replicate",
     "report",
     "save",

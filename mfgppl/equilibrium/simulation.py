@@ -76,11 +76,11 @@ def simulate(
         steps = as_steps(game.transition_along(game.initial), game.shape[0])
     state = np.empty((n_agents, T), dtype=np.int64)
     action = np.empty((n_agents, T), dtype=np.int64)
-    state[:, 0] = _draw(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
+    state[:, 0] = draw_category(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
     for t in range(T):
         crowd = _shares(game, state[:, t]) if own else game.initial
         acts = choose(crowd, t).numpy().cumsum(-1)
-        action[:, t] = _draw(rng, acts[state[:, t]])
+        action[:, t] = draw_category(rng, acts[state[:, t]])
         if t == T - 1:
             break
         here, acted = torch.from_numpy(state[:, t]), torch.from_numpy(action[:, t])
@@ -150,7 +150,7 @@ def _met(game: MeanFieldGame, crowd: Tensor, state: Tensor, action: Tensor, t: i
     return as_steps(game.transition_at(crowd.to(torch.float64), when).detach(), 1)
 
 
-def _draw(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
+def draw_category(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
     """Draw one category a row from cumulative probabilities."""
     uniform = rng.random(len(cumulative))[:, None] * cumulative[:, -1:]
     return (uniform >= cumulative).sum(-1)

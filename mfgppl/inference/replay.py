@@ -1,0 +1,75 @@
+"""The panel drawn again: who was observed, when and from where stays, the rest is chance."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.equilibrium.response import check_policy
+from mfgppl.equilibrium.simulation import draw_category
+from mfgppl.equilibrium.steps import as_steps
+from mfgppl.likelihood.model import TrajectoryModel
+
+
+@strict_keywords
+def replay(model: TrajectoryModel, policy: Any, *, random_seed: int) -> Trajectories:
+    """Draw a model's panel again, by a policy along its flow.
+
+    Each trajectory starts where and when it did, and is observed for as long; its actions are
+    drawn from the policy, its further states from the game's dynamics along the model's flow. At
+    the soft policy of the true reward this is the law that the causal likelihood assumes.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    policy : Tensor, array or DataArray, shape (T, S, A)
+        Probability of each action, as of `mfgppl.policy` at a point.
+    random_seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    Trajectories
+        The panel with other actions and states. Where dynamics differ by time, the state after
+        the game's last decision is not drawn.
+
+    Raises
+    ------
+    ValueError
+        If the panel does not keep its trajectories, or the policy does not fit the game.
+    """
+    is_a("model", model, TrajectoryModel)
+    positive_int("random_seed", random_seed, least=0)
+    game, panel = model.game, with_rows(model.panel, "replay")
+    chances = check_policy(game, policy).detach().numpy().cumsum(-1)
+    transition = game.transition_along(model.mean_field).detach()
+    if len(transition) > 1:
+        panel = _without_last_states(panel)
+    steps = as_steps(transition, game.shape[0])
+    rng = np.random.default_rng(random_seed)
+    state, action = panel.state.copy(), panel.action.copy()
+    acts, goes_on = action >= 0, np.append(np.diff(panel.trajectory) == 0, False)
+    when = np.arange(len(state)) - panel.offsets[panel.trajectory]
+    when = when if game.stationary else panel.time
+    for t in range(int(when[acts].max()) + 1):
+        k = 0 if game.stationary else t
+        here = np.flatnonzero((when == t) & acts)
+        action[here] = draw_category(rng, chances[k, state[here]])
+        here = here[goes_on[here]]
+        if len(here):
+            now = torch.from_numpy(state[here]), torch.from_numpy(action[here])
+            uniform = torch.from_numpy(rng.random(len(here)))
+            state[here + 1] = steps.draw(k, *now, uniform).numpy()
+    return replace(panel, state=state, action=action)
+
+
+def _without_last_states(panel: Trajectories) -> Trajectories:
+    """Return the panel without states seen after the horizon's last decision."""
+    kept = panel.time < panel.horizon
+    offsets = np.append(0, kept.cumsum())[panel.offsets]
+    rows = {k: getattr(panel, k)[kept] for k in ("time", "state", "action")}
+    return replace(panel, offsets=offsets, **rows)
