@@ -23,7 +23,6 @@ from mfgppl.exceptions import (
     IdentificationWarning,
 )
 from mfgppl.game import MeanFieldGame
-from mfgppl.inference.approximate import laplace, vi
 from mfgppl.inference.bootstrap import bootstrap
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.hypotheses import (
@@ -31,6 +30,7 @@ from mfgppl.inference.hypotheses import (
     score_test,
     wald_test,
 )
+from mfgppl.inference.laplace import laplace
 from mfgppl.inference.nuts import nuts
 from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
@@ -39,6 +39,7 @@ from mfgppl.inference.replay import replay
 from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
 from mfgppl.inference.transformed import delta_method
+from mfgppl.inference.variational import vi
 from mfgppl.inference.vuong import vuong_test
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel

@@ -1,296 +1,32 @@
-"""Posteriors by approximation: a normal at the mode, or the nearest member of a family.
+"""Draws from an approximation of the posterior, judged by the weights that would correct them.
 
-Both work over the unconstrained parameters and on the compiled density. Each draw keeps its log
-density under posterior and approximation; the Pareto shape of their ratios judges the latter.
+Each draw keeps its log density under posterior and approximation; the Pareto shape of their ratios
+judges the latter.
 """
 
 import secrets
-import time
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyro
-import torch
 import xarray as xr
-from pyro.infer import autoguide
-from pyro.nn import PyroParam
-from torch import Tensor
 
-from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
-from mfgppl._kernels import bridge
+from mfgppl._arguments import positive_int
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain
-from mfgppl.inference.compiled import Density, density_of
-from mfgppl.inference.curvature import analyse_curvature
-from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.point import map_estimate, starting_values
+from mfgppl.inference.compiled import density_of
 from mfgppl.inference.results import to_datatree
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reward.program import double_precision
 
 GOOD_PARETO = 0.7  # shape of the weights' tail up to which an approximation serves
 ALIKE = 1e-9  # spread of log weights that is no more than rounding
-WINDOW = 500  # steps over which the bound is averaged
-SETTLED = 2.0  # standard errors by which a window must be better than the last to go on
-
-Guide = Callable[..., Any]
-GUIDES: dict[str, Guide] = {
-    "diagonal": autoguide.AutoDiagonalNormal,
-    "full_rank": autoguide.AutoMultivariateNormal,
-    "low_rank": autoguide.AutoLowRankMultivariateNormal,
-    "flow": autoguide.AutoIAFNormal,
-}
 
 
-@strict_keywords
-def laplace(
-    model: TrajectoryModel,
-    *,
-    draws: int = 1000,
-    init: Mapping[str, Any] | PointEstimate | None = None,
-    random_seed: int | None = None,
-    log_likelihood: bool | None = None,
-    progressbar: bool = True,
-) -> xr.DataTree:
-    """Draw from the normal at the posterior's mode with its curvature, over unconstrained values.
-
-    Parameters
-    ----------
-    model : TrajectoryModel
-        The model.
-    draws : int
-        Number of independent draws.
-    init : mapping or PointEstimate, optional
-        Where to look for the mode.
-    random_seed : int, optional
-        Seed of the draws; by default one is drawn and recorded.
-    log_likelihood : bool, optional
-        As in `nuts`.
-    progressbar : bool
-        Whether to show progress on a terminal.
-
-    Returns
-    -------
-    DataTree
-        As of `nuts`, with one chain. `sample_stats` holds lp and log_q, the log densities of
-        posterior (up to a constant) and approximation over unconstrained values; the attribute
-        `pareto_k` is the shape of the tail of their weights.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the mode is not found, or the Pareto shape is above 0.7.
-
-    References
-    ----------
-    .. [1] Tierney and Kadane (1986), *Accurate approximations for posterior moments and marginal
-       densities*, JASA 81.
-    .. [2] Yao, Vehtari, Simpson and Gelman (2018), *Yes, but did it work? Evaluating variational
-       inference*, ICML.
-    """
-    is_a("model", model, TrajectoryModel)
-    positive_int("draws", draws)
-    random_seed = _seed(random_seed)
-    began = time.perf_counter()
-    with warnings.catch_warnings(record=True) as raised:
-        warnings.simplefilter("always", ConvergenceWarning)
-        mode = map_estimate(
-            model, space="unconstrained", init=init, random_seed=0, progressbar=progressbar
-        )
-    messages = [str(w.message) for w in raised if issubclass(w.category, ConvergenceWarning)]
-    curvature = analyse_curvature(mode.information)
-    root = _root(curvature.covariance)
-    rng = np.random.default_rng(random_seed)
-    noise = rng.standard_normal((draws, root.shape[1]))
-    theta = mode.theta + noise @ root.T
-    # of the normal on the directions that have curvature
-    _, size = np.linalg.slogdet(root.T @ root)
-    log_q = -0.5 * ((noise**2).sum(1) + root.shape[1] * np.log(2 * np.pi) + size)
-    attrs = {"sampler": "laplace", "sampling_time": time.perf_counter() - began}
-    return _finished(model, theta, log_q, attrs, messages, random_seed, log_likelihood)
-
-
-@strict_keywords
-def vi(
-    model: TrajectoryModel,
-    *,
-    guide: str = "full_rank",
-    draws: int = 1000,
-    max_steps: int = 10_000,
-    learning_rate: float = 0.02,
-    particles: int = 16,
-    init: Mapping[str, Any] | PointEstimate | None = None,
-    random_seed: int | None = None,
-    log_likelihood: bool | None = None,
-) -> xr.DataTree:
-    """Draw from the member of a family that is nearest to the posterior (variational inference).
-
-    The evidence lower bound is climbed by Adam with reparametrised draws from one of Pyro's guides,
-    until a window of steps is no better than the one before.
-
-    Parameters
-    ----------
-    model : TrajectoryModel
-        The model.
-    guide : {"full_rank", "diagonal", "low_rank", "flow"}
-        The family over unconstrained values: normals with a full, a diagonal or a low-rank plus
-        diagonal covariance, or an inverse autoregressive flow.
-    draws : int
-        Number of independent draws.
-    max_steps : int
-        Steps of the optimiser at most.
-    learning_rate : float
-        Of Adam; it falls as the bound settles.
-    particles : int
-        Draws a step.
-    init : mapping or PointEstimate, optional
-        Where the family is centred at first; by default the posterior's mode.
-    random_seed : int, optional
-        Seed of everything; by default one is drawn and recorded.
-    log_likelihood : bool, optional
-        As in `nuts`.
-
-    Returns
-    -------
-    DataTree
-        As of `laplace`, with the attributes `elbo` (nats), `elbo_se`, `n_steps` and `pareto_k`.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the bound has not settled, or the Pareto shape is above 0.7.
-
-    References
-    ----------
-    .. [1] Kucukelbir, Tran, Ranganath, Gelman and Blei (2017), *Automatic differentiation
-       variational inference*, JMLR 18.
-    .. [2] Yao, Vehtari, Simpson and Gelman (2018), *Yes, but did it work? Evaluating variational
-       inference*, ICML.
-    """
-    is_a("model", model, TrajectoryModel)
-    one_of("guide", guide, GUIDES)
-    positive_int("draws", draws)
-    positive_int("max_steps", max_steps)
-    positive_int("particles", particles)
-    real_between("learning_rate", learning_rate, above=0.0)
-    random_seed = _seed(random_seed)
-    began = time.perf_counter()
-    density = density_of(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mode = map_estimate(model, space="unconstrained", init=init, progressbar=False)
-    start = starting_values(density, mode, 0)
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
-        torch.manual_seed(random_seed)
-        family = _family(model, guide, start, mode.information)
-        climb = _climbed(density, family, max_steps, learning_rate, particles)
-        with torch.no_grad():
-            law = family.get_posterior()
-            drawn = law.sample(torch.Size([draws]))
-            log_q = law.log_prob(drawn).numpy()
-    messages = []
-    if not climb.settled:
-        messages.append(
-            f"the bound was still rising after {climb.n_steps} steps; give more `max_steps`."
-        )
-    attrs = {
-        "sampler": f"vi ({guide})",
-        "sampling_time": time.perf_counter() - began,
-        "elbo": climb.elbo,
-        "elbo_se": climb.error,
-        "n_steps": climb.n_steps,
-    }
-    theta = drawn.numpy().reshape(draws, -1)
-    return _finished(model, theta, log_q, attrs, messages, random_seed, log_likelihood)
-
-
-class _Climb(NamedTuple):
-    elbo: float
-    error: float
-    n_steps: int
-    settled: bool
-
-
-def _seed(random_seed: int | None) -> int:
+def seed_of(random_seed: int | None) -> int:
+    """Return the seed given, or a fresh one."""
     if random_seed is None:
         return secrets.randbits(32)
     return positive_int("random_seed", random_seed, least=0)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """Return a root of a covariance, a column a direction that has variance."""
-    values, vectors = np.linalg.eigh(covariance)
-    kept = values > 1e-300
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
-
-
-def _family(
-    model: TrajectoryModel, guide: str, start: Mapping[str, Any], information: np.ndarray
-) -> Any:
-    """Return one of Pyro's guides, set up at the mode and as wide as the curvature there says."""
-    values = {k: torch.tensor(v, dtype=torch.float64) for k, v in start.items()}
-    curvature = np.maximum(np.diag(information), 1e-6)
-    options: dict[str, Any] = {"hidden_dim": [16 * max(len(curvature), 2)]}
-    if guide != "flow":
-        scale = float(np.median(curvature**-0.5))
-        options = {"init_loc_fn": autoguide.init_to_value(values=values), "init_scale": scale}
-    family = GUIDES[guide](pyro.poutine.block(model, hide=["actions"]), **options)
-    family()
-    positive = torch.distributions.constraints.positive
-    if guide in ("diagonal", "low_rank"):  # the nearest normal with independent entries
-        family.scale = PyroParam(torch.from_numpy(curvature**-0.5), positive)
-    if guide == "full_rank":
-        root = torch.from_numpy(_triangle(information))
-        family.scale = PyroParam(root.diagonal().clone(), positive)
-        family.scale_tril = PyroParam(
-            root / root.diagonal()[:, None], pyro.distributions.constraints.unit_lower_cholesky
-        )
-    return family.double()
-
-
-def _triangle(information: np.ndarray) -> np.ndarray:
-    """Return the lower triangular root of the covariance, one where there is no curvature."""
-    covariance = analyse_curvature(information).covariance
-    idle = np.diag(covariance) <= 0
-    covariance[idle, idle] = 1.0
-    values, vectors = np.linalg.eigh(covariance)
-    floor = 1e-8 * values.max()
-    return np.linalg.cholesky((vectors * np.maximum(values, floor)) @ vectors.T)
-
-
-def _climbed(
-    density: Density, family: Any, max_steps: int, learning_rate: float, particles: int
-) -> _Climb:
-    """Climb the evidence lower bound until it settles at three learning rates."""
-    evaluate = density.evaluator()
-
-    def log_posterior(points: Tensor) -> Tensor:
-        return torch.stack([bridge.differentiable(point, evaluate) for point in points])
-
-    optimiser = torch.optim.Adam(family.parameters(), lr=learning_rate)
-    bounds: list[float] = []
-    last, falls = -np.inf, 0
-    while len(bounds) < max_steps:
-        for _ in range(min(WINDOW, max_steps - len(bounds))):
-            optimiser.zero_grad()
-            law = family.get_posterior()
-            points = law.rsample(torch.Size([particles]))
-            bound = (log_posterior(points) - law.log_prob(points)).mean()
-            (-bound).backward()
-            optimiser.step()
-            bounds.append(float(bound.detach()))
-        window = np.array(bounds[-WINDOW:])
-        mean, error = float(window.mean()), float(window.std(ddof=1) / np.sqrt(len(window)))
-        if mean < last + SETTLED * error:
-            falls += 1
-            for group in optimiser.param_groups:
-                group["lr"] /= 4
-        if falls == 3:
-            return _Climb(mean, error, len(bounds), True)
-        last = max(last, mean)
-    return _Climb(mean, error, len(bounds), False)
 
 
 def pareto_shape(log_weight: np.ndarray) -> float:
@@ -303,7 +39,7 @@ def pareto_shape(log_weight: np.ndarray) -> float:
     return float(shape)
 
 
-def _finished(
+def finished(
     model: TrajectoryModel,
     theta: np.ndarray,
     log_q: np.ndarray,

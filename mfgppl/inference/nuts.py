@@ -1,5 +1,6 @@
 """Posterior draws by the No-U-Turn Sampler: nutpie by default, Pyro's own as the reference."""
 
+import dataclasses
 import functools
 import secrets
 import time
@@ -88,7 +89,8 @@ def nuts(
         At most 2 ** max_treedepth gradients a draw.
     init : mapping of str to value, or DataTree, optional
         Where chains start: values by site, with a little jitter; or an earlier result, whose last
-        draws and step sizes are taken up, so that a short `tune` is enough. By default uniform in
+        draws and step sizes are taken up, so that a short `tune` is enough; or draws of `laplace`
+        or `vi`, where each chain takes another. By default uniform in
         (-2, 2) over unconstrained parameters.
     random_seed : int, optional
         The same seed gives the same draws, whatever the cores; by default one is drawn and
@@ -204,8 +206,7 @@ def _starts(
 ) -> list[_Start]:
     """Return where each chain starts."""
     if isinstance(init, xr.DataTree):
-        last = _last_draws(density, init)
-        return [last[k % len(last)] for k in range(len(seeds))]
+        return _last_draws(density, init, len(seeds))
     centre = None
     if init is not None:
         values = density.program.check_values("init", init, complete=True)
@@ -213,20 +214,22 @@ def _starts(
     return [_Start(_start(density, centre, seed), None) for seed in seeds]
 
 
-def _last_draws(density: Density, draws: xr.DataTree) -> list[_Start]:
-    """Return the last draw and step size of each chain of a result."""
+def _last_draws(density: Density, draws: xr.DataTree, n: int) -> list[_Start]:
+    """Return the last draws and step sizes of a result's chains, several of one if need be."""
     posterior = parameters_of(density.program, draws, argument="init")
-    n_chains = len(next(iter(posterior.values())))
+    n_chains, n_draws = next(iter(posterior.values())).shape[:2]
+    apart = max(1, n_draws // -(-n // n_chains))  # between the draws taken of one chain
     steps = np.full((n_chains, 1), np.nan)
     if "sample_stats" in draws.children and "step_size" in draws["sample_stats"]:
         steps = draws["sample_stats"].dataset["step_size"].values
-    return [
-        _Start(
-            density.program.free({k: v[chain, -1] for k, v in posterior.items()}, argument="init"),
-            float(steps[chain, -1]) if np.isfinite(steps[chain, -1]) else None,
-        )
-        for chain in range(n_chains)
-    ]
+    starts = []
+    for k in range(n):
+        chain, draw = k % n_chains, (-1 - k // n_chains * apart) % n_draws
+        values = {name: v[chain, draw] for name, v in posterior.items()}
+        theta = density.program.free(values, argument="init")
+        step = float(steps[chain, -1])
+        starts.append(_Start(theta, step if np.isfinite(step) else None))
+    return starts
 
 
 def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray:
@@ -323,6 +326,8 @@ def _by_address(native: NativeDensity, density: Density, start: _Start) -> Any:
     from nutpie.compile_pymc import CompiledPyMCModel
 
     n = density.n_dim
+    known = {field.name for field in dataclasses.fields(CompiledPyMCModel)}
+    by_release: dict[str, Any] = {"shared_var_keys": {}} if "shared_var_keys" in known else {}
     return CompiledPyMCModel(
         _n_dim=n,
         dims={},
@@ -337,6 +342,7 @@ def _by_address(native: NativeDensity, density: Density, start: _Start) -> Any:
         shape_info=(["theta"], [slice(0, n)], [(n,)]),
         logp_func=native,  # kept alive with its arrays
         expand_func=None,
+        **by_release,
     )
 
 

@@ -13,6 +13,7 @@ from games import avoid_crowds, two_roads
 import mfgppl as mfg
 from mfgppl.inference.approximate import pareto_shape
 from mfgppl.inference.compiled import density_of
+from mfgppl.inference.nuts import _last_draws
 from mfgppl.models import market
 
 GUIDES = ["full_rank", "diagonal", "low_rank", "flow"]
@@ -92,7 +93,7 @@ def test_laplace_agrees_with_nuts_where_the_posterior_is_nearly_normal(known):
     """Means within a third of a standard deviation, standard deviations within a tenth."""
     names = ["margin", "crowding", "menu_cost"]
     tree = mfg.laplace(known, random_seed=4, progressbar=False)
-    draws = mfg.nuts(known, draws=500, tune=500, random_seed=5, progressbar=False)
+    draws = mfg.nuts(known, random_seed=5, progressbar=False)
     sizes = spreads(draws, names)
     assert (np.abs(means(tree, names) - means(draws, names)) < sizes / 3).all()
     np.testing.assert_allclose(spreads(tree, names), sizes, rtol=0.1)
@@ -181,7 +182,7 @@ def test_the_seed_decides_and_nothing_else_is_touched(alone):
 
 def test_a_report_takes_an_approximation(known, tmp_path):
     """The page is written for draws without a sampler's statistics."""
-    tree = mfg.laplace(known, random_seed=4, draws=200, progressbar=False)
+    tree = mfg.laplace(known, random_seed=4, draws=1000, progressbar=False)
     mfg.report(tree, tmp_path / "laplace.html")
     assert "crowding" in (tmp_path / "laplace.html").read_text("utf-8")
     mfg.save(tree, tmp_path / "laplace.nc")
@@ -206,3 +207,68 @@ def test_wrong_arguments_are_told(alone, call, error, words):
     """What is wrong, what came and what would do."""
     with pytest.raises(error, match=words):
         call(alone)
+
+
+@pytest.fixture(scope="module")
+def two_faced():
+    """A posterior with two modes that mirror each other: the sign of `root` has no effect."""
+    game = two_roads()
+    world = mfg.solve_equilibrium(
+        game, avoid_crowds, parameters={"crowding": 1.0, "effort": 0.8}
+    ).value
+    panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=200, random_seed=3)
+
+    def reward(x):
+        root = pyro.sample("root", dist.Normal(0.0, 1.0))
+        return -(root**2) * (x.action == "turn")
+
+    return mfg.TrajectoryModel(game, reward, panel)
+
+
+def test_laplace_finds_both_modes_from_several_starts(two_faced):
+    """One start sees one face; several see both, each with half the draws."""
+    one = mfg.laplace(two_faced, random_seed=1, init={"root": 1.0}, progressbar=False)
+    assert one.attrs["mode_weights"] == [1.0]
+    assert (one["posterior"]["root"] > 0).all()
+    both = mfg.laplace(two_faced, random_seed=1, restarts=8, draws=2000, progressbar=False)
+    np.testing.assert_allclose(both.attrs["mode_weights"], [0.5, 0.5], atol=1e-6)
+    positive = float((both["posterior"]["root"] > 0).mean())
+    assert abs(positive - 0.5) < MONTE_CARLO * 0.5 / 2000**0.5
+    assert both.attrs["pareto_k"] < 0.7
+    # the mixture's density at each draw: both normals have the same spread, by symmetry
+    values, logs = (
+        both[g][v].values.ravel() for g, v in (("posterior", "root"), ("sample_stats", "log_q"))
+    )
+    spread = np.abs(values).std()
+    centre = np.abs(values).mean()
+    normals = [np.exp(-0.5 * ((values - c) / spread) ** 2) for c in (centre, -centre)]
+    density = 0.5 * sum(normals) / (spread * (2 * np.pi) ** 0.5)
+    np.testing.assert_allclose(logs, np.log(density), atol=0.3)
+
+
+def test_laplace_names_a_direction_without_curvature(alone):
+    """A prior too wide to have any: draws stay at the mode along it, and a warning says so."""
+
+    def reward(x):
+        effort = pyro.sample("effort", dist.Normal(0.0, 1.0))
+        idle = pyro.sample("idle", dist.Normal(0.0, 1e12))
+        return -effort * (x.action == "turn") + 0.0 * idle
+
+    model = mfg.TrajectoryModel(alone.game, reward, alone.panel)
+    with pytest.warns(mfg.ConvergenceWarning, match="no curvature along idle"):
+        tree = mfg.laplace(model, random_seed=1, init={"idle": 0.0, "effort": 0.0})
+    assert float(tree["posterior"]["idle"].std()) == 0.0
+    assert float(tree["posterior"]["effort"].std()) > 0.0
+
+
+def test_nuts_starts_each_chain_at_a_draw_of_its_own(known):
+    """A result of one chain serves four, which then need little tuning."""
+    quick = mfg.laplace(known, random_seed=4, progressbar=False)
+    draws = mfg.nuts(known, draws=1000, tune=300, init=quick, random_seed=5, progressbar=False)
+    names = ["margin", "crowding", "menu_cost"]
+    sizes = spreads(quick, names)
+    assert (np.abs(means(draws, names) - means(quick, names)) < sizes / 3).all()
+    starts = _last_draws(density_of(known), quick, 4)
+    values = np.stack([start.theta for start in starts])
+    assert len(np.unique(values[:, 0])) == 4
+    np.testing.assert_allclose(values[0, 0], np.log(quick["posterior"]["margin"][0, -1]))

@@ -236,7 +236,14 @@ def test_divergences_are_reported():
     model = mfg.TrajectoryModel(case.game, funnel, case.panel)
     with pytest.warns(mfg.ConvergenceWarning, match="diverged"):
         tree = mfg.nuts(
-            model, draws=100, tune=50, chains=2, max_treedepth=6, random_seed=1, progressbar=False
+            model,
+            draws=200,
+            tune=200,
+            chains=2,
+            max_treedepth=6,
+            target_accept=0.5,
+            random_seed=1,
+            progressbar=False,
         )
     assert tree["posterior"]["w"].dims == ("chain", "draw", "w_dim_0")
     assert tree["log_prior"]["w"].dims == ("chain", "draw")

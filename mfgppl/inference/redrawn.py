@@ -1,0 +1,55 @@
+"""Fits of many panels from one world: what does not depend on the panel is worked out once."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import torch
+
+from mfgppl.data.panel import Panel
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.held import maximise_held, whitening
+from mfgppl.inference.point import Objective
+from mfgppl.likelihood.model import TrajectoryModel
+
+
+def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:
+    """Return the model of a panel drawn from a model's own world, without checking it again.
+
+    Where the flow is given, the new model shares dynamics and compiled reward program with the old
+    one, for which alone they are worked out. Where it is the panel's own, this is `with_panel`.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        A model with the causal likelihood.
+    panel : Panel
+        Simulated from the model's game, replayed from it, or resampled from its panel.
+    """
+    if model.flow_is_empirical:
+        return model.with_panel(panel)
+    found = copy.copy(model)
+    found.panel = panel.pooled() if model.game.stationary else panel
+    counts = found.panel.counts_over(model.game.shape[0])
+    found.likelihood = dataclasses.replace(model.likelihood, counts=counts)
+    vars(found.likelihood)["kernel_tables"] = model.likelihood.kernel_tables
+    found.observed = torch.as_tensor(counts.actions)
+    density = copy.copy(density_of(model))
+    density.model = found
+    vars(found)["_density"] = density
+    return found
+
+
+def maximum_near(model: TrajectoryModel, fit: PointEstimate) -> np.ndarray | None:
+    """Return the constrained estimates of maximum likelihood near a fit of a like panel.
+
+    L-BFGS in coordinates in which the fit's curvature is that of the unit normal, down to a
+    gradient that could move the estimate by a thousandth of a standard error; None where it ends
+    above that.
+    """
+    density = density_of(model)
+    nothing = np.zeros(density.n_dim, dtype=bool)
+    directions = whitening(fit.information)
+    found = maximise_held(Objective(density, 0.0, 0.0), fit.theta, nothing, directions)
+    return density.constrained(found.theta[None])[0] if found.converged else None
