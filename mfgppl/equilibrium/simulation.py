@@ -83,10 +83,9 @@ def simulate(
         action[:, t] = draw_category(rng, acts[state[:, t]])
         if t == T - 1:
             break
-        here, acted = torch.from_numpy(state[:, t]), torch.from_numpy(action[:, t])
-        uniform = torch.from_numpy(rng.random(n_agents))
+        here, acted, uniform = state[:, t], action[:, t], rng.random(n_agents)
         now, k = (steps, t) if steps is not None else (_met(game, crowd, here, acted, t), 0)
-        state[:, t + 1] = now.draw(k, here, acted, uniform).numpy()
+        state[:, t + 1] = now.draw(k, here, acted, uniform)
     return Trajectories(
         space=game.space,
         actions=game.actions,
@@ -140,12 +139,14 @@ def _shares(game: MeanFieldGame, state: np.ndarray) -> Tensor:
     return torch.from_numpy(counts / len(state))
 
 
-def _met(game: MeanFieldGame, crowd: Tensor, state: Tensor, action: Tensor, t: int) -> Steps:
+def _met(
+    game: MeanFieldGame, crowd: Tensor, state: np.ndarray, action: np.ndarray, t: int
+) -> Steps:
     """Return the dynamics of agents who meet each other."""
     if game.joint:
         pair = state * game.n_actions + action
-        counts = torch.bincount(pair, minlength=game.n_states * game.n_actions)
-        crowd = counts.reshape(game.n_states, game.n_actions) / len(state)
+        counts = np.bincount(pair, minlength=game.n_states * game.n_actions)
+        crowd = torch.from_numpy(counts.reshape(game.n_states, game.n_actions) / len(state))
     when = 0 if game.stationary else t
     return as_steps(game.transition_at(crowd.to(torch.float64), when).detach(), 1)
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,11 +40,13 @@ class DenseSteps(NamedTuple):
         t, s, a, x = moves.T
         return self.tables[t if len(self.tables) > 1 else torch.zeros_like(t), s, a, x]
 
-    def draw(self, t: int, state: Tensor, action: Tensor, uniform: Tensor) -> Tensor:
+    def draw(
+        self, t: int, state: np.ndarray, action: np.ndarray, uniform: np.ndarray
+    ) -> np.ndarray:
         """Return a next state for each state, action and number in [0, 1)."""
-        upto = self._at(t)[state, action].cumsum(-1)
+        upto = self._at(t).numpy()[state, action].cumsum(-1)
         reached = (uniform[:, None] * upto[:, -1:] >= upto).sum(-1)
-        return reached.clamp_max(self.shape[2] - 1)
+        return np.minimum(reached, self.shape[2] - 1)
 
     def _at(self, t: int) -> Tensor:
         return self.tables[t if len(self.tables) > 1 else 0]
@@ -104,16 +107,18 @@ class SparseSteps(NamedTuple):
         place = torch.searchsorted(stored, asked).clamp_max(len(stored) - 1)
         return self.entries[place] * (stored[place] == asked)
 
-    def draw(self, t: int, state: Tensor, action: Tensor, uniform: Tensor) -> Tensor:
+    def draw(
+        self, t: int, state: np.ndarray, action: np.ndarray, uniform: np.ndarray
+    ) -> np.ndarray:
         """Return a next state for each state, action and number in [0, 1)."""
         where = self._at(t)
-        row = state * self.shape[1] + action
-        upto = torch.cat([self.entries.new_zeros(1), self.entries[where].cumsum(0)])
-        first = torch.searchsorted(self.row[where].contiguous(), row)
-        last = torch.searchsorted(self.row[where].contiguous(), row, right=True)
+        row, rows = state * self.shape[1] + action, self.row[where].numpy()
+        upto = np.append(0.0, self.entries[where].numpy().cumsum())
+        first, last = np.searchsorted(rows, row), np.searchsorted(rows, row, side="right")
         target = upto[first] + uniform * (upto[last] - upto[first])
-        entry = torch.searchsorted(upto[1:], target, right=True)
-        return self.following[where][torch.minimum(torch.maximum(entry, first), last - 1)]
+        entry = np.searchsorted(upto[1:], target, side="right")
+        following: np.ndarray = self.following[where].numpy()
+        return following[np.minimum(np.maximum(entry, first), last - 1)]
 
     def _at(self, t: int) -> slice:
         k = t if len(self.bounds) > 2 else 0

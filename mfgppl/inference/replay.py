@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
@@ -61,9 +60,8 @@ def replay(model: TrajectoryModel, policy: Any, *, random_seed: int) -> Trajecto
         action[here] = draw_category(rng, chances[k, state[here]])
         here = here[goes_on[here]]
         if len(here):
-            now = torch.from_numpy(state[here]), torch.from_numpy(action[here])
-            uniform = torch.from_numpy(rng.random(len(here)))
-            state[here + 1] = steps.draw(k, *now, uniform).numpy()
+            uniform = rng.random(len(here))
+            state[here + 1] = steps.draw(k, state[here], action[here], uniform)
     return replace(panel, state=state, action=action)
 
 

@@ -50,12 +50,12 @@ def to_datatree(
     if log_likelihood or (log_likelihood is None and small):
         groups["log_likelihood"] = {"actions": _by_trajectory(model, density, theta)}
     groups["posterior_predictive"] = _predictive(model, density, theta, seed)
-    return _labelled(model, groups | _fixed(model), _record_of(model, density) | attrs)
+    return _labelled(model, groups | _fixed(model), record_of(model, density) | attrs)
 
 
 def fixed_datatree(model: TrajectoryModel, density: Density, attrs: dict[str, Any]) -> xr.DataTree:
     """Return what a result holds whatever its draws: observed and constant data, attributes."""
-    return _labelled(model, _fixed(model), _record_of(model, density) | attrs)
+    return _labelled(model, _fixed(model), record_of(model, density) | attrs)
 
 
 def _fixed(model: TrajectoryModel) -> dict[str, dict[str, Any]]:
@@ -216,7 +216,7 @@ def _constants(model: TrajectoryModel) -> dict[str, np.ndarray]:
     }
 
 
-def _record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
+def record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
     """Return what is worth knowing of a fit later, as plain attributes."""
     fingerprint = model.fingerprint()
     return {
@@ -228,6 +228,7 @@ def _record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "likelihood": model.likelihood_name,
         "start": model.start if model.likelihood_name == "energy" else "",
+        "flow_is_empirical": int(model.flow_is_empirical),
         "density_path": density.path,
         "discount": model.game.discount,
         "temperature": model.game.temperature,
