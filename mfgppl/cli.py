@@ -64,7 +64,7 @@ def demo(out: str, seed: int, draws: int) -> None:
     click.echo("Posterior by NUTS, 4 chains ...")
     tree = _sampled(lambda: mfg.nuts(model, draws=draws, tune=draws, random_seed=seed))
     _show(tree)
-    written = _plainly(lambda: mfg.report(tree, out, title="Supermarket pricing"))
+    written = _plainly(lambda: mfg.report(tree, out, model=model, title="Supermarket pricing"))
     click.echo(f"Report: {written}")
 
 
@@ -73,12 +73,13 @@ def demo(out: str, seed: int, draws: int) -> None:
 @click.argument("panel", metavar="PANEL")
 @click.option(
     "--method",
-    type=click.Choice(["nuts", "mle", "map"]),
+    type=click.Choice(["nuts", "laplace", "vi", "mle", "map"]),
     default="nuts",
     show_default=True,
-    help="Posterior draws, or a point estimate.",
+    help="Posterior draws, exact or approximate, or a point estimate.",
 )
 @click.option("--out", help="Where to write: a .nc file of draws, or a .csv of estimates.")
+@click.option("--report", "page", help="The HTML report to write, its numbers as JSON beside it.")
 @click.option("--draws", default=1000, show_default=True, help="Draws a chain, after tuning.")
 @click.option("--tune", default=1000, show_default=True, help="Tuning steps a chain.")
 @click.option("--chains", default=4, show_default=True, help="Chains.")
@@ -96,6 +97,7 @@ def fit(
     panel: str,
     method: str,
     out: str | None,
+    page: str | None,
     draws: int,
     tune: int,
     chains: int,
@@ -114,14 +116,19 @@ def fit(
     import mfgppl as mfg
 
     if out is not None:
-        _check_target(out, ".nc" if method == "nuts" else ".csv")
+        _check_target(out, ".csv" if method in ("mle", "map") else ".nc")
+    if page is not None:
+        _check_target(page, ".html")
     module = _load_model(model_file)
-    columns = getattr(module, "COLUMNS", {})
-    table = _panel_path(panel)
-    data = _plainly(lambda: mfg.Trajectories.from_frame(table, **columns))
+    data = _read(module, panel)
     click.echo(f"{data}")
     model = _built(module, data, model_file)
-    if method != "nuts":
+
+    def write_report(found: Any) -> None:
+        if page is not None:
+            click.echo(f"Report: {_plainly(lambda: mfg.report(found, page, model=model))}")
+
+    if method in ("mle", "map"):
         estimator = mfg.mle if method == "mle" else mfg.map_estimate
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # printed with the estimate
@@ -130,22 +137,18 @@ def fit(
         if out is not None:
             estimate.summary().to_csv(out)
             click.echo(f"Estimates: {out}")
+        write_report(estimate)
         sys.exit(0 if estimate.converged else FAILED_CHECKS)
-    tree = _sampled(
-        lambda: mfg.nuts(
-            model,
-            draws=draws,
-            tune=tune,
-            chains=chains,
-            cores=cores,
-            sampler=sampler,
-            random_seed=seed,
-        )
-    )
+    options: dict[str, Any] = {"draws": draws, "random_seed": seed}
+    if method == "nuts":
+        options |= {"tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
+    methods: dict[str, Any] = {"nuts": mfg.nuts, "laplace": mfg.laplace, "vi": mfg.vi}
+    tree = _sampled(lambda: methods[method](model, **options))
     _show(tree)
     if out is not None:
         _plainly(lambda: mfg.save(tree, out))
         click.echo(f"Draws: {out}; read them with: mfgppl report {out}")
+    write_report(tree)
     sys.exit(FAILED_CHECKS if tree.attrs["warnings"] else 0)
 
 
@@ -153,13 +156,28 @@ def fit(
 @click.argument("fitted", metavar="FIT.nc")
 @click.option("--out", help="The page to write [default: beside the file, .html].")
 @click.option("--level", default=0.9, show_default=True, help="Level of the intervals.")
-def report(fitted: str, out: str | None, level: float) -> None:
-    """Write the HTML report of draws saved by `mfgppl fit --out FIT.nc`."""
+@click.option("--model", "model_file", help="The fitted MODEL.py: adds the checks that need it.")
+@click.option("--panel", help="The fitted PANEL, with --model.")
+def report(
+    fitted: str, out: str | None, level: float, model_file: str | None, panel: str | None
+) -> None:
+    """Write the HTML report of draws saved by `mfgppl fit --out FIT.nc`.
+
+    With --model and --panel the page also says what the data can tell, whether the model draws
+    panels like the one seen, whether the crowd is near an equilibrium, and what the prior does.
+    """
     import mfgppl as mfg
 
+    if (model_file is None) != (panel is None):
+        raise _OneLine("--model and --panel go together: the model is made of the panel")
     tree = _plainly(lambda: mfg.load(fitted))
+    model = None
+    if model_file is not None and panel is not None:
+        module = _load_model(model_file)
+        model = _built(module, _read(module, panel), model_file)
     target = out or str(Path(fitted).with_suffix(".html"))
-    click.echo(f"Report: {_plainly(lambda: mfg.report(tree, target, ci_prob=level))}")
+    written = _plainly(lambda: mfg.report(tree, target, ci_prob=level, model=model))
+    click.echo(f"Report: {written}")
 
 
 @main.command()
@@ -222,6 +240,14 @@ def _built(module: types.ModuleType, data: Any, name: str) -> Any:
         kind = type(model).__name__
         raise _OneLine(f"{name}: model(panel) must return a TrajectoryModel; got {kind}")
     return model
+
+
+def _read(module: types.ModuleType, panel: str) -> Any:
+    """Read a panel by the columns that a model file names."""
+    from mfgppl import Trajectories
+
+    table, columns = _panel_path(panel), getattr(module, "COLUMNS", {})
+    return _plainly(lambda: Trajectories.from_frame(table, **columns))
 
 
 def _panel_path(panel: str) -> Path:

@@ -1,5 +1,6 @@
 """The command line on small panels and model files."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -123,6 +124,33 @@ def test_fit_by_mle_writes_the_estimates(folder):
     written = pd.read_csv("fit.csv", index_col=0)["estimate"]
     # both are Newton's point, to the last digits of a CSV file
     pd.testing.assert_series_equal(written, fitted().params, check_names=False, rtol=1e-6)
+
+
+def test_fit_says_in_one_line_what_it_read(folder):
+    """The panel's sizes, not its rows."""
+    result = run("fit", "roads.py", "panel.csv", "--method", "map")
+    first = result.stdout.splitlines()[0]
+    assert first.startswith("Trajectories(80 trajectories, 320 decisions at 4 times")
+
+
+@pytest.mark.parametrize("method", ["mle", "map", "laplace"])
+def test_fit_writes_its_report(folder, method):
+    """The page has the sections that need the model; its numbers lie beside it."""
+    result = run("fit", "roads.py", "panel.csv", "--method", method, "--report", "page.html")
+    assert "Report: page.html" in result.stdout, result.output
+    titles = [s["title"] for s in json.loads(Path("page.json").read_text())["sections"]]
+    assert "Identification" in titles
+    assert ("Sensitivity to the prior" in titles) is (method == "laplace")
+
+
+def test_report_of_saved_draws_takes_the_model(folder):
+    """With --model and --panel the checks that need the model are there."""
+    assert run("fit", "roads.py", "panel.csv", "--method", "laplace", "--out", "f.nc").output
+    for more, there in (((), False), (("--model", "roads.py", "--panel", "panel.csv"), True)):
+        result = run("report", "f.nc", *more)
+        assert result.exit_code == 0, result.output
+        titles = [s["title"] for s in json.loads(Path("f.json").read_text())["sections"]]
+        assert ("Identification" in titles) is there
 
 
 def test_fit_by_map_prints_its_space(folder):

@@ -15,7 +15,7 @@ from mfgppl.data.reading import MISSING, parts_of, read_panel
 from mfgppl.data.space import StateSpace
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectories(Panel):
     """A panel of agents, coded against labelled states and actions; read it with `from_frame`.
 

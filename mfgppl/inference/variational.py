@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from pyro.infer import autoguide
 from pyro.nn import PyroParam
-from torch import Tensor
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl._kernels import bridge
@@ -188,8 +187,12 @@ def _climbed(
     """Climb the evidence lower bound until it settles at three learning rates."""
     evaluate = density.evaluator()
 
-    def log_posterior(points: Tensor) -> Tensor:
-        return torch.stack([bridge.differentiable(point, evaluate) for point in points])
+    def summed(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        total, slopes = 0.0, np.empty((particles, density.n_dim))
+        for point, slope in zip(flat.reshape(particles, -1), slopes, strict=True):
+            value, slope[:] = evaluate(point)
+            total += value
+        return total, slopes.ravel()
 
     optimiser = torch.optim.Adam(family.parameters(), lr=learning_rate)
     bounds: list[float] = []
@@ -199,7 +202,8 @@ def _climbed(
             optimiser.zero_grad()
             law = family.get_posterior()
             points = law.rsample(torch.Size([particles]))
-            bound = (log_posterior(points) - law.log_prob(points)).mean()
+            height = bridge.differentiable(points.reshape(-1), summed) / particles
+            bound = height - law.log_prob(points).mean()
             (-bound).backward()
             optimiser.step()
             bounds.append(float(bound.detach()))

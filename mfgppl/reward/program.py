@@ -2,6 +2,7 @@
 
 import inspect
 import threading
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -236,7 +237,7 @@ def reward_source(program: RewardProgram) -> str:
         return str(program.source)
     try:
         return inspect.getsource(program)
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return getattr(program, "__doc__", None) or repr(program)
 
 

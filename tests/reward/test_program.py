@@ -1,5 +1,8 @@
 """Reward programs: tables, fixed parameters, linear rewards."""
 
+import inspect
+import tokenize
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -9,7 +12,7 @@ from games import ROUNDING, avoid_crowds, random_rows, shop, two_roads
 
 import mfgppl as mfg
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import bind, reward_table
+from mfgppl.reward.program import bind, reward_source, reward_table
 
 
 def roads(*, horizon: int = 4) -> RewardInputs:
@@ -153,3 +156,18 @@ def test_a_class_is_no_prior():
     """A distribution without its arguments is refused when the reward is made."""
     with pytest.raises(TypeError, match="density"):
         mfg.linear_reward(["density"], dist.Normal)
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError, SyntaxError, tokenize.TokenError])
+def test_a_program_whose_source_cannot_be_read_is_named_by_its_docstring(monkeypatch, error):
+    """A program typed into a page or a shell: a record must not fail for want of its text."""
+
+    def reward(x):
+        """What drivers want."""
+        return x.density
+
+    def unreadable(_):
+        raise error("no source")
+
+    monkeypatch.setattr(inspect, "getsource", unreadable)
+    assert reward_source(reward) == "What drivers want."
