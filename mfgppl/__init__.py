@@ -4,9 +4,17 @@ from mfgppl import datasets
 from mfgppl._version import __version__
 from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.diagnostics.comparison import compare_models
 from mfgppl.diagnostics.contraction import contraction
 from mfgppl.diagnostics.identification import identify
 from mfgppl.diagnostics.information import expected_errors, expected_information
+from mfgppl.diagnostics.loo import loo
+from mfgppl.diagnostics.observed import observed_exploitability
+from mfgppl.diagnostics.predictive import predictive_check
+from mfgppl.diagnostics.prior import prior_predictive
+from mfgppl.diagnostics.residuals import residuals
+from mfgppl.diagnostics.scales import default_scales, weakly_informative
+from mfgppl.diagnostics.validation import kfold, leave_future_out
 from mfgppl.equilibrium.exploitability import exploitability, regularised_exploitability
 from mfgppl.equilibrium.fixed_point import find_equilibria, solve_equilibrium
 from mfgppl.equilibrium.nash import solve_nash
@@ -44,7 +52,15 @@ from mfgppl.inference.vuong import vuong_test
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.report.check_figures import (
+    choice_check_figure,
+    exploitability_figure,
+    flow_check_figure,
+    residual_figure,
+    statistics_figure,
+)
 from mfgppl.report.html import report
+from mfgppl.report.prior_figures import prior_choices_figure, prior_flows_figure
 from mfgppl.report.tables import compare_fits
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import linear_reward
@@ -63,37 +79,52 @@ __all__ = [
     "TrajectoryModel",
     "__version__",
     "bootstrap",
+    "choice_check_figure",
     "choice_probabilities",
     "compare_fits",
+    "compare_models",
     "contraction",
     "datasets",
+    "default_scales",
     "delta_method",
     "expected_errors",
     "expected_information",
     "expected_return",
     "exploitability",
+    "exploitability_figure",
     "find_equilibria",
     "finite_population",
+    "flow_check_figure",
     "from_mfglib",
     "from_openspiel",
     "generate_mean_field",
     "identify",
     "invariant_mean_field",
+    "kfold",
     "laplace",
+    "leave_future_out",
     "likelihood_ratio_test",
     "linear_reward",
     "load",
     "log_likelihood",
+    "loo",
     "map_estimate",
     "mle",
     "nuts",
+    "observed_exploitability",
     "policy",
+    "predictive_check",
+    "prior_choices_figure",
+    "prior_flows_figure",
+    "prior_predictive",
     "profile_likelihood",
     "propagate_mean_field",
     "regularised_exploitability",
     "replay",
     "replicate",
     "report",
+    "residual_figure",
+    "residuals",
     "save",
     "score_test",
     "simulate",
@@ -102,9 +133,11 @@ __all__ = [
     "soft_policy_iteration",
     "solve_equilibrium",
     "solve_nash",
+    "statistics_figure",
     "to_mfglib",
     "to_openspiel",
     "vi",
     "vuong_test",
     "wald_test",
+    "weakly_informative",
 ]

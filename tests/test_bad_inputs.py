@@ -621,6 +621,45 @@ RESULTS = [
 ]  # fmt: skip
 
 
+CHECKS: list[tuple[str, Any, type[Exception], str]] = [
+    ("replay no policy", lambda: mfg.replay(model(), "policy", random_seed=1), ValueError,
+     "could not convert"),
+    ("replay of another shape", lambda: mfg.replay(model(), np.ones((1, 2, 2)), random_seed=1),
+     ValueError, r"`policy` must have shape \(T, S, A\)"),
+    ("check of no statistics",
+     lambda: mfg.predictive_check(model(), estimate(), statistics=[abs], random_seed=1),
+     TypeError, "`statistics` must be a mapping"),
+    ("residuals of no fit", lambda: mfg.residuals(model(), 3), TypeError,
+     "`fit` must be posterior draws"),
+    ("residuals least", lambda: mfg.residuals(model(), estimate(), least=0), ValueError,
+     "`least` must be above 0; got 0"),
+    ("exploitability of no group",
+     lambda: mfg.observed_exploitability(model(), estimate(), cluster="firm", random_seed=1),
+     ValueError, "`cluster` must be one of 'agent'; got 'firm'"),
+    ("loo of no draws", lambda: mfg.loo(estimate()), TypeError, "`draws` must be a DataTree"),
+    ("kfold one fold", lambda: mfg.kfold(model(), mfg.mle, folds=1, random_seed=1), ValueError,
+     "`folds` must be at least 2; got 1"),
+    ("kfold no method", lambda: mfg.kfold(model(), "mle", random_seed=1), TypeError,
+     "`fit_method` must be a function"),
+    ("compare one model", lambda: mfg.compare_models({}), ValueError, "at least two"),
+    ("no draws of a prior",
+     lambda: mfg.prior_predictive(two_roads(), avoid_crowds, draws=0, random_seed=1), ValueError,
+     "`draws` must be at least 1; got 0"),
+    ("a panel of nobody",
+     lambda: mfg.prior_predictive(two_roads(), avoid_crowds, random_seed=1, n_agents=0),
+     ValueError, "`n_agents` must be at least 1; got 0"),
+    ("scales without odds", lambda: mfg.default_scales(two_roads(), avoid_crowds, log_odds=0),
+     ValueError, "`log_odds` must be above 0; got 0"),
+    ("a feature of time alone", lambda: mfg.weakly_informative(two_roads(), {"t": "time"}),
+     ValueError, "'t', which has no scale: no choice depends on it"),
+    ("scales into a program", lambda: mfg.weakly_informative(two_roads(), avoid_crowds),
+     TypeError, "`features` must be a mapping or a list"),
+    ("report of a point alone", lambda: mfg.report(estimate(), "r.html"), ValueError,
+     "give `model` as well"),
+    ("report to JSON", lambda: mfg.report(draws(), "r.json"), ValueError, "`path` is the page"),
+]  # fmt: skip
+
+
 def foreign_file() -> str:
     """Write a netCDF file that is no result."""
     xr.Dataset({"a": 1}).to_netcdf("other.nc", engine="h5netcdf")
@@ -635,6 +674,7 @@ TABLES = {
     "fit": FITS,
     "solver": SOLVERS,
     "result": RESULTS,
+    "check": CHECKS,
 }
 ROWS = [
     pytest.param(*row[1:], id=f"{room}: {row[0]}") for room, rows in TABLES.items() for row in rows

@@ -11,9 +11,14 @@ from mfgppl.data.trajectories import with_rows
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.program import Program
-from mfgppl.inference.results import labels, parameters_of, policies, thinned
+from mfgppl.inference.results import (
+    labels,
+    log_likelihoods,
+    parameters_of,
+    policies,
+    thinned,
+)
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.likelihood.terms import add_up
 
 Fit = xr.DataTree | PointEstimate | Mapping[str, Any]
 
@@ -41,6 +46,32 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
     ValueError
         If the fit has other parameters than the model.
     """
+    coords, _ = labels(model)
+    table = ("time", "state", "action")
+    coords = {k: coords[k] for k in table}
+    values, kept = values_of(model, fit, draws)
+    density = density_of(model)
+    if kept is None:
+        return xr.DataArray(policies(density, values)[0], coords, table, name="policy")
+    chains = len(values) // len(kept)
+    coords = {"chain": np.arange(chains), "draw": kept, **coords}
+    shape = (chains, len(kept), *model.game.shape)
+    found = policies(density, values).reshape(shape)
+    return xr.DataArray(found, coords, ("chain", "draw", *table), name="policy")
+
+
+def values_of(model: TrajectoryModel, fit: Fit, draws: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return flat constrained parameters (N, K) of a fit, and which draws of each chain they are.
+
+    Of draws at most `draws`, evenly spaced, a chain after the other; of a point one row and None.
+
+    Raises
+    ------
+    TypeError
+        If model or fit are none.
+    ValueError
+        If the fit has other parameters than the model.
+    """
     is_a("model", model, TrajectoryModel)
     positive_int("draws", draws)
     if not isinstance(fit, (xr.DataTree, PointEstimate, Mapping)):
@@ -48,21 +79,13 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
             "`fit` must be posterior draws, a point estimate or a mapping of parameters to values; "
             f"got {type(fit).__name__}."
         )
-    coords, _ = labels(model)
-    table = ("time", "state", "action")
-    coords = {k: coords[k] for k in table}
-    density = density_of(model)
+    program = density_of(model).program
     if not isinstance(fit, xr.DataTree):
-        found = policies(density, _flat_point(density.program, fit)[None])
-        return xr.DataArray(found[0], coords, table, name="policy")
-    posterior = parameters_of(density.program, fit)
-    values = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
-    kept = thinned(np.broadcast_to(np.arange(values.shape[1]), values.shape[:2]), draws)[0]
-    thin = values[:, kept]
-    found = policies(density, thin.reshape(-1, thin.shape[-1]))
-    coords = {"chain": np.arange(len(values)), "draw": kept, **coords}
-    shape = (*thin.shape[:2], *model.game.shape)
-    return xr.DataArray(found.reshape(shape), coords, ("chain", "draw", *table), name="policy")
+        return _flat_point(program, fit)[None], None
+    posterior = parameters_of(program, fit)
+    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
+    kept = thinned(np.broadcast_to(np.arange(flat.shape[1]), flat.shape[:2]), draws)[0]
+    return flat[:, kept].reshape(-1, flat.shape[-1]), kept
 
 
 @strict_keywords
@@ -113,11 +136,9 @@ def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any
             "`fit` must be a point estimate or a mapping of parameters to values; "
             f"got {type(fit).__name__}."
         )
-    density, likelihood = density_of(model), model.likelihood
-    rewards = density.rewards(_flat_point(density.program, fit)[None])
+    density = density_of(model)
     panel = with_rows(model.panel, "log_likelihood")
-    terms, n = likelihood.terms(panel), panel.n_trajectories
-    values = add_up(terms, likelihood.table_arrays(rewards[0]), n)
+    values = log_likelihoods(density, _flat_point(density.program, fit)[None], panel)[0]
     coords = {"trajectory": labels(model)[0]["trajectory"]}
     return xr.DataArray(values, coords, ("trajectory",), name="log_likelihood")
 

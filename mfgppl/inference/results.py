@@ -48,7 +48,9 @@ def to_datatree(
     n_kept = n_chains * n_draws * model.panel.n_trajectories
     small = isinstance(model.panel, Trajectories) and n_kept <= LARGEST_LOG_LIKELIHOOD
     if log_likelihood or (log_likelihood is None and small):
-        groups["log_likelihood"] = {"actions": _by_trajectory(model, density, theta)}
+        panel = with_rows(model.panel, "the log likelihood by trajectory")
+        found = log_likelihoods(density, density.constrained(theta.reshape(-1, n_dim)), panel)
+        groups["log_likelihood"] = {"actions": found.reshape(n_chains, n_draws, -1)}
     groups["posterior_predictive"] = _predictive(model, density, theta, seed)
     return _labelled(model, groups | _fixed(model), record_of(model, density) | attrs)
 
@@ -135,20 +137,29 @@ def over_draws(
         list(pool.map(lambda part: use(part, density.rewards(values[part])), parts))
 
 
-def _by_trajectory(model: TrajectoryModel, density: Density, theta: np.ndarray) -> np.ndarray:
-    """Return the log likelihood by chain, draw and trajectory, nats."""
-    likelihood, n = model.likelihood, model.panel.n_trajectories
-    terms = likelihood.terms(with_rows(model.panel, "the log likelihood by trajectory"))
-    points = theta.reshape(-1, theta.shape[-1])
-    found = np.empty((len(points), n))
+def log_likelihoods(density: Density, values: np.ndarray, panel: Trajectories) -> np.ndarray:
+    """Return the log likelihood (N, J) of a panel's trajectories, nats.
+
+    Parameters
+    ----------
+    density : Density
+        Of a model, whose law and flow are used; the panel may be another.
+    values : ndarray, shape (N, K)
+        Flat constrained parameters.
+    panel : Trajectories
+        Coded as the model's.
+    """
+    likelihood, n = density.model.likelihood, panel.n_trajectories
+    terms = likelihood.terms(panel)
+    found = np.empty((len(values), n))
 
     def use(part: slice, rewards: np.ndarray) -> None:
         tables = likelihood.table_arrays(rewards)
         for k, row in enumerate(found[part]):
             row[:] = add_up(terms, [table[k] for table in tables], n)
 
-    over_draws(density, density.constrained(points), use)
-    return found.reshape(*theta.shape[:2], n)
+    over_draws(density, values, use)
+    return found
 
 
 def policies(density: Density, values: np.ndarray) -> np.ndarray:

@@ -9,8 +9,11 @@ from typing import Any
 import arviz_plots
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+
+from mfgppl.report.subject import Drawing
 
 MOST_PARAMETERS = 12  # drawn in trace, rank and forest plots
 MOST_PAIRS = 6
@@ -25,54 +28,98 @@ def as_image(figure: Figure) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def posterior_figures(draws: xr.DataTree, names: list[str]) -> list[tuple[str, str]]:
-    """Return captioned images of the posterior: forest, trace, rank, pairs, energy."""
-    few = names[:MOST_PARAMETERS]
-    prob = 0.9
+def drawn(draw: Callable[[], Any]) -> str:
+    """Draw a figure, by matplotlib or ArviZ, and return it as a PNG data address."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of plots that ArviZ thinks are many
+        found = draw()
+        if isinstance(found, Figure):
+            return as_image(found)
+        figure = found.viz["figure"].item()
+        figure.set_layout_engine("tight")
+        return as_image(figure)
+
+
+def interval_drawings(table: pd.DataFrame, level: float) -> tuple[Drawing, ...]:
+    """Return a forest of a point fit's estimates and intervals (the last two columns)."""
+    shown = table[table.iloc[:, -1].notna()].iloc[:MOST_PARAMETERS]
+    if shown.empty:
+        return ()
+
+    def draw() -> Figure:
+        figure, axis = plt.subplots(figsize=(6.4, 0.9 + 0.36 * len(shown)))
+        place = np.arange(len(shown))[::-1]
+        axis.axvline(0.0, color="#d9e0e7", lw=1)
+        axis.hlines(place, shown.iloc[:, -2], shown.iloc[:, -1], color=BAND, lw=6)
+        axis.plot(shown["estimate"], place, "o", ms=5, color=DOT)
+        axis.set_yticks(place, [str(k) for k in shown.index])
+        axis.set_xlabel("estimate (reward units a unit of the feature)")
+        axis.margins(y=0.12)
+        figure.tight_layout()
+        return figure
+
+    return ((f"Estimates with {100 * level:g}% Wald intervals", draw),)
+
+
+def posterior_drawings(draws: xr.DataTree, level: float) -> tuple[Drawing, ...]:
+    """Return the figures of a posterior: forest and pairs."""
+    names = [str(n) for n in draws["posterior"].data_vars]
+    few, pairs = names[:MOST_PARAMETERS], names[:MOST_PAIRS]
     draws = _without_single_dims(draws)
-    plots: list[tuple[str, Callable[[], Any]]] = [
+    drawings: list[Drawing] = [
         (
-            f"Forest: posterior mean with equal-tailed {100 * prob:.0f}% (and 50%) intervals",
+            f"Forest: posterior mean with equal-tailed {100 * level:g}% (and 50%) intervals",
             lambda: arviz_plots.plot_forest(
-                draws, var_names=few, ci_kind="eti", ci_probs=(0.5, prob), combined=True
+                draws,
+                var_names=few,
+                ci_kind="eti",
+                ci_probs=(min(0.5, level / 2), level),
+                combined=True,
             ),
-        ),
+        )
     ]
-    is_sampled = "energy" in draws["sample_stats"].dataset  # and not drawn independently
-    if is_sampled:
-        plots += [
-            (
-                "Trace: draws in order, by chain",
-                lambda: arviz_plots.plot_trace(draws, var_names=few),
-            ),
-            (
-                "Rank: flat within the band if chains agree",
-                lambda: arviz_plots.plot_rank(draws, var_names=few),
-            ),
-        ]
     if _n_values(draws, names) > 1:
-        pairs = names[:MOST_PAIRS]
-        plots.append(
+        drawings.append(
             (
                 "Pairs: joint draws, a ridge shows parameters known only in combination",
                 lambda: arviz_plots.plot_pair(draws, var_names=pairs),
             )
         )
-    if is_sampled:
-        plots.append(
-            (
-                "Energy: the two curves overlap if the sampler moves well",
-                lambda: arviz_plots.plot_energy(draws),
-            )
-        )
-    figures = []
-    for caption, plot in plots:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            figure = plot().viz["figure"].item()
-            figure.set_layout_engine("tight")
-            figures.append((caption, as_image(figure)))
-    return figures
+    return tuple(drawings)
+
+
+def sampler_drawings(draws: xr.DataTree) -> tuple[Drawing, ...]:
+    """Return the figures of a sampler: trace, rank, energy."""
+    few = [str(n) for n in draws["posterior"].data_vars][:MOST_PARAMETERS]
+    draws = _without_single_dims(draws)
+    return (
+        (
+            "Trace: draws in order, by chain",
+            lambda: arviz_plots.plot_trace(draws, var_names=few),
+        ),
+        (
+            "Rank: flat within the band if chains agree",
+            lambda: arviz_plots.plot_rank(draws, var_names=few),
+        ),
+        (
+            "Energy: the two curves overlap if the sampler moves well",
+            lambda: arviz_plots.plot_energy(draws),
+        ),
+    )
+
+
+def share_drawings(draws: xr.DataTree) -> tuple[Drawing, ...]:
+    """Return the figures of predicted action shares that a result holds."""
+    return (
+        (
+            "Shares of actions over time: observed (dots) and the 90% predictive band",
+            lambda: predictive_by_time(draws),
+        ),
+        (
+            "Shares of actions by state: observed (dots) and the 90% predictive interval",
+            lambda: predictive_by_state(draws),
+        ),
+    )
 
 
 def _without_single_dims(draws: xr.DataTree) -> xr.DataTree:

@@ -1,7 +1,8 @@
-"""The uncertainty report: one self-contained HTML page from a finished result."""
+"""The uncertainty report: one self-contained HTML page, and its numbers as JSON beside it."""
 
 import json
-import warnings
+import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,179 +12,258 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mfgppl._arguments import real_between, strict_keywords
+from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords
+from mfgppl._version import __version__
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.results import record_of
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.report.subject import Section, Subject
+
+NOTED = (
+    "created_at", "random_seed", "sampling_time", "compile_time", "density_path", "versions",
+    "game_hash", "data_hash", "inference_library_version",
+)  # fmt: skip
+Fit = xr.DataTree | PointEstimate
 
 
 @strict_keywords
 def report(
-    draws: xr.DataTree, path: str | Path, *, ci_prob: float = 0.9, title: str | None = None
+    fit: Fit,
+    path: str | Path,
+    *,
+    model: TrajectoryModel | None = None,
+    against: Mapping[str, Fit] | None = None,
+    ci_prob: float = 0.9,
+    title: str | None = None,
+    random_seed: int = 0,
 ) -> Path:
-    """Write the uncertainty report of posterior draws.
+    """Write the uncertainty report of a fit, and its numbers as JSON beside it.
 
     Parameters
     ----------
-    draws : DataTree
-        A result of `nuts`, or one read with `load`.
+    fit : DataTree or PointEstimate
+        A result of `nuts`, `laplace` or `vi`, one read with `load`, or of `mle` or `map_estimate`.
     path : str or Path
-        The HTML file to write.
+        The HTML file to write; the JSON file is called the same.
+    model : TrajectoryModel, optional
+        The fitted model: adds identification, predictive checks, distance from equilibrium and
+        sensitivity to the prior. A point estimate needs it.
+    against : mapping of str to DataTree or PointEstimate, optional
+        Fits of other models to the same panel, of the same kind, to compare with.
     ci_prob : float in (0, 1)
-        Level of the equal-tailed intervals.
+        Level of the intervals: equal-tailed of draws, Wald of a point.
     title : str, optional
         Heading of the page.
+    random_seed : int
+        Seed of the panels that the checks draw.
 
     Returns
     -------
     Path
-        The file written.
+        The page written.
 
     Raises
     ------
     ValueError
-        If the tree is not a result of this package.
+        If the tree is not a result of this package, the model is another's, or fits cannot be
+        compared.
     FileNotFoundError
         If the folder of `path` does not exist.
     """
     real_between("ci_prob", ci_prob, above=0.0, upto=1.0, strict=True)
-    if not isinstance(draws, xr.DataTree):
-        raise TypeError(f"`draws` must be a DataTree of nuts(...); got {type(draws).__name__}.")
-    if draws.attrs.get("inference_library") != "mfgppl" or "posterior" not in draws.children:
-        raise ValueError("`draws` must be a result of mfgppl with the group posterior.")
+    positive_int("random_seed", random_seed, least=0)
+    _check_fit("fit", fit)
+    others = {} if against is None else is_a("against", against, Mapping)
+    for name, other in others.items():
+        _check_fit(f"against[{name!r}]", other)
+        if isinstance(other, PointEstimate) != isinstance(fit, PointEstimate):
+            raise ValueError(
+                f"`against` must hold fits of the same kind; `fit` is a {type(fit).__name__} and "
+                f"{name!r} a {type(other).__name__}."
+            )
     path = Path(path)
+    if path.suffix == ".json":
+        raise ValueError(f"`path` is the page, and its numbers go beside it; got {path.name!r}.")
     if not path.parent.exists():
         raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in")
+    # matplotlib and ArviZ's plots take seconds to import, and only a report needs them
+    from mfgppl.report.sections import sections_of
+
+    subject = Subject(fit, model, others, ci_prob, random_seed, _record(fit, model))
+    sections = sections_of(subject)
+    heading = title or "Uncertainty report of a mean field game"
+    headline, trusted = _headline(sections)
     source = resources.files("mfgppl.report").joinpath("template.html").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(source).render(**_content(draws, ci_prob, title))
+    page = environment.from_string(source).render(
+        title=heading,
+        headline=headline,
+        trusted=trusted,
+        messages=subject.messages,
+        method=_method(subject),
+        sections=[_shown(section) for section in sections],
+        model=_model_rows(subject),
+        priors=json.loads(subject.record["priors"]),
+        source=subject.record["reward_source"],
+        plugged_in=bool(subject.record.get("flow_is_empirical", True)),
+        record=_noted(subject.record),
+    )
     path.write_text(page, encoding="utf-8")
+    numbers = _numbers(heading, headline, trusted, sections, subject)
+    text = json.dumps(_jsonable(numbers), indent=2, allow_nan=False, ensure_ascii=False)
+    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def _content(draws: xr.DataTree, ci_prob: float, title: str | None) -> dict[str, Any]:
-    # matplotlib and ArviZ's plots take seconds to import, and only a report needs them
-    from mfgppl.report.figures import (
-        as_image,
-        posterior_figures,
-        predictive_by_state,
-        predictive_by_time,
-    )
+def _check_fit(name: str, fit: Any) -> None:
+    if isinstance(fit, PointEstimate):
+        return
+    if not isinstance(fit, xr.DataTree):
+        raise TypeError(
+            f"`{name}` must be a DataTree of nuts, laplace or vi, or a PointEstimate; "
+            f"got {type(fit).__name__}."
+        )
+    if fit.attrs.get("inference_library") != "mfgppl" or "posterior" not in fit.children:
+        raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior.")
 
-    attrs = {str(k): v for k, v in draws.attrs.items()}
-    names = [str(n) for n in draws["posterior"].data_vars]
-    posterior = draws["posterior"].dataset
-    messages = list(attrs.get("warnings", []))
+
+def _record(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
+    """Return what was noted of a fit, of a point from its model."""
+    if model is not None:
+        is_a("model", model, TrajectoryModel)
+    if isinstance(fit, PointEstimate):
+        if model is None:
+            raise ValueError("a point estimate does not hold its panel: give `model` as well.")
+        density = density_of(model)
+        if list(fit.params.index) != density.program.entry_names():
+            raise ValueError(
+                f"`model` must be the fitted one; its parameters are "
+                f"{density.program.entry_names()}, the fit's {list(fit.params.index)}."
+            )
+        return record_of(model, density)
+    record = {str(k): v for k, v in fit.attrs.items()}
+    if model is not None and model.fingerprint()["data"] != record["data_hash"]:
+        raise ValueError("`model` must be the fitted one; its panel or flow is another.")
+    return record
+
+
+def _headline(sections: list[Section]) -> tuple[str, bool]:
+    """Return one sentence for the whole page, and whether nothing speaks against the fit."""
+    against = [s for s in sections if s.good is False]
+    judged = [s for s in sections if s.good is not None]
+    if any(s.title == "Diagnostics" for s in against):
+        return "Do not rely on these numbers yet: the fit itself failed a check.", False
+    if against:
+        names = ", ".join(s.title.rstrip("?") for s in against)
+        count = f"{len(against)} of {len(judged)} checks ask for care"
+        return f"The fit did its work, but {count}: {names}.", False
+    return f"Nothing speaks against this fit in {len(judged)} checks.", True
+
+
+def _method(subject: Subject) -> str:
+    """Name what made the fit, with what it says of itself."""
+    fit, record = subject.fit, subject.record
+    if isinstance(fit, PointEstimate):
+        return "maximum likelihood" if fit.kind == "mle" else f"posterior mode, {fit.kind}"
+    sizes = fit["posterior"].sizes
+    if "tuning_steps" in record:
+        chains = f"{sizes['chain']} chains of {sizes['draw']} draws"
+        return f"NUTS by {record['sampler']}, {chains} after {record['tuning_steps']} tuning steps"
+    return f"{record['sampler']}, {sizes['draw']} independent draws"
+
+
+def _model_rows(subject: Subject) -> dict[str, str]:
+    record = subject.record
+    start = f", {record['start']} start" if record["start"] else ""
+    own = record.get("flow_is_empirical", True)
     return {
-        "title": title or "Uncertainty report of a mean field game",
-        "verdict": _verdict(messages),
-        "trusted": not messages,
-        "messages": messages,
-        "n_chains": posterior.sizes["chain"],
-        "n_draws": posterior.sizes["draw"],
-        "audit": _flatten(json.loads(attrs["audit"])),
-        "model": _model_rows(attrs),
-        "priors": json.loads(attrs["priors"]),
-        "source": attrs["reward_source"],
-        "interval": f"equal-tailed {100 * ci_prob:g}%",
-        "estimates": _estimates(draws, ci_prob),
-        "loo": _loo(draws),
-        "figures": posterior_figures(draws, names),
-        "checks": [
-            (
-                "Shares of actions over time: observed (dots) and the 90% predictive band",
-                as_image(predictive_by_time(draws)),
-            ),
-            (
-                "Shares of actions by state: observed (dots) and the 90% predictive interval",
-                as_image(predictive_by_state(draws)),
-            ),
+        "likelihood": f"{record['likelihood']}{start}",
+        "mean field": "the panel's own flow, held fixed (plug-in)" if own else "given, held fixed",
+        "discount": f"{record['discount']:g}",
+        "temperature": f"{record['temperature']:g} reward units",
+        "method": _method(subject),
+    }
+
+
+def _shown(section: Section) -> dict[str, Any]:
+    """Return a section as the template takes it."""
+    from mfgppl.report.figures import drawn
+
+    facts = {k: _text(v) for k, v in section.numbers.items() if not isinstance(v, Mapping)}
+    return {
+        "title": section.title,
+        "verdict": section.verdict,
+        "mark": {True: "good", False: "bad", None: "plain"}[section.good],
+        "facts": facts,
+        "table": None if section.table is None else section.table.map(_text),
+        "figures": [(caption, drawn(draw)) for caption, draw in section.drawings],
+        "notes": section.notes,
+    }
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text, of four significant digits, empty where there is no number."""
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        large = math.isfinite(number) and abs(number) >= 1000
+        return "" if math.isnan(number) else f"{number:.1f}" if large else f"{number:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(v) for v in value) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _noted(record: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        k: f"{record[k]:.1f} s" if k.endswith("_time") else str(record[k])
+        for k in NOTED
+        if k in record
+    }
+
+
+def _numbers(
+    heading: str, headline: str, trusted: bool, sections: list[Section], subject: Subject
+) -> dict[str, Any]:
+    """Return the page's numbers as plain records."""
+    return {
+        "title": heading,
+        "verdict": headline,
+        "trusted": trusted,
+        "warnings": subject.messages,
+        "method": _method(subject),
+        "sections": [
+            {
+                "title": s.title,
+                "verdict": s.verdict,
+                "good": s.good,
+                "numbers": s.numbers,
+                "table": None if s.table is None else _records(s.table),
+                "notes": list(s.notes),
+            }
+            for s in sections
         ],
-        "coverage": _coverage(draws),
-        "record": {
-            k: f"{attrs[k]:.1f} s" if k.endswith("_time") else attrs[k]
-            for k in (
-                "created_at", "random_seed", "sampling_time", "compile_time", "density_path",
-                "versions", "game_hash", "data_hash", "inference_library_version",
-            )
-        },
-    }  # fmt: skip
-
-
-def _verdict(messages: list[str]) -> str:
-    if not messages:
-        return "The sampler converged: no check of the sampler speaks against these draws."
-    some = "one check speaks" if len(messages) == 1 else f"{len(messages)} checks speak"
-    return f"Do not rely on these draws yet: {some} against them."
-
-
-def _flatten(audit: dict[str, Any]) -> dict[str, str]:
-    """Return an audit as rows of text."""
-    rows = {}
-    for key, value in audit.items():
-        if isinstance(value, dict):
-            value = "; ".join(
-                f"{k}: {', '.join(map(str, v)) if isinstance(v, list) else v}"
-                for k, v in value.items()
-            )
-        if isinstance(value, list):
-            value = ", ".join(map(str, value)) or "none"
-        rows[key] = str(value)
-    return rows
-
-
-def _sampler(attrs: dict[str, Any]) -> str:
-    """Name what drew, with what it says of itself."""
-    if "tuning_steps" in attrs:
-        return f"NUTS by {attrs['sampler']}, {attrs['tuning_steps']} tuning steps"
-    return f"{attrs['sampler']}; Pareto shape of its weights {attrs['pareto_k']:.2f}"
-
-
-def _model_rows(attrs: dict[str, Any]) -> dict[str, str]:
-    start = f", {attrs['start']} start" if attrs["start"] else ""
-    return {
-        "likelihood": f"{attrs['likelihood']}{start}",
-        "mean field": "the panel's own flow, held fixed (plug-in)",
-        "discount": f"{attrs['discount']:g}",
-        "temperature": f"{attrs['temperature']:g} reward units",
-        "sampler": _sampler(attrs),
+        "model": _model_rows(subject),
+        "priors": json.loads(subject.record["priors"]),
+        "record": {k: subject.record[k] for k in NOTED if k in subject.record},
+        "mfgppl": __version__,
     }
 
 
-def _estimates(draws: xr.DataTree, ci_prob: float) -> pd.DataFrame:
-    import arviz_stats
-
-    table = arviz_stats.summary(draws, ci_prob=ci_prob, ci_kind="eti", round_to="none")
-    return table.map(lambda v: f"{v:.4g}" if isinstance(v, (float, np.floating)) else str(v))
-
-
-def _loo(draws: xr.DataTree) -> dict[str, str] | None:
-    import arviz_stats
-
-    if "log_likelihood" not in draws.children:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loo = arviz_stats.loo(draws, pointwise=True)
-    bad = int((loo.pareto_k > loo.good_k).sum())
+def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {
-        "elpd": f"{loo.elpd:.1f} (standard error {loo.se:.1f})",
-        "effective parameters": f"{loo.p:.1f}",
-        "trajectories with an unreliable estimate": f"{bad} of {loo.n_data_points} "
-        f"(Pareto k above {loo.good_k:.2f})",
+        str(name): {str(c): v for c, v in zip(table.columns, row, strict=True)}
+        for name, row in zip(table.index, table.itertuples(index=False), strict=True)
     }
 
 
-def _coverage(draws: xr.DataTree) -> str:
-    """Say how many observed shares lie inside their predictive bands."""
-    from mfgppl.report.figures import predictive_band
-
-    observed = draws["observed_data"].dataset["share_by_time"]
-    low, high = predictive_band(draws, "share_by_time")
-    known = observed.notnull()  # noqa: PD004 - xarray's name
-    inside = int(((observed >= low) & (observed <= high) & known).sum())
-    total = int(known.sum())
-    share = inside / max(total, 1)
-    if share >= 0.8:
-        judged = "about what a model that is right would give"
-    else:
-        judged = "fewer than a model that is right would give: something moves that it leaves out"
-    counted = f"{inside} of {total} observed shares over time ({100 * share:.0f}%)"
-    return f"{counted} lie in the 90% band, {judged}."
+def _jsonable(value: Any) -> Any:
+    """Return a value in JSON's terms: no numpy, null where there is no number."""
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if isinstance(value, (bool, int, str, type(None))) else str(value)

@@ -1,0 +1,115 @@
+"""Scores of what a fit has not seen."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import logsumexp
+
+from mfgppl._arguments import is_a, one_of
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.products import Fit, values_of
+from mfgppl.inference.results import log_likelihoods
+from mfgppl.likelihood.model import TrajectoryModel
+
+if TYPE_CHECKING:
+    from arviz_stats import ELPDData
+
+FitMethod = Callable[[TrajectoryModel], Fit]
+ALL_DRAWS = 10**9
+
+
+class Units:
+    """What is left out together.
+
+    Attributes
+    ----------
+    codes : ndarray of int, shape (J,)
+        The unit of each trajectory.
+    labels : list of str
+        Names of the units.
+    """
+
+    def __init__(self, model: TrajectoryModel, by: str, what: str) -> None:
+        is_a("model", model, TrajectoryModel)
+        self.model, self.panel = model, with_rows(model.panel, what)
+        one_of("by", by, ["trajectory", "agent", *self.panel.groups])
+        of = {"trajectory": self.panel.labels, "agent": self.panel.agents, **self.panel.groups}
+        self.codes, names = pd.factorize(np.asarray(of[by], dtype=object))
+        self.labels = [str(v) for v in names]
+
+
+def summed_by(by_trajectory: np.ndarray, units: Units) -> np.ndarray:
+    """Return log likelihoods (..., J) added up by unit."""
+    found = np.zeros((len(units.labels), *by_trajectory.shape[:-1]))
+    np.add.at(found, units.codes, np.moveaxis(by_trajectory, -1, 0))
+    return np.moveaxis(found, 0, -1)
+
+
+def held_out(units: Units, fit_method: FitMethod, held: np.ndarray, flow: str) -> np.ndarray:
+    """Return the scores of units (n,) under a fit of all others."""
+    left = np.isin(units.codes, held)
+    if left.all():
+        raise ValueError("nothing is left to fit; there must be at least two to leave one out.")
+    training = part_of(units.model, units.panel.subset(~left), flow)
+    found = scores(training, fit_method(training), units.panel.subset(left))
+    order = np.searchsorted(np.sort(held), units.codes[left])
+    summed = np.zeros((len(held), len(found)))
+    np.add.at(summed, order, found.T)
+    return log_mean(summed.T)[np.searchsorted(np.sort(held), held)]
+
+
+def part_of(model: TrajectoryModel, panel: Trajectories, flow: str = "panel") -> TrajectoryModel:
+    """Return the model of a part of its panel, along the model's flow or the part's own."""
+    return TrajectoryModel(
+        model.game,
+        model.reward,
+        panel,
+        likelihood=model.likelihood_name,
+        start=model.start,
+        mean_field=model.mean_field if flow == "panel" else "empirical",
+    )
+
+
+def scores(model: TrajectoryModel, fit: Fit, panel: Trajectories) -> np.ndarray:
+    """Return the log likelihood (N, J) of a panel's trajectories by draw of a model's fit."""
+    values, _ = values_of(model, fit, ALL_DRAWS)
+    return log_likelihoods(density_of(model), values, panel)
+
+
+def log_mean(found: np.ndarray) -> np.ndarray:
+    """Return the log of the mean likelihood over draws, of logs (N, ...)."""
+    return np.asarray(logsumexp(found, axis=0) - math.log(len(found)))
+
+
+def as_elpd(kind: str, values: xr.DataArray, *, n_folds: int, n_draws: int = 1) -> "ELPDData":
+    """Return scores, by what was left out, as ArviZ's record."""
+    from arviz_stats import ELPDData  # slow to import
+
+    n, score = values.size, values.values
+    return ELPDData(
+        kind=kind,
+        elpd=float(score.sum()),
+        se=math.sqrt(n * score.var()),
+        p=math.nan,
+        n_samples=n_draws,
+        n_data_points=n,
+        scale="log",
+        warning=False,
+        good_k=math.nan,
+        elpd_i=values,
+        n_folds=n_folds,
+    )
+
+
+def check_method(fit_method: Any) -> None:
+    """Raise unless a function is given."""
+    if not callable(fit_method):
+        raise TypeError(
+            "`fit_method` must be a function that fits a model, as mle; got "
+            f"{type(fit_method).__name__}."
+        )

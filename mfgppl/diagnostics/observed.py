@@ -1,0 +1,279 @@
+"""How far the observed behaviour is from an equilibrium of the fitted game."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mfgppl._arguments import one_of, positive_int, strict_keywords
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.diagnostics.drawn import (
+    LEVEL,
+    TAILS,
+    flow_shares,
+    needs_causal,
+    seeds_of,
+    upper_tail,
+    values_to_draw_at,
+)
+from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.worlds import AnyWorld, gain, world_of
+from mfgppl.inference.bootstrap import resample
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.products import Fit
+from mfgppl.inference.replay import replay
+from mfgppl.inference.results import policies
+from mfgppl.likelihood.model import TrajectoryModel
+
+MEASURES = {
+    "regularised": "regularised exploitability",
+    "plain": "exploitability",
+    "distance": "distance of the flow",
+}
+UNUSUAL = 0.05  # chance to call a crowd in equilibrium further away, by Bonferroni
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ObservedExploitability:
+    """How far the observed behaviour is from equilibrium, beside panels that play one.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a measure: the regularised and the plain exploitability of the empirical policy,
+        reward units over the horizon, and the distance of the observed flow from the equilibrium
+        found from it (total variation, averaged over time). `observed` with `lower` and `upper`
+        (equal-tailed 90 %, over posterior draws and resampled agents); `reference` with
+        `reference_lower` and `reference_upper`, the same of panels of the same size that play the
+        equilibrium; `p`, the chance that such a panel is further away.
+    rounds : DataFrame
+        A row a draw, NaN where no equilibrium was found.
+    filled : float
+        Share of the empirical policy's own flow at times and states that nobody visits, where the
+        fitted policy stands in.
+    n_failed : int
+        Draws at which no equilibrium was found.
+    cluster : str
+        What was resampled.
+    """
+
+    table: pd.DataFrame
+    rounds: pd.DataFrame
+    filled: float
+    n_failed: int
+    cluster: str
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the crowd is as near as a panel that plays one; None if none was found."""
+        p = self._judged["p"]
+        return None if p.isna().any() else bool((p >= UNUSUAL / len(p)).all())
+
+    @property
+    def _judged(self) -> pd.DataFrame:
+        return self.table.loc[[MEASURES["regularised"], MEASURES["distance"]]]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the crowd is near an equilibrium of the fitted game, in one sentence."""
+        found = self._judged
+        if self.passed is None:
+            return "No equilibrium of the fitted game was found, so nothing can be compared."
+        told = ", ".join(
+            f"{name} {row['observed']:.3g} against {row['reference']:.3g} (p = {row['p']:.2g})"
+            for name, row in found.iterrows()
+        )
+        if not self.passed:
+            return f"The crowd is further from equilibrium than chance takes it: {told}."
+        return f"The crowd is as near to equilibrium as a panel of its size that plays one: {told}."
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [
+                f"{len(self.rounds)} draws, resampled by {self.cluster}; equal-tailed "
+                f"{100 * LEVEL:g}% intervals",
+                self.table.to_string(float_format=lambda v: f"{v:.3g}"),
+                f"{100 * self.filled:.2g}% of the flow is where nobody is seen; {self.n_failed} of "
+                f"{len(self.rounds)} draws without an equilibrium",
+                self.verdict,
+            ]
+        )
+
+
+@strict_keywords
+def observed_exploitability(
+    model: TrajectoryModel,
+    fit: Fit,
+    *,
+    draws: int = 200,
+    cluster: str = "agent",
+    random_seed: int,
+) -> ObservedExploitability:
+    """Ask whether the observed crowd is near any equilibrium of the fitted game.
+
+    The empirical policy is the share of each action at each time and state; where nobody is seen,
+    the fitted policy. A few visits make it noisy, so it is exploitable even if all agents play an
+    equilibrium: what counts is the comparison with panels of the same size that are drawn, by
+    `replay`, from the equilibrium at each draw. That one is found from the observed flow.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model, with the causal likelihood.
+    fit : DataTree, PointEstimate or mapping
+        Posterior draws, a point estimate, or values by site.
+    draws : int
+        Rounds; at most one a posterior draw, these evenly spaced.
+    cluster : str
+        What is resampled for the interval: "agent", or one of the panel's `groups`. Resampled
+        panels carry the noise of sampling twice; their mean is moved to that of the observed one.
+    random_seed : int
+        Seed of resampled and drawn panels.
+
+    Returns
+    -------
+    ObservedExploitability
+        With the `table` of the three measures.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood is not causal, the panel does not keep its trajectories, or has no such
+        groups.
+    """
+    positive_int("draws", draws, least=2)
+    values = values_to_draw_at(model, fit, draws)
+    needs_causal(model, "observed_exploitability")
+    panel = with_rows(model.panel, "observed_exploitability")
+    one_of("cluster", cluster, ["agent", *panel.groups])
+    owners = panel.agents if cluster == "agent" else panel.groups[cluster]
+    density, kept, rows = density_of(model), _Kept(model), []
+    seeds = np.reshape(seeds_of(random_seed, 2 * len(values)), (-1, 2)).tolist()
+    for value, (first, second) in zip(values, seeds, strict=True):
+        fitted, world, found = kept.at(value, density)
+        again = resample(panel, owners, first)
+        near = None if found is None else _play(model, found, second)
+        row: dict[str, float] = {}
+        for label, one in (("", panel), ("_resampled", again), ("_reference", near)):
+            measured = _measured(model, one, fitted, world, found)
+            row |= {f"{k}{label}": v for k, v in measured.items()}
+        rows.append(row)
+    rounds = pd.DataFrame(rows).rename_axis("draw")
+    table = pd.DataFrame({name: _row(rounds, k) for k, name in MEASURES.items()}).T
+    return ObservedExploitability(
+        table.rename_axis("measure"),
+        rounds.drop(columns=["filled_resampled", "filled_reference"]),
+        float(rounds["filled"].mean()),
+        int(rounds["regularised_reference"].isna().sum()),
+        cluster,
+    )
+
+
+class _Solved(NamedTuple):
+    fitted: np.ndarray
+    world: AnyWorld
+    found: Equilibrium | None
+
+
+class _Kept:
+    """What is computed once for all rounds at the same parameters."""
+
+    def __init__(self, model: TrajectoryModel) -> None:
+        self.model, self.start = model, _observed_flow(model)
+        self.value: np.ndarray | None = None
+
+    def at(self, value: np.ndarray, density: Any) -> _Solved:
+        """Return the fitted policy, the world and the equilibrium at flat parameters."""
+        if self.value is None or not np.array_equal(self.value, value):
+            game, reward = self.model.game, self.model.reward
+            sites = density.program.by_site(torch.from_numpy(value.copy()))
+            solution = solve_equilibrium(game, reward, parameters=sites, mean_field=self.start)
+            found = solution.value if solution.converged else None
+            world, fitted = world_of(game, reward, sites), policies(density, value[None])[0]
+            world.confirms(world.turn(fitted).flow)
+            self.solved = _Solved(fitted, world, found)
+            self.value = value
+        return self.solved
+
+
+def _observed_flow(model: TrajectoryModel) -> torch.Tensor:
+    """Return the panel's own flow, the model's where the panel does not have all of it."""
+    panel, game = model.panel, model.game
+    seen = panel.visits[: panel.horizon].sum(-1) > 0
+    if game.joint or panel.horizon < game.shape[0] or not seen.all():
+        return model.mean_field
+    return torch.as_tensor(panel.mean_field())
+
+
+def _play(model: TrajectoryModel, found: Equilibrium, seed: int) -> Trajectories:
+    """Draw the panel again in an equilibrium, where it moves the dynamics too."""
+    along = copy.copy(model)
+    along.mean_field = found.mean_field.detach()
+    return replay(along, found.policy.detach(), random_seed=seed)
+
+
+def _measured(
+    model: TrajectoryModel,
+    panel: Trajectories | None,
+    fitted: np.ndarray,
+    world: AnyWorld,
+    found: Equilibrium | None,
+) -> dict[str, float]:
+    """Return the measures of one panel, and the share that the fitted policy fills."""
+    if panel is None:
+        return dict.fromkeys([*MEASURES, "filled"], np.nan)
+    policy, nobody = _empirical_policy(panel, fitted)
+    turn = world.turn(policy)
+    shares = turn.flow.reshape(*policy.shape[:2], -1).sum(-1)
+    return {
+        "regularised": gain(world, policy, model.game.temperature),
+        "plain": gain(world, policy),
+        "distance": np.nan if found is None else _distance(panel, found, model.game.joint),
+        "filled": float(shares[nobody].sum() / len(shares)),
+    }
+
+
+def _empirical_policy(panel: Trajectories, fitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return shares of actions (T, S, A), fitted ones where nobody decides, and where (T, S)."""
+    counts = panel.counts_over(len(fitted)).actions
+    n = counts.sum(-1)
+    nobody = n == 0
+    shares = counts / np.maximum(n, 1)[..., None]
+    return np.where(nobody[..., None], fitted, shares), nobody
+
+
+def _distance(panel: Trajectories, found: Equilibrium, joint: bool) -> float:
+    """Return the total variation between a panel's flow and an equilibrium's, mean over time."""
+    flow = found.mean_field.detach().numpy()
+    flow = flow.sum(-1) if joint else flow
+    gap = 0.5 * np.abs(flow_shares(panel) - flow[: panel.horizon]).sum(-1)
+    return float(np.nanmean(gap))
+
+
+def _row(rounds: pd.DataFrame, name: str) -> dict[str, float]:
+    """Return a measure's row of the table, over the rounds that have an equilibrium."""
+    solved = rounds[rounds["regularised_reference"].notna()]
+    observed, again, reference = (
+        solved[name + label].to_numpy() for label in ("", "_resampled", "_reference")
+    )
+    if not len(solved):
+        words = ["observed", "lower", "upper", "reference", "reference_lower", "reference_upper"]
+        return dict.fromkeys([*words, "p"], np.nan)
+    centred = np.maximum(again - again.mean() + observed.mean(), 0.0)
+    lower, upper = np.quantile(centred, TAILS)
+    below, above = np.quantile(reference, TAILS)
+    # each draw has its own pair: a posterior predictive p of a discrepancy
+    p = float(upper_tail(reference - observed, 0.0))
+    return {
+        "observed": observed.mean(),
+        "lower": lower,
+        "upper": upper,
+        "reference": reference.mean(),
+        "reference_lower": below,
+        "reference_upper": above,
+        "p": p,
+    }
