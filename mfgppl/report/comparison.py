@@ -53,8 +53,8 @@ def _by_prediction(fits: Mapping[str, Any]) -> Compared:
     best, second = table.index[0], table.index[1]
     ahead, error = float(-table["elpd_diff"].iloc[1]), float(table["dse"].iloc[1])
     ahead = abs(ahead)
-    gist = f"{best} predicts left-out trajectories best, {ahead:.1f} nats (standard error "
-    gist += f"{error:.1f}) ahead of {second}"
+    gist = f"{_named(best)} predicts left-out trajectories best, {ahead:.1f} nats (standard error "
+    gist += f"{error:.1f}) ahead of {_named(second)}"
     gist += "." if ahead > 2 * error else ", which is within chance."
     numbers = {"best": best, "ahead by": ahead, "standard error": error}
     shown = table[["rank", "elpd", "se", "elpd_diff", "dse", "weight"]]
@@ -66,7 +66,12 @@ def _by_criteria(fits: Mapping[str, PointEstimate]) -> Compared:
     criterion = pd.Series({name: fit.aic for name, fit in fits.items()}).sort_values()
     gap = float(criterion.iloc[1] - criterion.iloc[0])
     best, second = criterion.index[:2]
-    gist = f"{best} has the lower AIC, by {gap:.1f} against {second}"
+    gist = f"{_named(best)} has the lower AIC, by {gap:.1f} against {_named(second)}"
     gist += "." if gap > 2 else ", which says little."
     numbers = {"AIC": {k: float(v) for k, v in criterion.items()}}
     return gist[0].upper() + gist[1:], numbers, table.cells, table.notes
+
+
+def _named(name: str) -> str:
+    """Return a fit's name as a sentence has it."""
+    return name if name == OWN else f"“{name}”"

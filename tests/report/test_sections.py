@@ -173,7 +173,7 @@ def test_comparison_says_which_model_predicts_better(roads, method, tmp_path):
     assert "no effort" in page
     if method == "mle":
         gap = fits[1].aic - fits[0].aic
-        assert f"by {gap:.1f} against no effort" in section["verdict"]
+        assert f"by {gap:.1f} against “no effort”" in section["verdict"]
 
 
 def test_without_the_model_draws_tell_what_they_hold(roads, tmp_path):
