@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
@@ -22,12 +23,14 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.inference.curvature import TOUCHES, describe_direction
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.program import Program
+from mfgppl.inference.results import parameters_of
 from mfgppl.reward.program import RewardProgram
 
 NOTHING = 1e-9  # effect on the policy, relative to the reward's change, that counts as none
 NOBODY = 1e-12  # share of the crowd that counts as none
 FOR_MEDIAN = 15  # prior draws whose median stands in for `parameters`
-ELSEWHERE = 4  # prior draws at which a flat direction is looked at again
+FOR_MEAN = 200  # posterior draws whose mean is taken
+ELSEWHERE = 4  # draws at which a flat direction is looked at again
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,15 +44,17 @@ class Identification:
     directions : DataFrame, shape (n_flat, P)
         Combinations that no data can tell, a row each, its largest weight 1; the index is in words.
     everywhere : Series of bool, shape (n_flat,)
-        Whether a combination is flat at draws from the prior as well, or at `params` alone.
+        Whether a combination is flat at further draws as well, or at `params` alone.
     known : Series of bool, shape (P,)
         Which parameters lie outside all of them.
     ranks : tuple of int
-        Directions that data can tell, at `params` and at each draw from the prior.
+        Directions that data can tell, at `params` and at each further draw.
     n_directions : int
         Number of unconstrained parameters: the rank of an identified reward.
     flows : str
         The flows that were looked at, in words.
+    law : str
+        What the further draws are from: "prior" or "posterior".
     """
 
     params: pd.Series
@@ -59,6 +64,7 @@ class Identification:
     ranks: tuple[int, ...]
     n_directions: int
     flows: str
+    law: str
 
     @property
     def rank(self) -> int:
@@ -77,14 +83,17 @@ class Identification:
             f"parameters ({self.flows})"
         ]
         for direction, always in self.everywhere.items():
-            where = "" if always else ", at these parameters, not at every draw from the prior"
+            where = (
+                "" if always else f", at these parameters, not at every draw from the {self.law}"
+            )
             lines.append(f"no data can tell: {direction}{where}")
         if self.known.any():
             lines.append(f"known: {', '.join(self.known.index[self.known])}")
         if len(set(self.ranks)) > 1 or not self.everywhere.all():
             low, high = min(self.ranks[1:]), max(self.ranks[1:])
             span = f"{low}" if low == high else f"{low} to {high}"
-            lines.append(f"at {len(self.ranks) - 1} draws from the prior data can tell {span}")
+            n = len(self.ranks) - 1
+            lines.append(f"at {n} draws from the {self.law} data can tell {span}")
         return "\n".join(lines)
 
 
@@ -93,7 +102,7 @@ def identify(
     game: MeanFieldGame,
     reward: RewardProgram,
     *,
-    parameters: Mapping[str, Any] | PointEstimate | None = None,
+    parameters: Mapping[str, Any] | PointEstimate | xr.DataTree | None = None,
     mean_field: Any = None,
 ) -> Identification:
     """Name the combinations of reward parameters that no data along a flow can tell.
@@ -116,9 +125,9 @@ def identify(
         The game.
     reward : callable
         A reward program.
-    parameters : mapping of str to value, or PointEstimate, optional
+    parameters : mapping of str to value, PointEstimate or DataTree, optional
         Where to take derivatives, and whose equilibrium is the flow; by default the median of
-        draws from the prior.
+        draws from the prior; of posterior draws the mean over unconstrained values.
     mean_field : array, shape (T, S), or (T, S, A) in a joint game, or list of them, optional
         The flow along which data are seen, or those of several plays; by default the equilibrium
         at `parameters`.
@@ -127,7 +136,7 @@ def identify(
     -------
     Identification
         For rewards that are not linear in their parameters, about `parameters`, with the test
-        repeated along the same flows at draws from the prior.
+        repeated along the same flows at draws from the prior, or at posterior draws if given.
 
     Raises
     ------
@@ -143,12 +152,17 @@ def identify(
        NeurIPS, theorem 1.
     """
     first = _checked_program(game, reward)
-    theta = _point(first, parameters)
+    if isinstance(parameters, xr.DataTree):
+        law, drawn = "posterior", _posterior_points(first, parameters)
+        theta = drawn.mean(0)
+        elsewhere = list(drawn[np.linspace(0, len(drawn) - 1, ELSEWHERE).astype(int)])
+    else:
+        law, theta = "prior", _point(first, parameters)
+        elsewhere = [first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE)]
     flows = _flows(game, reward, first, theta, mean_field)
     programs = [program_along(game, reward, flow) for flow in flows]
     evidence = [_evidence(game, p, flow) for p, flow in zip(programs, flows, strict=True)]
-    points = [theta, *(first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE))]
-    tests = [_test(programs, evidence, point) for point in points]
+    tests = [_test(programs, evidence, point) for point in (theta, *elsewhere)]
     here = tests[0]
     names = first.entry_names()
     flat = readable(here.jacobian @ here.flat.T)
@@ -163,7 +177,17 @@ def identify(
         ranks=tuple(test.rank for test in tests),
         n_directions=first.n_dim,
         flows=_in_words(game, len(flows)),
+        law=law,
     )
+
+
+def _posterior_points(program: Program, draws: xr.DataTree) -> np.ndarray:
+    """Return some unconstrained posterior draws (N, K), evenly spaced."""
+    posterior = parameters_of(program, draws, argument="parameters")
+    flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in posterior.items()}
+    n = len(next(iter(flat.values())))
+    kept = np.linspace(0, n - 1, min(n, FOR_MEAN)).astype(int)
+    return np.stack([program.free({k: v[j] for k, v in flat.items()}) for j in kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ def identification(subject: Subject) -> Section | None:
     model = subject.model
     if model is None:
         return None
-    found = identify(model.game, model.reward, parameters=_centre(subject),
+    found = identify(model.game, model.reward, parameters=subject.fit,
                      mean_field=model.mean_field)  # fmt: skip
     numbers: dict[str, Any] = {
         "directions that data can tell": found.rank,
@@ -261,16 +261,6 @@ def _check_drawings(found: PredictiveCheck) -> tuple[Drawing, ...]:
             lambda: check_figures.choice_check_figure(found),
         ),
     )
-
-
-def _centre(subject: Subject) -> Any:
-    """Return a point estimate or posterior means by site, of latent sites only."""
-    if subject.draws is None or subject.model is None:
-        return subject.fit
-    means = (
-        subject.draws["posterior"].to_dataset()[subject.model.parameters].mean(("chain", "draw"))
-    )
-    return {str(k): v.values for k, v in means.data_vars.items()}
 
 
 def _covariance(subject: Subject) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from equilibrium.kinds import KINDS, STATIONARY, made, tables_along
-from games import ROUNDING, random_rows, shop, two_roads
+from games import ROUNDING, avoid_crowds, random_rows, shop, two_roads
 
 import mfgppl as mfg
 from mfgppl.models import invest, malware, market
@@ -331,3 +331,26 @@ def test_wrong_inputs_say_what_is_wrong(call, error, words):
     """Messages name the argument and what came."""
     with pytest.raises(error, match=words):
         call()
+
+
+def test_posterior_draws_say_where_to_look():
+    """A product of two parameters: one direction at every draw of the posterior as of the prior."""
+    game = two_roads()
+
+    def product(x):
+        a = pyro.sample("a", dist.LogNormal(0.0, 1.0))
+        b = pyro.sample("b", dist.LogNormal(0.0, 1.0))
+        return -a * b * (x.action == "turn")
+
+    world = mfg.solve_equilibrium(game, product, parameters={"a": 1.0, "b": 0.5}).value
+    panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=300, random_seed=1)
+    model = mfg.TrajectoryModel(game, product, panel)
+    draws = mfg.laplace(model, random_seed=1, progressbar=False)
+    found = mfg.identify(game, product, parameters=draws, mean_field=model.mean_field)
+    assert (found.rank, found.n_directions, set(found.ranks)) == (1, 2, {1})
+    assert found.law == "posterior"
+    # along the flat direction a rises as b falls: da / a = -db / b
+    row = found.directions.iloc[0]
+    assert row["a"] / found.params["a"] == pytest.approx(-row["b"] / found.params["b"])
+    with pytest.raises(ValueError, match="`parameters` lacks the parameter 'crowding'"):
+        mfg.identify(game, avoid_crowds, parameters=draws)
