@@ -53,14 +53,14 @@ from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.report.check_figures import (
-    choice_check_figure,
-    exploitability_figure,
-    flow_check_figure,
-    residual_figure,
-    statistics_figure,
+    plot_choice_check,
+    plot_exploitability,
+    plot_flow_check,
+    plot_residuals,
+    plot_statistics,
 )
 from mfgppl.report.html import report
-from mfgppl.report.prior_figures import prior_choices_figure, prior_flows_figure
+from mfgppl.report.prior_figures import plot_prior_choices, plot_prior_flows
 from mfgppl.report.tables import compare_fits
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import linear_reward
@@ -79,7 +79,6 @@ __all__ = [
     "TrajectoryModel",
     "__version__",
     "bootstrap",
-    "choice_check_figure",
     "choice_probabilities",
     "compare_fits",
     "compare_models",
@@ -91,10 +90,8 @@ __all__ = [
     "expected_information",
     "expected_return",
     "exploitability",
-    "exploitability_figure",
     "find_equilibria",
     "finite_population",
-    "flow_check_figure",
     "from_mfglib",
     "from_openspiel",
     "generate_mean_field",
@@ -112,10 +109,15 @@ __all__ = [
     "mle",
     "nuts",
     "observed_exploitability",
+    "plot_choice_check",
+    "plot_exploitability",
+    "plot_flow_check",
+    "plot_prior_choices",
+    "plot_prior_flows",
+    "plot_residuals",
+    "plot_statistics",
     "policy",
     "predictive_check",
-    "prior_choices_figure",
-    "prior_flows_figure",
     "prior_predictive",
     "profile_likelihood",
     "propagate_mean_field",
@@ -123,7 +125,6 @@ __all__ = [
     "replay",
     "replicate",
     "report",
-    "residual_figure",
     "residuals",
     "save",
     "score_test",
@@ -133,7 +134,6 @@ __all__ = [
     "soft_policy_iteration",
     "solve_equilibrium",
     "solve_nash",
-    "statistics_figure",
     "to_mfglib",
     "to_openspiel",
     "vi",

@@ -20,7 +20,7 @@ MOST_LABELS = 24  # states named along an axis
 
 
 @strict_keywords
-def flow_check_figure(check: PredictiveCheck, *, states: int = 6) -> "Figure":
+def plot_flow_check(check: PredictiveCheck, *, states: int = 6) -> "Figure":
     """Draw the observed flow against its predictive band, in the states most visited.
 
     Parameters
@@ -55,7 +55,7 @@ def flow_check_figure(check: PredictiveCheck, *, states: int = 6) -> "Figure":
 
 
 @strict_keywords
-def choice_check_figure(check: PredictiveCheck, *, states: int = 16) -> "Figure":
+def plot_choice_check(check: PredictiveCheck, *, states: int = 16) -> "Figure":
     """Draw shares of actions by state against their predictive band, a panel an action.
 
     Parameters
@@ -83,7 +83,7 @@ def choice_check_figure(check: PredictiveCheck, *, states: int = 16) -> "Figure"
 
 
 @strict_keywords
-def statistics_figure(check: PredictiveCheck) -> "Figure":
+def plot_statistics(check: PredictiveCheck) -> "Figure":
     """Draw each scalar statistic against its predictive band, in half-widths of the band.
 
     Parameters
@@ -122,7 +122,7 @@ def statistics_figure(check: PredictiveCheck) -> "Figure":
 
 
 @strict_keywords
-def residual_figure(residuals: Residuals, *, states: int = 40) -> "Figure":
+def plot_residuals(residuals: Residuals, *, states: int = 40) -> "Figure":
     """Draw standardised residuals by state and time, a panel an action.
 
     Parameters
@@ -165,7 +165,7 @@ def residual_figure(residuals: Residuals, *, states: int = 40) -> "Figure":
 
 
 @strict_keywords
-def exploitability_figure(result: ObservedExploitability) -> "Figure":
+def plot_exploitability(result: ObservedExploitability) -> "Figure":
     """Draw how far the crowd is from equilibrium, beside panels that play one.
 
     Parameters

@@ -17,7 +17,7 @@ MOST_TICKS = 12
 
 
 @strict_keywords
-def prior_choices_figure(found: PriorPredictive) -> "Figure":
+def plot_prior_choices(found: PriorPredictive) -> "Figure":
     """Draw the prior's choice probabilities by state.
 
     Parameters
@@ -48,7 +48,7 @@ def prior_choices_figure(found: PriorPredictive) -> "Figure":
 
 
 @strict_keywords
-def prior_flows_figure(found: PriorPredictive) -> "Figure":
+def plot_prior_flows(found: PriorPredictive) -> "Figure":
     """Draw the prior's flow: the share of agents in each state over time.
 
     Parameters

@@ -189,7 +189,7 @@ def equilibrium(subject: Subject) -> Section | None:
         "p": _plain(found.table["p"].to_dict()),
     }
     caption = "Exploitability of the observed crowd beside panels that play an equilibrium"
-    drawings = ((caption, lambda: check_figures.exploitability_figure(found)),)
+    drawings = ((caption, lambda: check_figures.plot_exploitability(found)),)
     title = "Is the crowd near an equilibrium?"
     return Section(title, found.verdict, found.passed, numbers, found.table, drawings)
 
@@ -250,15 +250,15 @@ def _check_drawings(found: PredictiveCheck) -> tuple[Drawing, ...]:
     return (
         (
             "Statistics of the panel (dots) against the 90% bands of panels drawn from the fit",
-            lambda: check_figures.statistics_figure(found),
+            lambda: check_figures.plot_statistics(found),
         ),
         (
             "Share of agents in the states most visited: observed (dots), 90% predictive band",
-            lambda: check_figures.flow_check_figure(found),
+            lambda: check_figures.plot_flow_check(found),
         ),
         (
             "Shares of actions by state: observed (dots), 90% predictive interval",
-            lambda: check_figures.choice_check_figure(found),
+            lambda: check_figures.plot_choice_check(found),
         ),
     )
 

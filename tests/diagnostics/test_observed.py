@@ -21,7 +21,7 @@ from games import (
 import mfgppl as mfg
 from mfgppl.diagnostics.observed import observed_exploitability
 from mfgppl.models import market
-from mfgppl.report.check_figures import exploitability_figure
+from mfgppl.report.check_figures import plot_exploitability
 
 NOTHING = {"crowding": 0.0, "effort": 0.0}
 LABELS = {"state_labels": {"state": ["left", "right"]}, "action_labels": ["stay", "turn"]}
@@ -211,7 +211,7 @@ def test_the_figure_shows_the_table():
 
     model = mfg.TrajectoryModel(even(), avoid_crowds, all_paths())
     found = observed_exploitability(model, NOTHING, draws=5, random_seed=1)
-    figure = exploitability_figure(found)
+    figure = plot_exploitability(found)
     assert len(figure.axes) == 3
     dots = sorted(float(line.get_xdata()[0]) for line in figure.axes[0].lines)
     expected = found.table.iloc[0][["observed", "reference"]]

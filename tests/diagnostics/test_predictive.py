@@ -12,7 +12,7 @@ from games import ROADS_TRUTH, STANDARD_ERRORS, avoid_crowds, epidemic, fear, pl
 import mfgppl as mfg
 from mfgppl.diagnostics.drawn import before, upper_tail
 from mfgppl.diagnostics.predictive import predictive_check
-from mfgppl.report.check_figures import choice_check_figure, flow_check_figure, statistics_figure
+from mfgppl.report.check_figures import plot_choice_check, plot_flow_check, plot_statistics
 
 BUILT_IN = ["flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers"]
 
@@ -222,12 +222,12 @@ def test_figures_show_what_was_checked():
 
     model, _ = roads()
     check = predictive_check(model, ROADS_TRUTH, draws=20, random_seed=1)
-    flow, choice = flow_check_figure(check, states=1), choice_check_figure(check)
+    flow, choice = plot_flow_check(check, states=1), plot_choice_check(check)
     drawn = flow.axes[0].lines[0].get_ydata()
     most = check.arrays["flow"]["observed"].mean("time").idxmax("state")
     np.testing.assert_allclose(drawn, check.arrays["flow"]["observed"].sel(state=most))
     assert [a.get_title() for a in choice.axes] == ["stay", "turn"]
-    rows = [t.get_text() for t in statistics_figure(check).axes[0].get_yticklabels()]
+    rows = [t.get_text() for t in plot_statistics(check).axes[0].get_yticklabels()]
     assert rows == BUILT_IN[3:]
     plt.close("all")
 

@@ -325,7 +325,7 @@ def test_figures_show_the_table_and_the_flow(horizon):
     reward = mfg.linear_reward({"hold": lambda x: x.action == "hold"}, dist.Normal(0.0, 2.0))
     found = prior_predictive(game, reward, draws=20, random_seed=1)
     with matplotlib.rc_context({"backend": "Agg"}):
-        choices, flows = mfg.prior_choices_figure(found), mfg.prior_flows_figure(found)
+        choices, flows = mfg.plot_prior_choices(found), mfg.plot_prior_flows(found)
     shown = [axis for axis in choices.axes if axis.get_visible()]
     for axis, action in zip(shown, game.actions, strict=True):
         means = found.table.xs(action, level="action")["mean"]

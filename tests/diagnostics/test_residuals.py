@@ -11,7 +11,7 @@ from games import ROADS_TRUTH, STANDARD_ERRORS, avoid_crowds, two_roads
 import mfgppl as mfg
 from mfgppl.diagnostics.residuals import residuals
 from mfgppl.models import market
-from mfgppl.report.check_figures import residual_figure
+from mfgppl.report.check_figures import plot_residuals
 
 
 @functools.cache
@@ -137,7 +137,7 @@ def test_the_figure_has_a_panel_an_action():
     import matplotlib.pyplot as plt
 
     found = residuals(model_of(world()[1].policy, 5), market.TRUTH)
-    figure = residual_figure(found, states=5)
+    figure = plot_residuals(found, states=5)
     drawn = figure.axes[0].images[0].get_array()
     most = np.sort(np.argsort(-found.by_state["visits"].to_numpy(), kind="stable")[:5])
     expected = found.cells["residual"].sel(action="lower").isel(state=most)
