@@ -4,14 +4,17 @@ from mfgppl import datasets
 from mfgppl._version import __version__
 from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.diagnostics.calibration import sbc
 from mfgppl.diagnostics.comparison import compare_models
 from mfgppl.diagnostics.contraction import contraction
+from mfgppl.diagnostics.design import agents_for, expected_widths
 from mfgppl.diagnostics.identification import identify
 from mfgppl.diagnostics.information import expected_errors, expected_information
 from mfgppl.diagnostics.loo import loo
 from mfgppl.diagnostics.observed import observed_exploitability
 from mfgppl.diagnostics.predictive import predictive_check
 from mfgppl.diagnostics.prior import prior_predictive
+from mfgppl.diagnostics.recovery import recovery
 from mfgppl.diagnostics.residuals import residuals
 from mfgppl.diagnostics.scales import default_scales, weakly_informative
 from mfgppl.diagnostics.validation import kfold, leave_future_out
@@ -52,6 +55,7 @@ from mfgppl.inference.vuong import vuong_test
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.report.calibration_figures import plot_coverage, plot_ranks, plot_widths
 from mfgppl.report.check_figures import (
     plot_choice_check,
     plot_exploitability,
@@ -78,6 +82,7 @@ __all__ = [
     "Trajectories",
     "TrajectoryModel",
     "__version__",
+    "agents_for",
     "bootstrap",
     "choice_probabilities",
     "compare_fits",
@@ -89,6 +94,7 @@ __all__ = [
     "expected_errors",
     "expected_information",
     "expected_return",
+    "expected_widths",
     "exploitability",
     "find_equilibria",
     "finite_population",
@@ -110,23 +116,28 @@ __all__ = [
     "nuts",
     "observed_exploitability",
     "plot_choice_check",
+    "plot_coverage",
     "plot_exploitability",
     "plot_flow_check",
     "plot_prior_choices",
     "plot_prior_flows",
+    "plot_ranks",
     "plot_residuals",
     "plot_statistics",
+    "plot_widths",
     "policy",
     "predictive_check",
     "prior_predictive",
     "profile_likelihood",
     "propagate_mean_field",
+    "recovery",
     "regularised_exploitability",
     "replay",
     "replicate",
     "report",
     "residuals",
     "save",
+    "sbc",
     "score_test",
     "simulate",
     "social_optimum",

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.inference.point import maximum, mle
+from mfgppl.inference.point import mle
+from mfgppl.inference.redrawn import maximum_near, redrawn
 from mfgppl.inference.replication import replicate
 from mfgppl.likelihood.model import TrajectoryModel
 
@@ -62,8 +64,8 @@ def bootstrap(
     start = mle(model, progressbar=False)
 
     def refit(seed: int) -> np.ndarray:
-        drawn = model.with_panel(resample(panel, owners, seed))
-        found = maximum(drawn, start)
+        with threadpool_limits(1):  # the products of a fit are too small to be shared out
+            found = maximum_near(redrawn(model, resample(panel, owners, seed)), start)
         return np.full(len(start.params), np.nan) if found is None else found
 
     rows = replicate(

@@ -217,17 +217,6 @@ def _maximise(
     )
 
 
-def maximum(model: TrajectoryModel, start: PointEstimate) -> np.ndarray | None:
-    """Return the constrained estimates of maximum likelihood near a start, None without one."""
-    density = density_of(model)
-    settings = _Settings(0, 0, 1.0, 1e-8, 100, 0, None, False)
-    values = point_values(density.program, start, argument="start")
-    climb = _climb(Objective(density, 0.0, 0.0), values, settings)
-    if climb.residual > settings.tolerance * max(1.0, abs(climb.value)):
-        return None
-    return density.constrained(climb.theta[None])[0]
-
-
 class _Climb(NamedTuple):
     """Where a start led to."""
 

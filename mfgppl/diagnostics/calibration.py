@@ -1,0 +1,330 @@
+"""Simulation-based calibration: are posteriors as wide as they should be, and where they should be?
+
+Parameters drawn from the prior generate a panel; the rank of each among the draws of the posterior
+of that panel is uniform if the posterior is the exact one.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
+from mfgppl.data.trajectories import with_rows
+from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.simulation import simulate
+from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, IdentificationWarning
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.nuts import nuts
+from mfgppl.inference.redrawn import redrawn
+from mfgppl.inference.replay import replay
+from mfgppl.inference.replication import replicate
+from mfgppl.inference.results import parameters_of, policies
+from mfgppl.likelihood.model import TrajectoryModel
+
+Fit = Callable[..., xr.DataTree]
+
+LEVEL = 0.99  # of the simultaneous band
+SIMULATIONS = 2000  # uniform samples from which ArviZ takes the band
+MOST_KEPT, FEWEST_KEPT = 99, 19  # draws, nearly independent, among which a truth is ranked
+CLEAR = 2.0  # standard errors from which a bias or a width of ranks is named
+
+short_nuts: Fit = functools.partial(
+    nuts, draws=500, tune=500, chains=2, cores=1, log_likelihood=False, progressbar=False
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration:
+    """Ranks of true parameters among posterior draws, by simulated panel.
+
+    Attributes
+    ----------
+    ranks : DataFrame
+        A row a round that could be used, a column a parameter and `log_likelihood`: the share of
+        kept draws below the truth, uniform on (0, 1) for an exact posterior; the place between two
+        draws, and among equal ones, is drawn at random.
+    truths : DataFrame
+        The parameters drawn from the prior, a row a round.
+    kept : Series
+        Draws among which the truth was ranked, by round.
+    failures : Series
+        Why a round could not be used, by round.
+    world : str
+        "flow" or "equilibrium".
+    """
+
+    ranks: pd.DataFrame
+    truths: pd.DataFrame
+    kept: pd.Series
+    failures: pd.Series
+    world: str
+
+    @functools.cached_property
+    def band(self) -> pd.DataFrame:
+        """Where the ECDF of uniform ranks stays with 99 % probability: `lower`, `upper` by rank."""
+        from arviz_stats.ecdf_utils import ecdf_pit  # slow to import, and needed at the end only
+
+        points, _, lower, upper = ecdf_pit(np.zeros(len(self.ranks)), LEVEL, SIMULATIONS)
+        return pd.DataFrame({"lower": lower, "upper": upper}, pd.Index(points, name="rank"))
+
+    @property
+    def ecdf(self) -> pd.DataFrame:
+        """Share of rounds with at most a rank, by rank and quantity."""
+        points, n = self.band.index.to_numpy(), len(self.ranks)
+        shares = {
+            name: np.searchsorted(np.sort(ranks), points, side="right") / n
+            for name, ranks in self.ranks.items()
+        }
+        return pd.DataFrame(shares, self.band.index)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """By quantity: is its ECDF `inside` the band, `p` of uniformity, and in words.
+
+        `p` is Kolmogorov and Smirnov's. `bias` is the mean of the ranks less 1/2 and `spread` their
+        mean square about 1/2 less 1/12, both in standard errors of uniform ranks. A bias above 0
+        is of truths above the draws, a spread above 0 of truths in the tails of the draws.
+        """
+        above, below = (
+            self.ecdf.le(self.band["upper"], axis=0),
+            self.ecdf.ge(self.band["lower"], axis=0),
+        )
+        centred, n = self.ranks - 0.5, len(self.ranks)
+        found = pd.DataFrame(
+            {
+                "inside": (above & below).all(),
+                "p": [
+                    float(scipy.stats.kstest(r, "uniform").pvalue) for _, r in self.ranks.items()
+                ],
+                "bias": centred.mean() * np.sqrt(12 * n),
+                "spread": ((centred**2).mean() - 1 / 12) * np.sqrt(180 * n),
+            }
+        )
+        shapes = found[["inside", "bias", "spread"]].to_numpy(float).tolist()
+        found["verdict"] = [_verdict(*shape) for shape in shapes]
+        return found.rename_axis("quantity")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the ranks of all quantities stay within the band."""
+        return bool(self.table["inside"].all())
+
+    def __repr__(self) -> str:
+        table, n = self.table, len(self.ranks)
+        failing = table[~table["inside"]]
+        if failing.empty:
+            said = f"the ranks of all {len(table)} quantities are uniform"
+        else:
+            said = "the posterior fails: " + "; ".join(
+                f"{name} is {verdict}" for name, verdict in failing["verdict"].items()
+            )
+        lines = [
+            f"{n} panels (world: {self.world}), {LEVEL:.0%} simultaneous bands: {said}",
+            table.to_string(float_format=lambda v: f"{v:.3g}"),
+        ]
+        lines += [f"not used: {k} x {why}" for why, k in self.failures.value_counts().items()]
+        return "\n".join(lines)
+
+
+def _verdict(inside: float, bias: float, spread: float) -> str:
+    """Say what the shape of ranks tells of the posterior."""
+    if inside:
+        return "uniform"
+    words = []
+    if abs(spread) > CLEAR:
+        words.append("too narrow" if spread > 0 else "too wide")
+    if abs(bias) > CLEAR:
+        words.append("biased low" if bias > 0 else "biased high")
+    if abs(bias) > abs(spread):
+        words.reverse()
+    return " and ".join(words) or "not uniform"
+
+
+@strict_keywords
+def sbc(
+    model: TrajectoryModel,
+    *,
+    panels: int = 200,
+    fit: Fit | None = None,
+    world: str = "flow",
+    random_seed: int,
+    n_jobs: int | None = None,
+    progressbar: bool = True,
+) -> Calibration:
+    """Check posteriors by simulation: rank parameters from the prior among their posterior's draws.
+
+    Each round draws parameters from the reward program's priors and a panel from them, fits it, and
+    ranks the truth among draws of the posterior, for each parameter and for the log likelihood of
+    the panel, which also sees a fit that ignores the data. The draws are thinned evenly to their
+    smallest effective number over all parameters, at most 99, so that they are nearly independent.
+    Ranks are uniform if and only if the posterior is calibrated on average over the prior.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model; its panel says who is observed, from where and for how long.
+    panels : int
+        Number of rounds, at least 10.
+    fit : callable, optional
+        Takes a model and `random_seed`, and returns draws: `nuts`, `laplace`, `vi`, or one of them
+        with options set by `functools.partial`; by default `nuts` with two chains of 500 draws.
+    world : {"flow", "equilibrium"}
+        Who makes the panels. "flow": agents face the model's own flow, and so does the fit, so that
+        inference alone is judged. "equilibrium": as many agents play the equilibrium at the
+        parameters drawn, and their own flow is plugged in, as with an observed panel.
+    random_seed : int
+        Seed of everything.
+    n_jobs, progressbar
+        As in `replicate`.
+
+    Returns
+    -------
+    Calibration
+        With `table`, a row a quantity. Rounds without an equilibrium, a fit or 19 independent draws
+        are in `failures`: ranks are those of the others.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, the model has the energy likelihood in world "flow", or its panel
+        does not keep its trajectories.
+    RuntimeError
+        If fewer than two rounds could be used.
+
+    References
+    ----------
+    .. [1] Talts, Betancourt, Simpson, Vehtari and Gelman (2018), *Validating Bayesian inference
+       algorithms with simulation-based calibration*, arXiv:1804.06788.
+    .. [2] Modrák, Moon, Kim, Bürkner, Huurre, Faltejsková, Gelman and Vehtari (2023),
+       *Simulation-based calibration checking for Bayesian computation: the choice of test
+       quantities shapes sensitivity*, Bayesian Analysis.
+    .. [3] Säilynoja, Bürkner and Vehtari (2022), *Graphical test for discrete uniformity and its
+       applications in goodness-of-fit evaluation and multiple sample comparison*, Statistics and
+       Computing 32.
+    """
+    is_a("model", model, TrajectoryModel)
+    positive_int("panels", panels, least=10)
+    one_of("world", world, ["flow", "equilibrium"])
+    if fit is not None and not callable(fit):
+        raise TypeError(f"`fit` must take a model and return draws; got {type(fit).__name__}.")
+    with_rows(model.panel, "sbc")
+    if world == "flow" and model.likelihood_name == "energy":
+        raise ValueError(
+            "`world` 'flow' draws panels from the law of the causal likelihood, which is not that "
+            "of likelihood='energy'; use world='equilibrium', which shows the difference."
+        )
+    if world == "flow" and model.flow_is_empirical:
+        model = TrajectoryModel(model.game, model.reward, model.panel, mean_field=model.mean_field)
+    task = functools.partial(_round, model, fit or short_nuts, world)
+    rounds = replicate(
+        task, panels, random_seed=random_seed, n_jobs=n_jobs, progressbar=progressbar
+    )
+    used = {k: r for k, r in enumerate(rounds) if not r.failure}
+    failures = pd.Series({k: r.failure for k, r in enumerate(rounds) if r.failure}, dtype=object)
+    if len(used) < 2:
+        raise RuntimeError(
+            f"{len(used)} of {panels} rounds could be used; first reason: {failures.iloc[0]}."
+        )
+    names = density_of(model).program.entry_names()
+
+    index = pd.Index(used, name="round")
+    ranks, truths = [r.ranks for r in used.values()], [r.truth for r in used.values()]
+    return Calibration(
+        ranks=pd.DataFrame(ranks, index, [*names, "log_likelihood"]),
+        truths=pd.DataFrame(truths, index, names),
+        kept=pd.Series([r.kept for r in used.values()], index, name="kept"),
+        failures=failures.rename_axis("round"),
+        world=world,
+    )
+
+
+class _Round(NamedTuple):
+    """One panel: the truth, its ranks among how many draws, or why there are none."""
+
+    truth: np.ndarray
+    ranks: np.ndarray
+    kept: int
+    failure: str = ""
+
+
+NONE = np.empty(0)
+
+
+@threadpool_limits.wrap(1)  # the products of a fit are too small to be shared out
+def _round(model: TrajectoryModel, fit: Fit, world: str, seed: int) -> _Round:
+    from_prior, of_panel, of_fit, of_ties = np.random.SeedSequence(seed).generate_state(4)
+    density = density_of(model)
+    truth = density.constrained(density.program.draw(int(from_prior))[None])[0]
+    draw = _along_the_flow if world == "flow" else _in_equilibrium
+    try:
+        fitted = draw(model, truth, int(of_panel))
+    except ConvergenceError:
+        return _Round(truth, NONE, 0, "the equilibrium was not found")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", IdentificationWarning)
+            draws = fit(fitted, random_seed=int(of_fit))
+    except (ValueError, ArithmeticError, RuntimeError) as error:
+        words = str(error).splitlines() or [""]
+        return _Round(truth, NONE, 0, f"the fit raised {type(error).__name__}: {words[0][:80]}")
+    values = _independent(fitted, drawn_by("fit", draws))
+    if len(values) < FEWEST_KEPT:
+        return _Round(truth, NONE, len(values), f"fewer than {FEWEST_KEPT} independent draws")
+    evaluate = fitted.likelihood.evaluator()
+    rewards = density_of(fitted).rewards(np.vstack([truth, values]))
+    heights = np.array([evaluate(np.ascontiguousarray(reward))[0] for reward in rewards])
+    quantities = np.column_stack([np.vstack([truth, values]), heights])
+    below = (quantities[1:] < quantities[0]).sum(0)
+    equal = (quantities[1:] == quantities[0]).sum(0)
+    place = np.random.default_rng(of_ties).random(len(below)) * (equal + 1)
+    return _Round(truth, (below + place) / (len(values) + 1), len(values))
+
+
+def drawn_by(argument: str, found: Any) -> xr.DataTree:
+    """Return what a fit returned if it holds draws, else raise a `TypeError`."""
+    if not isinstance(found, xr.DataTree):
+        raise TypeError(f"`{argument}` must return draws, a DataTree; got {type(found).__name__}.")
+    return found
+
+
+def _independent(model: TrajectoryModel, draws: xr.DataTree) -> np.ndarray:
+    """Return flat constrained draws (n, K), evenly thinned to their smallest effective number."""
+    from arviz_stats import ess  # slow to import, and needed after sampling only
+
+    posterior = parameters_of(density_of(model).program, draws)
+    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
+    found = ess(draws["posterior"].dataset[list(posterior)], method="bulk")
+    smallest = min(float(np.min(v)) for v in found.data_vars.values())
+    flat = flat.reshape(-1, flat.shape[-1])
+    n = int(min(MOST_KEPT, len(flat), np.nan_to_num(smallest)))
+    return np.asarray(flat[np.linspace(0, len(flat) - 1, n).round().astype(int)])
+
+
+def _along_the_flow(model: TrajectoryModel, truth: np.ndarray, seed: int) -> TrajectoryModel:
+    """Return the model of a panel of agents who face the model's flow."""
+    policy = policies(density_of(model), truth[None])[0]
+    policy /= policy.sum(-1, keepdims=True)
+    return redrawn(model, replay(model, policy, random_seed=seed))
+
+
+def _in_equilibrium(model: TrajectoryModel, truth: np.ndarray, seed: int) -> TrajectoryModel:
+    """Return the model of a panel of agents in the equilibrium, whose own flow is plugged in."""
+    game, panel = model.game, with_rows(model.panel, "sbc")
+    parameters: dict[str, Any] = density_of(model).program.by_site(truth)
+    found = solve_equilibrium(game, model.reward, parameters=parameters, throw=True).value
+    n_times = int(np.diff(panel.offsets).max()) if game.stationary else None
+    drawn = simulate(
+        game, found.policy, found.mean_field, n_agents=len(np.unique(panel.agents)),
+        random_seed=seed, n_times=n_times,
+    )  # fmt: skip
+    law, start = model.likelihood_name, model.start
+    return TrajectoryModel(game, model.reward, drawn, likelihood=law, start=start)

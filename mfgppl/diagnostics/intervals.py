@@ -1,0 +1,118 @@
+"""Estimates and intervals of one panel, by method."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mfgppl._arguments import is_a
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.diagnostics.calibration import Fit, drawn_by, short_nuts
+from mfgppl.inference.bootstrap import resample
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.laplace import laplace
+from mfgppl.inference.point import mle
+from mfgppl.inference.profile import profile_likelihood
+from mfgppl.inference.redrawn import maximum_near, redrawn
+from mfgppl.inference.results import parameters_of
+from mfgppl.inference.variational import vi
+from mfgppl.likelihood.model import TrajectoryModel
+
+REPLICATIONS = 199  # resampled panels of a bootstrap
+
+Method = str | Fit
+
+
+class FitFailed(RuntimeError):
+    """A fit that gives no intervals, and why."""
+
+
+class PanelFits:
+    """Fits of one panel; those by maximum likelihood share one.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model of the panel.
+    truth : dict of str to array
+        Where the search for the maximum starts, by site.
+    level : float
+        Level of the intervals.
+    seed : int
+        Seed of draws.
+    """
+
+    def __init__(
+        self, model: TrajectoryModel, truth: dict[str, Any], level: float, seed: int
+    ) -> None:
+        self.model, self.truth, self.level, self.seed = model, truth, level, seed
+
+    def intervals(self, method: Method) -> np.ndarray:
+        """Return estimate, lower and upper end by parameter, (P, 3)."""
+        if not isinstance(method, str):
+            return self.of_draws(method)
+        return METHODS[method](self)
+
+    @functools.cached_property
+    def point(self) -> PointEstimate:
+        """The maximum likelihood fit, started at the truth."""
+        fit = mle(self.model, init=self.truth, svi_steps=0, progressbar=False)
+        if not fit.converged:
+            raise FitFailed("the maximum likelihood fit did not converge")
+        return fit
+
+    def wald(self, kind: str) -> np.ndarray:
+        """Return Wald intervals by a kind of covariance."""
+        ends = self.point.conf_int(self.level, kind=kind)
+        return np.column_stack([self.point.params, ends["lower"], ends["upper"]])
+
+    def bootstrap(self) -> np.ndarray:
+        """Return percentiles of refits to resampled agents."""
+        panel = is_a("panel", self.model.panel, Trajectories)
+        seeds = np.random.SeedSequence(self.seed).generate_state(REPLICATIONS)
+        panels = (resample(panel, panel.agents, int(seed)) for seed in seeds)
+        found = (maximum_near(redrawn(self.model, drawn), self.point) for drawn in panels)
+        fits = [estimate for estimate in found if estimate is not None]
+        if len(fits) < 0.9 * REPLICATIONS:
+            raise FitFailed("more than a tenth of the resampled fits did not converge")
+        return np.column_stack([self.point.params, *np.quantile(fits, self.tails, axis=0)])
+
+    def profile(self) -> np.ndarray:
+        """Return intervals by profile likelihood."""
+        names = self.point.params.index
+        found = [
+            profile_likelihood(self.model, self.point, name, level=self.level, points=2)
+            for name in names
+        ]
+        if not all(p.converged for p in found):
+            raise FitFailed("a profile likelihood did not converge")
+        return np.array([(p.estimate, p.lower, p.upper) for p in found])
+
+    def of_draws(self, fit: Fit) -> np.ndarray:
+        """Return posterior means and equal-tailed intervals."""
+        draws = drawn_by("methods", fit(self.model, random_seed=self.seed))
+        program = density_of(self.model).program
+        posterior = parameters_of(program, draws, argument="methods")
+        flat = [v.reshape(v.shape[0] * v.shape[1], -1) for v in posterior.values()]
+        values = np.concatenate(flat, axis=1)
+        return np.column_stack([values.mean(0), *np.quantile(values, self.tails, axis=0)])
+
+    @property
+    def tails(self) -> list[float]:
+        """Probabilities of the ends of an equal-tailed interval."""
+        return [(1 - self.level) / 2, (1 + self.level) / 2]
+
+
+METHODS: dict[str, Callable[[PanelFits], np.ndarray]] = {
+    "wald": lambda panel: panel.wald("observed"),
+    "cluster": lambda panel: panel.wald("cluster"),
+    "bootstrap": PanelFits.bootstrap,
+    "profile": PanelFits.profile,
+    "laplace": lambda panel: panel.of_draws(
+        functools.partial(laplace, log_likelihood=False, progressbar=False)
+    ),
+    "vi": lambda panel: panel.of_draws(functools.partial(vi, log_likelihood=False)),
+    "nuts": lambda panel: panel.of_draws(short_nuts),
+}
