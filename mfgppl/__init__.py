@@ -7,6 +7,8 @@ from mfgppl.data.trajectories import Trajectories
 from mfgppl.diagnostics.calibration import sbc
 from mfgppl.diagnostics.comparison import compare_models
 from mfgppl.diagnostics.contraction import contraction
+from mfgppl.diagnostics.counterfactual import counterfactual
+from mfgppl.diagnostics.coupling import coupling_test
 from mfgppl.diagnostics.design import agents_for, expected_widths
 from mfgppl.diagnostics.identification import identify
 from mfgppl.diagnostics.information import expected_errors, expected_information
@@ -35,6 +37,8 @@ from mfgppl.exceptions import (
 )
 from mfgppl.game import MeanFieldGame
 from mfgppl.inference.bootstrap import bootstrap
+from mfgppl.inference.cross_fit import cross_fit
+from mfgppl.inference.cut import cut_posterior
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.hypotheses import (
     likelihood_ratio_test,
@@ -46,6 +50,7 @@ from mfgppl.inference.nuts import nuts
 from mfgppl.inference.point import map_estimate, mle
 from mfgppl.inference.products import choice_probabilities, log_likelihood, policy
 from mfgppl.inference.profile import profile_likelihood
+from mfgppl.inference.pseudo_likelihood import nested_pseudo_likelihood
 from mfgppl.inference.replay import replay
 from mfgppl.inference.replication import replicate
 from mfgppl.inference.results import load, save
@@ -63,11 +68,18 @@ from mfgppl.report.check_figures import (
     plot_residuals,
     plot_statistics,
 )
+from mfgppl.report.counterfactual_figures import (
+    plot_counterfactual,
+    plot_counterfactual_difference,
+    plot_counterfactual_statistics,
+)
+from mfgppl.report.coupling_figures import plot_coupling
 from mfgppl.report.html import report
 from mfgppl.report.prior_figures import plot_prior_choices, plot_prior_flows
 from mfgppl.report.tables import compare_fits
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import linear_reward
+from mfgppl.reward.taxed import taxed
 
 __all__ = [
     "CompilationWarning",
@@ -88,6 +100,10 @@ __all__ = [
     "compare_fits",
     "compare_models",
     "contraction",
+    "counterfactual",
+    "coupling_test",
+    "cross_fit",
+    "cut_posterior",
     "datasets",
     "default_scales",
     "delta_method",
@@ -113,9 +129,14 @@ __all__ = [
     "loo",
     "map_estimate",
     "mle",
+    "nested_pseudo_likelihood",
     "nuts",
     "observed_exploitability",
     "plot_choice_check",
+    "plot_counterfactual",
+    "plot_counterfactual_difference",
+    "plot_counterfactual_statistics",
+    "plot_coupling",
     "plot_coverage",
     "plot_exploitability",
     "plot_flow_check",
@@ -145,6 +166,7 @@ __all__ = [
     "soft_policy_iteration",
     "solve_equilibrium",
     "solve_nash",
+    "taxed",
     "to_mfglib",
     "to_openspiel",
     "vi",

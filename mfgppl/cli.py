@@ -118,7 +118,7 @@ def fit(
     if out is not None:
         _check_target(out, ".csv" if method in ("mle", "map") else ".nc")
     if page is not None:
-        _check_target(page, ".html")
+        _check_target(page, ".html", "--report")
     module = _load_model(model_file)
     data = _read(module, panel)
     click.echo(f"{data}")
@@ -219,13 +219,13 @@ def check(
         click.echo(f"{key + ':':36}{value}")
 
 
-def _check_target(out: str, suffix: str) -> None:
+def _check_target(out: str, suffix: str, option: str = "--out") -> None:
     """Refuse a file to write that has no folder or another kind's name, before any work."""
     path = Path(out)
     if not path.parent.exists():
         raise _OneLine(f"no folder {path.parent} to write {path.name} in")
     if path.suffix != suffix:
-        raise _OneLine(f"--out must end in {suffix} here; got {out}")
+        raise _OneLine(f"{option} must end in {suffix} here; got {out}")
 
 
 def _built(module: types.ModuleType, data: Any, name: str) -> Any:

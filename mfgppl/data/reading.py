@@ -459,6 +459,11 @@ def _groups(
         values, codes = code(table[name], name)
         first = np.full(len(agents), MISSING)
         first[agent[::-1]] = codes[::-1]
+        nameless = np.flatnonzero(first == MISSING)
+        if len(nameless):
+            examples = tuple(repr(agents[k]) for k in nameless[:3])
+            what = f"no label in group {name!r}"
+            faults.append(Fault(what, len(nameless), examples, "give one label an agent"))
         changed = np.unique(agent[codes != first[agent]])
         if len(changed):
             examples = tuple(repr(agents[k]) for k in changed[:3])

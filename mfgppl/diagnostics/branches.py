@@ -1,6 +1,8 @@
 """A game's equilibrium at many values of its reward's parameters, its other branches watched."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import joblib
@@ -8,18 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl.diagnostics.welfare import NAMES, shares_of, worth_of
 from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
-from mfgppl.equilibrium.response import Equilibrium
-from mfgppl.equilibrium.returns import discounted
+from mfgppl.equilibrium.iterations import Budget, Found, anderson
+from mfgppl.equilibrium.solution import Solution, as_equilibrium
+from mfgppl.equilibrium.world import flat_shape, uniform_flow
+from mfgppl.equilibrium.worlds import confirmed, world_of
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
-from mfgppl.inference.program import Program
 from mfgppl.inference.progress import progress
-from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.program import RewardProgram
 
 CHUNK = 20  # draws that a worker takes at a time
-NAMES = ("welfare", "welfare_with_entropy", "welfare_fitted")  # the last by the fitted reward
+FAR = 8.0  # times the median draw's distance from the reference: beyond it a flow is traced
+WALK, STRIDE = 8, 30  # steps from the reference to such a draw, and responses for each
 
 
 class Search(NamedTuple):
@@ -49,43 +53,61 @@ class Setting(NamedTuple):
         The game.
     reward : callable
         Its reward program.
-    fitted : callable
-        The reward program of the fit, which may be another.
+    fitted : callable or None
+        The reward program of the fit, where that is another.
+    shapes : dict of str to tuple
+        The parameters' shapes by site, in the order of flat ones.
+    reference : ndarray, shape (K,)
+        The reference's parameters.
     branches : list of Tensor
         Flows at the reference: of the equilibrium to follow, and of the others that are known.
     """
 
     game: MeanFieldGame
     reward: RewardProgram
-    fitted: RewardProgram
+    fitted: RewardProgram | None
+    shapes: dict[str, tuple[int, ...]]
+    reference: np.ndarray
     branches: list[Tensor]
 
+    def by_site(self, draw: np.ndarray) -> dict[str, np.ndarray]:
+        """Return flat parameters (K,) by site."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes.values()])
+        parts = np.split(draw, ends[:-1])
+        return {k: v.reshape(s) for (k, s), v in zip(self.shapes.items(), parts, strict=True)}
 
-class Solved(NamedTuple):
-    """A world's equilibria by draw; NaN where none was found.
+
+class Draw(NamedTuple):
+    """A world's equilibrium at a draw; NaN where none was found. `Solved` has a row a draw.
 
     Attributes
     ----------
-    flow : ndarray, shape (N, T, S)
+    flow : ndarray, shape (T, S)
         Shares of the states.
-    policy : ndarray, shape (N, T, S, A)
+    policy : ndarray, shape (T, S, A)
         Probability of each action.
-    worth : ndarray, shape (N, 3)
+    worth : ndarray, shape (3,)
         The welfare `NAMES`, reward units over the horizon.
-    residual : ndarray, shape (N,)
+    residual : float
         Largest change of a share under one more response.
-    several : ndarray of bool, shape (N,)
-        Whether the starts lead to more than one equilibrium.
-    switched : ndarray of bool, shape (N,)
-        Whether the equilibrium is nearer to another branch of the reference than to its own.
+    distance : float
+        Largest difference of a share from the reference.
+    several : bool
+        Whether more than one equilibrium was met.
+    switched : bool
+        Whether the equilibrium is on another branch than the reference's.
     """
 
-    flow: np.ndarray
-    policy: np.ndarray
-    worth: np.ndarray
-    residual: np.ndarray
-    several: np.ndarray
-    switched: np.ndarray
+    flow: Any
+    policy: Any
+    worth: Any
+    residual: Any
+    distance: Any
+    several: Any
+    switched: Any
+
+
+Solved = Draw
 
 
 def branches_at(
@@ -96,23 +118,26 @@ def branches_at(
     search: Search,
 ) -> list[Tensor]:
     """Return the flow of the equilibrium sought from a start, then of the others found."""
-    arguments = {"tolerance": search.tolerance, "max_steps": search.max_steps}
     with torch.no_grad():
         own = _attempt(game, reward, parameters, start, search)
         try:
             found = find_equilibria(
-                game, reward, parameters=parameters, n_starts=search.n_starts, **arguments
+                game,
+                reward,
+                parameters=parameters,
+                n_starts=search.n_starts,
+                tolerance=search.tolerance,
+                max_steps=search.max_steps,
             ).solutions
         except ConvergenceError:  # dynamics that settle at no distribution
             found = []
-    first = start if own is None else own[0].mean_field
+    first = start if own is None else own.value.mean_field
     others = [solution.value.mean_field for solution in found]
     return [first, *(flow for flow in others if _apart(flow, first) > SAME)]
 
 
 def solve_all(
     setting: Setting,
-    program: Program,
     values: np.ndarray,
     search: Search,
     *,
@@ -120,90 +145,168 @@ def solve_all(
     progressbar: bool,
 ) -> Solved:
     """Return a world's equilibria at flat constrained parameters (N, K), through joblib."""
-    parts = [values[k : k + CHUNK] for k in range(0, len(values), CHUNK)]
-    sites = [[program.by_site(value) for value in part] for part in parts]
-    backend, _ = joblib.parallel.get_active_backend()
-    order = "generator" if getattr(backend, "supports_return_generator", False) else "list"
-    run = joblib.Parallel(n_jobs=n_jobs, return_as=order)
-    tasks = (joblib.delayed(_solved)(setting, part, search) for part in sites)
-    rows = list(progress(run(tasks), "equilibria", progressbar, total=len(parts)))
-    return Solved(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
+    def run(task: Callable[..., list[Draw]], draws: list[Any]) -> list[Draw]:
+        parts = [draws[k : k + CHUNK] for k in range(0, len(draws), CHUNK)]
+        backend, _ = joblib.parallel.get_active_backend()
+        order = "generator" if getattr(backend, "supports_return_generator", False) else "list"
+        found = joblib.Parallel(n_jobs=n_jobs, return_as=order)(
+            joblib.delayed(task)(setting, search, part) for part in parts
+        )
+        return list(chain(*progress(found, "equilibria", progressbar, total=len(parts))))
 
-def _solved(setting: Setting, draws: Sequence[dict[str, Any]], search: Search) -> Solved:
-    with torch.no_grad():
-        rows = [_solved_at(setting, values, search) for values in draws]
+    rows = run(_sought, list(values))
+    distances = np.array([row.distance for row in rows])
+    near = FAR * np.nanmedian(distances) if np.isfinite(distances).any() else np.inf
+    traced = np.flatnonzero(~(distances <= near))
+    again = run(_traced, [(values[k], rows[k]) for k in traced])
+    for k, row in zip(traced, again, strict=True):
+        rows[k] = row
     return Solved(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def _solved_at(setting: Setting, values: dict[str, Any], search: Search) -> tuple[Any, ...]:
-    """Return the fields of `Solved` at one draw."""
-    game, known = setting.game, setting.branches
-    starts: list[Tensor | None] = [*known] if len(known) > 1 else [known[0], None]
-    tried = [_attempt(game, setting.reward, values, start, search) for start in starts]
-    found = [one for one in tried if one is not None and one[1] <= search.tolerance]
-    residual = found[0][1] if found else min((one[1] for one in tried if one), default=np.inf)
-    if not found:
-        T, S, A = game.shape
-        nothing = (np.full((T, S), np.nan), np.full((T, S, A), np.nan), np.full(len(NAMES), np.nan))
-        return (*nothing, residual, False, False)
-    own = found[0][0]
-    distances = [_apart(own.mean_field, flow) for flow in known]
-    return (
-        _shares(game, own).numpy(),
-        own.policy.numpy(),
-        _worth(setting, own, values),
-        residual,
-        any(_apart(one.mean_field, own.mean_field) > SAME for one, _ in found),
-        int(np.argmin(distances)) > 0,
+def _sought(setting: Setting, search: Search, draws: Sequence[np.ndarray]) -> list[Draw]:
+    """Return equilibria sought quickly, from the reference's own and from elsewhere."""
+    game, known = setting.game, [_flat(setting.game, flow) for flow in setting.branches]
+    starts = known if len(known) > 1 else [known[0], uniform_flow(game)]
+    rows = []
+    for draw in draws:
+        with torch.no_grad():
+            tried = _accelerated(setting, search, draw, starts)
+            found = [one for one in tried if one.converged]
+            rows.append(_draw(setting, draw, found) if found else _nothing(setting, tried))
+    return rows
+
+
+def _accelerated(
+    setting: Setting, search: Search, draw: np.ndarray, starts: Sequence[np.ndarray]
+) -> list[Solution]:
+    """Return where accelerated searches end, in one world that is certified at the first."""
+    game, budget = setting.game, Budget(search.tolerance, search.max_steps)
+    world = world_of(game, setting.reward, setting.by_site(draw))
+
+    def ends() -> list[Found]:
+        return [anderson(world, start, game.temperature, budget) for start in starts]
+
+    try:
+        found = confirmed(world, ends, lambda several: several[0].image.flow)
+    except ConvergenceError:  # dynamics that settle at no distribution
+        return []
+    return [
+        Solution(
+            as_equilibrium(game, one.image),
+            one.image.residual <= search.tolerance,
+            one.image.residual,
+            one.n_steps,
+            one.how,
+        )
+        for one in found
+    ]
+
+
+def _traced(
+    setting: Setting, search: Search, draws: Sequence[tuple[np.ndarray, Draw]]
+) -> list[Draw]:
+    """Return equilibria reached from the reference on the straight line of parameters.
+
+    Where the line leads to none, that which is found otherwise stays, on another branch.
+    """
+    rows = []
+    for draw, row in draws:
+        with torch.no_grad():
+            walked = _walked(setting, search, draw)
+            if walked is not None:
+                again = _draw(setting, draw, [walked])
+                differs = np.isfinite(row.distance) and not _same(again, row)
+                rows.append(again._replace(several=row.several or differs))
+                continue
+            if not np.isfinite(row.distance):
+                last = _solve(setting, search, draw, setting.branches[0], "auto")
+                found = [last] if last is not None and last.converged else []
+                row = _draw(setting, draw, found) if found else _nothing(setting, [last])
+            rows.append(row._replace(switched=bool(np.isfinite(row.distance))))
+    return rows
+
+
+def _walked(setting: Setting, search: Search, draw: np.ndarray) -> Solution | None:
+    """Return the equilibrium at the end of the line; None where it breaks off or jumps."""
+    flow, strides = setting.branches[0], []
+    for share in np.linspace(0.0, 1.0, WALK + 1)[1:]:
+        point = setting.reference + share * (draw - setting.reference)
+        limited = search._replace(max_steps=min(STRIDE, search.max_steps))
+        found = _solve(setting, limited, point, flow, "newton")
+        if found is None or not found.converged:
+            return None
+        strides.append(_apart(found.value.mean_field, flow))
+        flow = found.value.mean_field
+    return found if max(strides) <= 0.5 * sum(strides) else None
+
+
+def _draw(setting: Setting, draw: np.ndarray, found: Sequence[Solution]) -> Draw:
+    """Return the first of the solutions found as a draw."""
+    own, game = found[0].value, setting.game
+    distances = [_apart(own.mean_field, flow) for flow in setting.branches]
+    return Draw(
+        flow=shares_of(game, own).numpy(),
+        policy=own.policy.numpy(),
+        worth=worth_of(game, own, setting.fitted, setting.by_site(draw)),
+        residual=found[0].residual,
+        distance=distances[0],
+        several=any(_apart(one.value.mean_field, own.mean_field) > SAME for one in found),
+        switched=int(np.argmin(distances)) > 0,
     )
+
+
+def _nothing(setting: Setting, tried: Sequence[Solution | None]) -> Draw:
+    T, S, A = setting.game.shape
+    return Draw(
+        flow=np.full((T, S), np.nan),
+        policy=np.full((T, S, A), np.nan),
+        worth=np.full(len(NAMES), np.nan),
+        residual=min((one.residual for one in tried if one is not None), default=np.inf),
+        distance=np.nan,
+        several=False,
+        switched=False,
+    )
+
+
+def _solve(
+    setting: Setting, search: Search, draw: np.ndarray, start: Tensor, method: str
+) -> Solution | None:
+    values = setting.by_site(draw)
+    return _attempt(setting.game, setting.reward, values, start, search, method)
 
 
 def _attempt(
     game: MeanFieldGame,
     reward: RewardProgram,
     values: dict[str, Any],
-    start: Tensor | None,
+    start: Tensor,
     search: Search,
-) -> tuple[Equilibrium, float] | None:
-    """Return where the search from a start ends with its residual; None where it breaks off."""
+    method: str = "auto",
+) -> Solution | None:
+    """Return where the search from a start ends; None where it breaks off."""
     try:
-        solution = solve_equilibrium(
+        return solve_equilibrium(
             game,
             reward,
             parameters=values,
             mean_field=start,
+            method=method,
             tolerance=search.tolerance,
             max_steps=search.max_steps,
         )
     except ConvergenceError:  # dynamics that settle at no distribution
         return None
-    return solution.value, solution.residual
 
 
-def _worth(setting: Setting, found: Equilibrium, values: dict[str, Any]) -> np.ndarray:
-    """Return the welfare `NAMES` of an equilibrium."""
-    game, policy, shares = setting.game, found.policy, _shares(setting.game, found)
-    entropy = -(shares * torch.special.xlogy(policy, policy).sum(-1)).sum(1)
-    plain = _earned(game, found, found.reward)
-    fitted = plain
-    if setting.reward is not setting.fitted:
-        with double_precision():
-            inputs = RewardInputs(game, found.mean_field)
-            fitted = _earned(game, found, reward_table(bind(setting.fitted, values), inputs))
-    total = plain + game.temperature * discounted(game, entropy)
-    return np.array([float(plain), float(total), float(fitted)])
+def _flat(game: MeanFieldGame, flow: Tensor) -> np.ndarray:
+    return flow.numpy().reshape(flat_shape(game)).copy()
 
 
-def _earned(game: MeanFieldGame, found: Equilibrium, rewards: Tensor) -> Tensor:
-    """Return the discounted reward of the crowd's policy."""
-    income = torch.where(found.policy > 0, found.policy * rewards, 0.0).sum(-1)
-    return discounted(game, (_shares(game, found) * income).sum(1))
-
-
-def _shares(game: MeanFieldGame, found: Equilibrium) -> Tensor:
-    """Return shares of the states (T, S)."""
-    return found.mean_field.sum(-1) if game.joint else found.mean_field
+def _same(one: Draw, other: Draw) -> bool:
+    apart = one.flow[..., None] * one.policy - other.flow[..., None] * other.policy
+    return bool(np.abs(apart).max() <= SAME)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

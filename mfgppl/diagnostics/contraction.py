@@ -10,6 +10,7 @@ from mfgppl.inference.results import parameters_of
 from mfgppl.likelihood.model import TrajectoryModel
 
 CONTRACTED = 0.1  # share of the prior variance that data must remove
+FLAT = 1e-12  # spread of a log density that is no more than rounding
 SENSITIVE = 0.05  # power-scaling sensitivity that counts
 
 
@@ -84,5 +85,12 @@ def _sensitivity(draws: xr.DataTree, sites: list[str], group: str, needed: str) 
         return np.full((), np.nan)
     import arviz_stats  # slow to import, and needed after sampling only
 
-    found = arviz_stats.psense(draws, var_names=sites, group=group)
+    parts = [v.values for v in draws[needed].dataset.data_vars.values()]
+    total = sum(v.reshape(*v.shape[:2], -1).sum(-1) for v in parts)
+    if np.ptp(total) < FLAT:  # power-scaling a constant changes nothing
+        return np.zeros(())
+    try:
+        found = arviz_stats.psense(draws, var_names=sites, group=group)
+    except (ValueError, IndexError):  # too few draws for the tail of the weights
+        return np.full((), np.nan)
     return np.concatenate([np.ravel(found[site].values) for site in sites])

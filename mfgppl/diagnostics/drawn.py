@@ -7,6 +7,9 @@ import numpy as np
 
 from mfgppl._arguments import positive_int
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.curvature import analyse_curvature
+from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.products import Fit, values_of
 from mfgppl.likelihood.model import TrajectoryModel
 
@@ -18,6 +21,20 @@ def values_to_draw_at(model: TrajectoryModel, fit: Fit, draws: int) -> np.ndarra
     """Return flat constrained parameters (N, K): of draws `draws` at most, of a point as many."""
     values, kept = values_of(model, fit, draws)
     return np.repeat(values, draws, axis=0) if kept is None else values
+
+
+def values_around(model: TrajectoryModel, fit: Fit, draws: int, random_seed: int) -> np.ndarray:
+    """Return the same, of a point estimate drawn from the normal of its curvature.
+
+    What is compared with draws that carry the error of the parameters must carry it too.
+    """
+    values = values_to_draw_at(model, fit, draws)
+    if not isinstance(fit, PointEstimate):
+        return values
+    spread, vectors = np.linalg.eigh(analyse_curvature(fit.information, fit.probes).covariance)
+    noise = np.random.default_rng(random_seed).standard_normal((draws, len(spread)))
+    theta = fit.theta + (noise * np.sqrt(np.maximum(spread, 0.0))) @ vectors.T
+    return density_of(model).constrained(theta)
 
 
 def seeds_of(random_seed: int, n: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Scores of what a fit has not seen."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -91,18 +93,37 @@ def as_elpd(kind: str, values: xr.DataArray, *, n_folds: int, n_draws: int = 1) 
     from arviz_stats import ELPDData  # slow to import
 
     n, score = values.size, values.values
-    return ELPDData(
-        kind=kind,
-        elpd=float(score.sum()),
-        se=math.sqrt(n * score.var()),
-        p=math.nan,
-        n_samples=n_draws,
-        n_data_points=n,
-        scale="log",
-        warning=False,
-        good_k=math.nan,
-        elpd_i=values,
-        n_folds=n_folds,
+    record = {
+        "elpd": float(score.sum()),
+        "se": math.sqrt(n * score.var()),
+        "p": math.nan,
+        "n_samples": n_draws,
+        "n_data_points": n,
+        "scale": "log",
+        "warning": False,
+        "good_k": math.nan,
+        "elpd_i": values,
+    }
+    if "kind" in {field.name for field in dataclasses.fields(ELPDData)}:  # before ArviZ 1
+        return ELPDData(kind=kind, n_folds=n_folds, **record)
+    return _kind_of_record(kind)(n_folds=n_folds, **record)
+
+
+@functools.cache
+def _kind_of_record(kind: str) -> Any:
+    """Return ArviZ's record of scores, from version 1 on, where each kind is a class."""
+    from arviz_stats import ELPDData
+
+    return dataclasses.make_dataclass(
+        "ELPDDataLeftOut",
+        [("n_folds", int, 1)],
+        bases=(ELPDData,),
+        namespace={
+            "_kind": kind,
+            "_display_kind": kind.removeprefix("loo_"),
+            "_header": lambda self: f"Computed from {self.n_folds}-fold cross validation.",
+        },
+        repr=False,
     )
 
 

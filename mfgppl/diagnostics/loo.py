@@ -82,8 +82,9 @@ def loo(
             f"the model has {len(units.codes)}."
         )
     summed = summed_by(by_trajectory.values, units)
-    coords = {k: by_trajectory[k] for k in ("chain", "draw")} | {by: units.labels}
-    named = xr.DataArray(summed, coords, ("chain", "draw", by), name="actions")
+    dim = f"{by}_" if by in ("chain", "draw") else by
+    coords = {k: by_trajectory[k] for k in ("chain", "draw")} | {dim: units.labels}
+    named = xr.DataArray(summed, coords, ("chain", "draw", dim), name="actions")
     found = _psis(draws, named, warn=refit is None)
     if refit is not None:
         _refitted(found, units, refit)

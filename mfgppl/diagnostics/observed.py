@@ -17,7 +17,7 @@ from mfgppl.diagnostics.drawn import (
     needs_causal,
     seeds_of,
     upper_tail,
-    values_to_draw_at,
+    values_around,
 )
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.response import Equilibrium
@@ -34,6 +34,7 @@ MEASURES = {
     "plain": "exploitability",
     "distance": "distance of the flow",
 }
+FEWEST = 20  # rounds below which no p is small
 UNUSUAL = 0.05  # chance to call a crowd in equilibrium further away, by Bonferroni
 
 
@@ -69,9 +70,10 @@ class ObservedExploitability:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the crowd is as near as a panel that plays one; None if none was found."""
+        """Whether the crowd is as near as a panel that plays one; None if too few tell."""
         p = self._judged["p"]
-        return None if p.isna().any() else bool((p >= UNUSUAL / len(p)).all())
+        unknown = len(self.rounds) - self.n_failed < FEWEST or p.isna().any()
+        return None if unknown else bool((p >= UNUSUAL / len(p)).all())
 
     @property
     def _judged(self) -> pd.DataFrame:
@@ -81,6 +83,9 @@ class ObservedExploitability:
     def verdict(self) -> str:
         """Whether the crowd is near an equilibrium of the fitted game, in one sentence."""
         found = self._judged
+        if self.passed is None and self.n_failed < len(self.rounds):
+            n = len(self.rounds) - self.n_failed
+            return f"{n} draws with an equilibrium are too few to judge; {FEWEST} are needed."
         if self.passed is None:
             return "No equilibrium of the fitted game was found, so nothing can be compared."
         told = ", ".join(
@@ -125,9 +130,10 @@ def observed_exploitability(
     model : TrajectoryModel
         The model, with the causal likelihood.
     fit : DataTree, PointEstimate or mapping
-        Posterior draws, a point estimate, or values by site.
+        Posterior draws; a point estimate, around which parameters are drawn from the normal of its
+        curvature; or values by site, taken as known.
     draws : int
-        Rounds; at most one a posterior draw, these evenly spaced.
+        Rounds, of which 20 allow a verdict; at most one a posterior draw, these evenly spaced.
     cluster : str
         What is resampled for the interval: "agent", or one of the panel's `groups`. Resampled
         panels carry the noise of sampling twice; their mean is moved to that of the observed one.
@@ -146,7 +152,8 @@ def observed_exploitability(
         groups.
     """
     positive_int("draws", draws, least=2)
-    values = values_to_draw_at(model, fit, draws)
+    positive_int("random_seed", random_seed, least=0)
+    values = values_around(model, fit, draws, random_seed)
     needs_causal(model, "observed_exploitability")
     panel = with_rows(model.panel, "observed_exploitability")
     one_of("cluster", cluster, ["agent", *panel.groups])

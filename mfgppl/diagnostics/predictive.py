@@ -29,6 +29,7 @@ from mfgppl.inference.results import action_shares, labels, policies
 from mfgppl.likelihood.model import TrajectoryModel
 
 UNUSUAL = 0.05  # p below which a statistic counts as unusual
+BUILT_IN = ("flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers")
 ROUNDING = 1e-12  # spread of a statistic that is no more
 Statistic = Callable[[Trajectories], Any]
 
@@ -67,10 +68,15 @@ class PredictiveCheck:
     def verdict(self) -> str:
         """What the check says, in one sentence."""
         odd = self.table.loc[self.table["p"] < UNUSUAL, "p"].to_dict()
-        n = len(self.table)
+        n = int(self.table["p"].notna().sum())
         if not odd:
             return f"The panel looks like panels of the fitted model in all {n} statistics."
         named = ", ".join(f"{k} (p = {odd[k]:.2g})" for k in odd)
+        if self.passed:
+            return (
+                f"The panel looks like panels of the fitted model; of {n} statistics chance "
+                f"explains {named}."
+            )
         return (
             f"The panel is unlike panels of the fitted model in {len(odd)} of {n} statistics "
             f"({UNUSUAL * n:.1f} expected by chance): {named}."
@@ -165,6 +171,8 @@ def _checked(statistics: Mapping[str, Statistic] | None) -> dict[str, Statistic]
             f"`statistics` must be a mapping of names to functions; got {type(given).__name__}."
         )
     for name, function in given.items():
+        if name in BUILT_IN:
+            raise ValueError(f"`statistics` has {name!r}, which is built in; give it another name.")
         if not callable(function):
             raise TypeError(
                 f"`statistics` must hold functions of a panel; {name!r} is a "

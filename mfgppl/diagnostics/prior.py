@@ -253,6 +253,11 @@ def _certainty(
     n_available = game.available.numpy().sum(-1)
     weights = shares * (n_available > 1)
     total = weights.sum((1, 2), keepdims=True)
+    if not total.any():
+        raise ValueError(
+            "no agent reaches a state of `game` with more than one action: there is no choice to "
+            "foretell."
+        )
     weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
     logs = np.log(policies, out=np.zeros_like(policies), where=policies > 0)
     entropy = -(policies * logs).sum(-1) / np.log(np.maximum(n_available, 2))

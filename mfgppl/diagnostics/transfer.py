@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl.diagnostics.identification import NOBODY, NOTHING, free_point, identify
+from mfgppl.diagnostics.identification import NOBODY, free_point, identify
 from mfgppl.diagnostics.slopes import advantages, program_along, slopes_at, steps_of
 from mfgppl.equilibrium.world import uniform_policy
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import RewardProgram
+
+MATTERS = 1e-6  # effect on the policy, relative to the reward's change, that counts
 
 
 def untold_that_matters(
@@ -65,6 +67,6 @@ def untold_that_matters(
         effect, change = (
             torch.tensordot(along, table, 1)[seen] for table in (effects, slopes.features)
         )
-        if float(effect.norm()) > 10 * NOTHING * float(change.norm()):
+        if float(effect.norm()) > MATTERS * float(change.norm()):
             matters.append(str(name))
     return tuple(matters)

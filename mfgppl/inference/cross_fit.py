@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.optimize
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.inference.compiled import Density, density_of
@@ -23,7 +24,7 @@ def cross_fit(
     model: TrajectoryModel,
     *,
     by: str = "agent",
-    folds: int | None = 5,
+    folds: int | None = 10,
     random_seed: int,
     init: Mapping[str, Any] | PointEstimate | None = None,
     tolerance: float = 1e-8,
@@ -33,8 +34,8 @@ def cross_fit(
 
     `sum_k log L(part k | flow of the rest)` over one vector of parameters. No agent's choices then
     explain themselves through the flow (reflection). What stays is the sampling error of the rest's
-    flow: noise in a regressor, which pulls coupling terms towards zero by a share that falls with
-    the number of agents; more folds leave less of it, as the rest is larger.
+    flow: noise in a regressor, which pulls coupling terms towards zero, less so the more agents
+    there are. The more folds, the larger the rest: halves pay for the cure with twice the noise.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def flow_of(model: TrajectoryModel, panel: Trajectories) -> np.ndarray:
     return panel.occupancy() if model.game.joint else panel.mean_field()
 
 
-def along(model: TrajectoryModel, panel: Trajectories, mean_field: Any) -> TrajectoryModel:
+def along(model: TrajectoryModel, panel: Panel, mean_field: Any) -> TrajectoryModel:
     """Return the model of a panel along a given flow."""
     return TrajectoryModel(
         model.game,
@@ -179,9 +180,7 @@ def _along_the_rest(
     return along(model, panel.subset(part), flow)
 
 
-def _start(
-    model: TrajectoryModel, init: Mapping[str, Any] | PointEstimate | None
-) -> np.ndarray:
+def _start(model: TrajectoryModel, init: Mapping[str, Any] | PointEstimate | None) -> np.ndarray:
     """Return unconstrained parameters (K,) to start from."""
     if init is None:
         with warnings.catch_warnings():

@@ -11,9 +11,14 @@ import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
-from mfgppl.inference.approximate import finished, seed_of
+from mfgppl.inference.approximate import JUDGED, finished, seed_of
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.curvature import analyse_curvature, describe_direction
+from mfgppl.inference.curvature import (
+    FLAT,
+    analyse_curvature,
+    describe_direction,
+    equilibrate,
+)
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.point import map_estimate
 from mfgppl.likelihood.model import TrajectoryModel
@@ -86,7 +91,7 @@ def laplace(
     peaks = [_peak(model, mode) for mode in modes]
     weights = scipy.special.softmax([peak.log_mass for peak in peaks])
     rng = np.random.default_rng(random_seed)
-    which = rng.choice(len(peaks), size=draws, p=weights)
+    which = rng.choice(len(peaks), size=max(draws, JUDGED), p=weights)
     theta = np.stack([peaks[k].draw(rng) for k in which])
     logs = np.stack([peak.log_normal(theta) for peak in peaks])
     log_q = scipy.special.logsumexp(logs, axis=0, b=weights[:, None])
@@ -95,7 +100,7 @@ def laplace(
         "sampling_time": time.perf_counter() - began,
         "mode_weights": weights.tolist(),
     }
-    return finished(model, theta, log_q, attrs, messages, random_seed, log_likelihood)
+    return finished(model, theta, log_q, draws, attrs, messages, random_seed, log_likelihood)
 
 
 class _Peak(NamedTuple):
@@ -161,7 +166,9 @@ def _modes(
     for seed in seeds:
         away = density.record(density.program.draw(int(seed))[None])[0]
         starts.append({k: v[0] for k, v in away.items()})
+    evaluate = density.evaluator()
     found = [climbed(start, 0) for start in starts]
+    found.sort(key=lambda estimate: -evaluate(estimate.theta)[0])
     modes: list[PointEstimate] = []
     for estimate in found:
         if estimate.converged and not any(_alike(estimate, mode) for mode in modes):
@@ -170,9 +177,15 @@ def _modes(
 
 
 def _alike(a: PointEstimate, b: PointEstimate) -> bool:
-    """Whether two modes are one: apart by no more than a small part of a standard deviation."""
-    away = a.theta - b.theta
-    return bool(away @ np.abs(b.information) @ away < SAME_MODE**2)
+    """Whether two modes are one: apart by no more than a small part of a standard deviation.
+
+    Along a direction without curvature no distance counts.
+    """
+    standard, scale = equilibrate(b.information)
+    bend, vectors = np.linalg.eigh(standard)
+    steps = vectors.T @ (scale * (a.theta - b.theta))
+    counts = np.abs(bend) > FLAT
+    return bool((np.abs(bend) * steps**2)[counts].sum() < SAME_MODE**2)
 
 
 def _mode_messages(mode: PointEstimate) -> list[str]:

@@ -21,6 +21,7 @@ from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
 from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.progress import Watch
 from mfgppl.inference.results import fixed_datatree, parameters_of, recorded, to_datatree
 from mfgppl.inference.store import append_draws, create_store, finish_store
@@ -64,7 +65,7 @@ def nuts(
     cores: int | None = None,
     target_accept: float = 0.8,
     max_treedepth: int = 10,
-    init: Mapping[str, Any] | xr.DataTree | None = None,
+    init: Mapping[str, Any] | PointEstimate | xr.DataTree | None = None,
     random_seed: int | None = None,
     sampler: str = "nutpie",
     log_likelihood: bool | None = None,
@@ -87,10 +88,10 @@ def nuts(
         Acceptance rate that tuning aims at.
     max_treedepth : int
         At most 2 ** max_treedepth gradients a draw.
-    init : mapping of str to value, or DataTree, optional
-        Where chains start: values by site, with a little jitter; or an earlier result, whose last
-        draws and step sizes are taken up, so that a short `tune` is enough; or draws of `laplace`
-        or `vi`, where each chain takes another. By default uniform in
+    init : mapping of str to value, PointEstimate or DataTree, optional
+        Where chains start: values by site or an estimate, with a little jitter; or an earlier
+        result, whose last draws and step sizes are taken up, so that a short `tune` is enough; or
+        draws of `laplace` or `vi`, where each chain takes another. By default uniform in
         (-2, 2) over unconstrained parameters.
     random_seed : int, optional
         The same seed gives the same draws, whatever the cores; by default one is drawn and
@@ -202,14 +203,16 @@ def _check_store(store: str | Path, sampler: str) -> Path:
 
 
 def _starts(
-    density: Density, init: Mapping[str, Any] | xr.DataTree | None, seeds: Sequence[int]
+    density: Density,
+    init: Mapping[str, Any] | PointEstimate | xr.DataTree | None,
+    seeds: Sequence[int],
 ) -> list[_Start]:
     """Return where each chain starts."""
     if isinstance(init, xr.DataTree):
         return _last_draws(density, init, len(seeds))
     centre = None
     if init is not None:
-        values = density.program.check_values("init", init, complete=True)
+        values = point_values(density.program, init, argument="init")
         centre = density.program.free(values, argument="init")
     return [_Start(_start(density, centre, seed), None) for seed in seeds]
 

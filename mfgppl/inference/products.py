@@ -46,10 +46,10 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
     ValueError
         If the fit has other parameters than the model.
     """
+    values, kept = values_of(model, fit, draws)
     coords, _ = labels(model)
     table = ("time", "state", "action")
     coords = {k: coords[k] for k in table}
-    values, kept = values_of(model, fit, draws)
     density = density_of(model)
     if kept is None:
         return xr.DataArray(policies(density, values)[0], coords, table, name="policy")

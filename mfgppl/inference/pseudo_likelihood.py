@@ -7,23 +7,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.response import generate_mean_field
-from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
+from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.cross_fit import along
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.point import Objective, maximum, mle
-from mfgppl.inference.products import log_likelihood, policy
+from mfgppl.inference.held import climb_held, whitening
+from mfgppl.inference.point import Objective, mle
+from mfgppl.inference.products import policy
 from mfgppl.likelihood.model import TrajectoryModel
 
-STEP = 1e-3  # of central differences, in standard errors
-RETURNS = 0.1  # of the last change of the flow: nearer to the flow two steps back it is a cycle
-GROWTH = 4  # steps in a row in which the change of the flow grows
+REFINED, FINE = 10, 1e-10  # Newton steps at most, and their size that is none, standard errors
+STEP = 1e-2  # of central differences, in standard errors
+PATIENCE, FALLS = 6, 0.9  # steps after which the change must be below this share of what it was
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +83,7 @@ def nested_pseudo_likelihood(
     model: TrajectoryModel,
     *,
     mean_field: Any = None,
-    damping: float = 1.0,
+    damping: float = 0.5,
     tolerance: float = 1e-8,
     max_steps: int = 50,
     init: Mapping[str, Any] | PointEstimate | None = None,
@@ -92,8 +94,7 @@ def nested_pseudo_likelihood(
     The reward is fitted along a flow by maximum likelihood; the fitted policy generates the next
     flow, from the game's initial distribution and by its dynamics; and so on. A fixed point is an
     equilibrium of the fitted game, and its flow no longer depends on the choices seen but through
-    the parameters. Panels of a few dozen parameters' worth of choices then estimate what the whole
-    flow is, where the plug-in takes each share from the sample.
+    the parameters.
 
     Parameters
     ----------
@@ -102,7 +103,8 @@ def nested_pseudo_likelihood(
     mean_field : array, shape (T, S), or (T, S, A) in a joint game, optional
         The first flow; by default the model's. Where several equilibria fit, it decides.
     damping : float in (0, 1]
-        Share of the generated flow in the next; below 1 it calms a cycle.
+        Share of the generated flow in the next one. With 1, the iteration as published, flows take
+        turns for ever where the crowd answers itself strongly.
     tolerance : float
         Largest change of a share that counts as none.
     max_steps : int
@@ -142,33 +144,124 @@ def nested_pseudo_likelihood(
     real_between("damping", damping, above=0.0, upto=1.0)
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
-    given = mean_field is not None
-    flow = model.game.check_flow("mean_field", mean_field) if given else model.mean_field
+    flow = model.mean_field
+    if mean_field is not None:
+        flow = model.game.check_flow("mean_field", mean_field)
     here = along(model, model.panel, flow)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of steps on the way; the last fit says its own
-        fit = mle(here, init=init, random_seed=random_seed, progressbar=False)
-    flows, rows, reason = [flow], [], ""
-    while not reason:
-        generated = generate_mean_field(here.game, policy(here, fit))
-        change = float((generated - flow).abs().max())
-        rows.append({"change": change, "llf": float(log_likelihood_at(here, fit)), **fit.params})
-        reason = _ending(flows, [r["change"] for r in rows], tolerance, max_steps)
-        if reason:
-            break
-        flow = (1 - damping) * flow + damping * generated
-        flows = [*flows[-2:], flow]
-        here = along(model, model.panel, flow)
-        found = maximum(here, fit)
-        if found is None:
-            reason = "no maximum was found along the last flow"
-        else:
-            fit = replace(fit, params=pd.Series(found, fit.params.index, name="estimate"))
-    converged = rows[-1]["change"] <= tolerance and found_all(reason)
-    estimate = mle(here, init=fit, svi_steps=0, progressbar=False)
+        warnings.simplefilter("ignore")  # of a step on the way; the last fit says its own
+        fit: PointEstimate | None = mle(here, init=init, random_seed=random_seed, progressbar=False)
+    steps: list[_Step] = []
+    reason = ""
+    while not reason and fit is not None:
+        generated = generate_mean_field(here.game, torch.as_tensor(policy(here, fit).values))
+        steps.append(_Step(here, fit, generated - here.mean_field))
+        reason = _ending(steps, tolerance, max_steps)
+        if not reason:
+            here = along(model, model.panel, torch.lerp(here.mean_field, generated, damping))
+            fit = _refit(here, fit)
+    last = steps[-1]
+    estimate = mle(last.model, init=last.fit, svi_steps=0, progressbar=False)
+    converged = last.change <= tolerance
     if converged:
-        estimate = _with_moving_flow(here, estimate)
+        estimate = _with_moving_flow(last.model, estimate)
     else:
+        reason = reason or "no maximum was found along the next flow"
         warnings.warn(f"no fixed point was reached: {reason}", ConvergenceWarning, stacklevel=3)
+    rows = [{"change": s.change, "llf": _height(s.model, s.fit), **s.fit.params} for s in steps]
     path = pd.DataFrame(rows).rename_axis("step")
-    return NestedPseudoLikelihood(estimate, flow, path, converged, rows[-1]["change"], reason)
+    return NestedPseudoLikelihood(
+        estimate, last.model.mean_field, path, converged, last.change, reason
+    )
+
+
+class _Step(NamedTuple):
+    """A fit along a flow, and the change to the flow that its policy generates."""
+
+    model: TrajectoryModel
+    fit: PointEstimate
+    gap: Tensor
+
+    @property
+    def change(self) -> float:
+        """The largest change of a share."""
+        return float(self.gap.abs().max())
+
+
+def _refit(model: TrajectoryModel, start: PointEstimate) -> PointEstimate | None:
+    """Return the maximum near a fit along another flow, with the parameters alone up to date."""
+    density = density_of(model)
+    objective, nothing = Objective(density, 0.0, 0.0), np.zeros(density.n_dim, dtype=bool)
+    found = climb_held(objective, start.theta, nothing)
+    if not found.converged:
+        return None
+    theta = found.theta
+    directions = whitening(-objective.second_derivatives(theta))
+    for _ in range(REFINED):
+        step = directions.T @ objective.value_and_gradient(theta)[1]
+        theta = theta + directions @ step
+        if np.abs(step).max() <= FINE:
+            break
+    params = pd.Series(density.constrained(theta[None])[0], start.params.index, name="estimate")
+    return replace(start, params=params, theta=theta)
+
+
+def _height(model: TrajectoryModel, fit: PointEstimate) -> float:
+    """Return the log likelihood at a fit's parameters."""
+    return float(density_of(model).evaluator(prior=0.0, jacobian=0.0)(fit.theta)[0])
+
+
+def _ending(steps: list[_Step], tolerance: float, max_steps: int) -> str:
+    """Return why the iteration ends here, "" if it goes on."""
+    changes = [s.change for s in steps]
+    if changes[-1] <= tolerance:
+        return f"fixed point: the flow changes by {changes[-1]:.1e}"
+    if len(steps) > PATIENCE and min(changes[-PATIENCE:]) > FALLS * changes[-PATIENCE - 1]:
+        last, before = (s.gap.ravel() for s in steps[:-3:-1])
+        alternates = float(last @ before) < -0.5 * float(last.norm() * before.norm())
+        what = "cycle: flows take turns" if alternates else "runs away"
+        return f"{what}, with changes of {changes[-1]:.1e}; lower `damping` or give a `mean_field`"
+    if len(steps) == max_steps:
+        return f"too few steps: the flow still changes by {changes[-1]:.1e}; raise `max_steps`"
+    return ""
+
+
+def _with_moving_flow(model: TrajectoryModel, fit: PointEstimate) -> PointEstimate:
+    """Return a fit whose information and scores count that its flow moves with the parameters.
+
+    The estimate solves `s(theta, mu(theta)) = 0` with mu the equilibrium's flow; with D the slope
+    of that and I the information along the fixed flow, the estimate's covariance is
+    `D^-1 I D^-T`.
+    """
+    curvature = analyse_curvature(fit.information, fit.probes)
+    if len(curvature.flat) or curvature.saddle:
+        return fit
+    density = density_of(model)
+    widths = STEP * np.sqrt(np.diag(curvature.covariance))
+    slope = np.empty_like(fit.information)
+    for k, width in enumerate(widths):
+        away = np.zeros(len(widths))
+        away[k] = width
+        ends = [_score_at(model, density.constrained((fit.theta + d)[None])[0], fit.theta + d)
+                for d in (away, -away)]  # fmt: skip
+        slope[:, k] = (ends[0] - ends[1]) / (2 * width)
+    weights = np.linalg.solve(fit.information, -slope)
+    information = -slope.T @ weights
+    scores = None if fit.scores is None else fit.scores @ weights
+    return replace(
+        fit,
+        kind="nested pseudo-likelihood",
+        information=0.5 * (information + information.T),
+        scores=scores,
+        probes=None,
+    )
+
+
+def _score_at(model: TrajectoryModel, values: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Return the gradient (K,) of the log likelihood along the parameters' own equilibrium."""
+    parameters = density_of(model).program.by_site(values)
+    world = solve_equilibrium(
+        model.game, model.reward, parameters=parameters, mean_field=model.mean_field, throw=True
+    )
+    moved = density_of(along(model, model.panel, world.value.mean_field))
+    return moved.evaluator(prior=0.0, jacobian=0.0)(theta)[1].copy()

@@ -294,7 +294,9 @@ def load(path: str | Path) -> xr.DataTree:
     tree = _read_store(path) if path.is_dir() else _read_file(path)
     if tree.attrs.get("inference_library") != "mfgppl":
         raise ValueError(f"{path} is not a result of mfgppl; write one with mfgppl.save.")
-    for name in ("warnings", "parameters"):
+    for name in ("warnings", "parameters", "mode_weights"):
+        if name not in tree.attrs and name == "mode_weights":
+            continue
         value = tree.attrs.get(name, "[]")
         tree.attrs[name] = json.loads(value) if isinstance(value, str) else list(value)
     return tree

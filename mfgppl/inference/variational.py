@@ -15,7 +15,7 @@ from pyro.nn import PyroParam
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl._kernels import bridge
 from mfgppl.exceptions import ConvergenceWarning
-from mfgppl.inference.approximate import finished, seed_of
+from mfgppl.inference.approximate import JUDGED, finished, seed_of
 from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
@@ -122,7 +122,7 @@ def vi(
         climb = _climbed(density, family, max_steps, learning_rate, particles)
         with torch.no_grad():
             law = family.get_posterior()
-            drawn = law.sample(torch.Size([draws]))
+            drawn = law.sample(torch.Size([max(draws, JUDGED)]))
             log_q = law.log_prob(drawn).numpy()
     messages = []
     if not climb.settled:
@@ -136,8 +136,8 @@ def vi(
         "elbo_se": climb.error,
         "n_steps": climb.n_steps,
     }
-    theta = drawn.numpy().reshape(draws, -1)
-    return finished(model, theta, log_q, attrs, messages, random_seed, log_likelihood)
+    theta = drawn.numpy().reshape(len(drawn), -1)
+    return finished(model, theta, log_q, draws, attrs, messages, random_seed, log_likelihood)
 
 
 class _Climb(NamedTuple):

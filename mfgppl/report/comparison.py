@@ -11,9 +11,11 @@ import xarray as xr
 from mfgppl.diagnostics.comparison import compare_models
 from mfgppl.diagnostics.loo import loo
 from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.fits import check_same_data
 from mfgppl.report.tables import compare_fits
 
 OWN = "this fit"
+FEWEST_DRAWS = 100  # below which the weights of leaving out have no tail to judge
 Fit = xr.DataTree | PointEstimate
 Compared = tuple[str, dict[str, Any], pd.DataFrame | None, tuple[str, ...]]
 BY_TRAJECTORY = "elpd: expected log predictive density of a trajectory left out, summed, nats"
@@ -24,7 +26,8 @@ def compared(fit: Fit, against: Mapping[str, Fit]) -> Compared | None:
     if isinstance(fit, PointEstimate):
         points = {k: v for k, v in against.items() if isinstance(v, PointEstimate)}
         return _by_criteria({OWN: fit} | points) if points else None
-    if "log_likelihood" not in fit.children:
+    enough = fit["posterior"].sizes["chain"] * fit["posterior"].sizes["draw"] >= FEWEST_DRAWS
+    if "log_likelihood" not in fit.children or not enough:
         return None
     if against:
         return _by_prediction({OWN: fit, **against})
@@ -46,6 +49,29 @@ def compared(fit: Fit, against: Mapping[str, Fit]) -> Compared | None:
     return gist, numbers, None, ()
 
 
+def check_comparable(fit: Fit, other: Fit, name: str) -> None:
+    """Raise a `ValueError` unless another fit can stand beside a fit."""
+    if name == OWN:
+        raise ValueError(f"`against` cannot call a fit {OWN!r}: give it another name.")
+    if isinstance(fit, PointEstimate) or isinstance(other, PointEstimate):
+        if not (isinstance(fit, PointEstimate) and isinstance(other, PointEstimate)):
+            raise ValueError(
+                f"`against` must hold fits of the same kind; `fit` is a {type(fit).__name__} and "
+                f"{name!r} a {type(other).__name__}."
+            )
+        check_same_data(fit, other, f"`fit` and {name!r}")
+        return
+    seen, there = (tree["observed_data"].dataset["action_counts"].values for tree in (fit, other))
+    if seen.shape != there.shape or not np.array_equal(seen, there):
+        raise ValueError(f"`against` must hold fits of the same panel; {name!r} is of another.")
+    for which, tree in (("`fit`", fit), (repr(name), other)):
+        if "log_likelihood" not in tree.children:
+            raise ValueError(
+                f"{which} lacks the group log_likelihood, by which models are compared; draw again "
+                "with log_likelihood=True."
+            )
+
+
 def _by_prediction(fits: Mapping[str, Any]) -> Compared:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,12 +89,21 @@ def _by_prediction(fits: Mapping[str, Any]) -> Compared:
 
 def _by_criteria(fits: Mapping[str, PointEstimate]) -> Compared:
     table = compare_fits(fits)
+    numbers: dict[str, Any] = {
+        "estimates": {k: table.estimates[k].to_dict() for k in fits},
+        "standard errors": {k: table.std_err[k].to_dict() for k in fits},
+        "statistics": {k: table.statistics[k].to_dict() for k in fits},
+    }
+    unfit = [k for k, fit in fits.items() if fit.kind != "mle" or not fit.converged]
+    if unfit:
+        gist = f"No criterion compares these fits: {_named(unfit[0])} is no converged maximum of "
+        gist += "the likelihood."
+        return gist, numbers, table.cells, table.notes
     criterion = pd.Series({name: fit.aic for name, fit in fits.items()}).sort_values()
     gap = float(criterion.iloc[1] - criterion.iloc[0])
     best, second = criterion.index[:2]
     gist = f"{_named(best)} has the lower AIC, by {gap:.1f} against {_named(second)}"
     gist += "." if gap > 2 else ", which says little."
-    numbers = {"AIC": {k: float(v) for k, v in criterion.items()}}
     return gist[0].upper() + gist[1:], numbers, table.cells, table.notes
 
 

@@ -30,7 +30,7 @@ def as_image(figure: Figure) -> str:
 
 def drawn(draw: Callable[[], Any]) -> str:
     """Draw a figure, by matplotlib or ArviZ, and return it as a PNG data address."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), plt.rc_context({"text.parse_math": False}):  # labels have $
         warnings.simplefilter("ignore")  # of plots that ArviZ thinks are many
         found = draw()
         if isinstance(found, Figure):
@@ -63,26 +63,23 @@ def interval_drawings(table: pd.DataFrame, level: float) -> tuple[Drawing, ...]:
 
 def posterior_drawings(draws: xr.DataTree, level: float) -> tuple[Drawing, ...]:
     """Return the figures of a posterior: forest and pairs."""
-    names = [str(n) for n in draws["posterior"].data_vars]
-    few, pairs = names[:MOST_PARAMETERS], names[:MOST_PAIRS]
-    draws = _without_single_dims(draws)
+    few, pairs = _entries(draws, MOST_PARAMETERS), _entries(draws, MOST_PAIRS)
     drawings: list[Drawing] = [
         (
             f"Forest: posterior mean with equal-tailed {100 * level:g}% (and 50%) intervals",
             lambda: arviz_plots.plot_forest(
-                draws,
-                var_names=few,
+                few,
                 ci_kind="eti",
                 ci_probs=(min(0.5, level / 2), level),
                 combined=True,
             ),
         )
     ]
-    if _n_values(draws, names) > 1:
+    if len(pairs["posterior"].data_vars) > 1:
         drawings.append(
             (
                 "Pairs: joint draws, a ridge shows parameters known only in combination",
-                lambda: arviz_plots.plot_pair(draws, var_names=pairs),
+                lambda: arviz_plots.plot_pair(pairs),
             )
         )
     return tuple(drawings)
@@ -90,16 +87,15 @@ def posterior_drawings(draws: xr.DataTree, level: float) -> tuple[Drawing, ...]:
 
 def sampler_drawings(draws: xr.DataTree) -> tuple[Drawing, ...]:
     """Return the figures of a sampler: trace, rank, energy."""
-    few = [str(n) for n in draws["posterior"].data_vars][:MOST_PARAMETERS]
-    draws = _without_single_dims(draws)
+    few = _entries(draws, MOST_PARAMETERS)
     return (
         (
             "Trace: draws in order, by chain",
-            lambda: arviz_plots.plot_trace(draws, var_names=few),
+            lambda: arviz_plots.plot_trace(few),
         ),
         (
             "Rank: flat within the band if chains agree",
-            lambda: arviz_plots.plot_rank(draws, var_names=few),
+            lambda: arviz_plots.plot_rank(few),
         ),
         (
             "Energy: the two curves overlap if the sampler moves well",
@@ -122,21 +118,27 @@ def share_drawings(draws: xr.DataTree) -> tuple[Drawing, ...]:
     )
 
 
-def _without_single_dims(draws: xr.DataTree) -> xr.DataTree:
-    """Return what the plots need, without axes of length one, which pair plots refuse."""
+def _entries(draws: xr.DataTree, most: int) -> xr.DataTree:
+    """Return the first entries of the parameters, each a variable of its own, for the plots."""
+    entries: dict[str, xr.DataArray] = {}
     posterior = draws["posterior"].to_dataset()
-    single = [d for d, n in posterior.sizes.items() if n == 1 and d not in ("chain", "draw")]
+    for name in draws.attrs["parameters"]:
+        values = posterior[name]
+        if values.ndim == 2:
+            entries[name] = values
+            continue
+        flat = values.values.reshape(*values.shape[:2], -1)
+        for k, place in enumerate(np.ndindex(values.shape[2:])):
+            label = ",".join(map(str, place))
+            entries[f"{name}[{label}]"] = xr.DataArray(flat[..., k], dims=("chain", "draw"))
+    first = dict(list(entries.items())[:most])
+    coords = {k: posterior[k] for k in ("chain", "draw")}
     return xr.DataTree.from_dict(
         {
-            "posterior": posterior.squeeze(single, drop=True),
+            "posterior": xr.Dataset(first, coords),
             "sample_stats": draws["sample_stats"].to_dataset(),
         }
     )
-
-
-def _n_values(draws: xr.DataTree, names: list[str]) -> int:
-    posterior = draws["posterior"].dataset
-    return sum(int(np.prod(posterior[n].shape[2:], dtype=int)) for n in names)
 
 
 def predictive_by_time(draws: xr.DataTree) -> Figure:

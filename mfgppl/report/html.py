@@ -18,6 +18,7 @@ from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.results import record_of
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.report.comparison import check_comparable
 from mfgppl.report.subject import Section, Subject
 
 NOTED = (
@@ -77,14 +78,13 @@ def report(
     others = {} if against is None else is_a("against", against, Mapping)
     for name, other in others.items():
         _check_fit(f"against[{name!r}]", other)
-        if isinstance(other, PointEstimate) != isinstance(fit, PointEstimate):
-            raise ValueError(
-                f"`against` must hold fits of the same kind; `fit` is a {type(fit).__name__} and "
-                f"{name!r} a {type(other).__name__}."
-            )
+        check_comparable(fit, other, str(name))
     path = Path(path)
-    if path.suffix == ".json":
-        raise ValueError(f"`path` is the page, and its numbers go beside it; got {path.name!r}.")
+    if path.suffix not in (".html", ".htm"):
+        raise ValueError(
+            f"`path` is the page and must end in .html, its numbers go beside it; got "
+            f"{path.name!r}."
+        )
     if not path.parent.exists():
         raise FileNotFoundError(f"no folder {path.parent} to write {path.name} in")
     # matplotlib and ArviZ's plots take seconds to import, and only a report needs them
@@ -141,11 +141,30 @@ def _record(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
                 f"`model` must be the fitted one; its parameters are "
                 f"{density.program.entry_names()}, the fit's {list(fit.params.index)}."
             )
+        there = density.evaluator(prior=0.0, jacobian=0.0)(fit.theta)[0]
+        if fit.nobs != model.panel.n_decisions or not math.isclose(there, fit.llf, rel_tol=1e-6):
+            raise ValueError(
+                f"`model` must be the fitted one; at the estimate its log likelihood is "
+                f"{there:.3f}, the fit's {fit.llf:.3f}."
+            )
         return record_of(model, density)
     record = {str(k): v for k, v in fit.attrs.items()}
-    if model is not None and model.fingerprint()["data"] != record["data_hash"]:
-        raise ValueError("`model` must be the fitted one; its panel or flow is another.")
+    if model is not None:
+        _check_model(model, record)
     return record
+
+
+def _check_model(model: TrajectoryModel, record: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` unless a model is that of a record."""
+    prints, density = model.fingerprint(), density_of(model)
+    for what, same in (
+        ("panel or flow", prints["data"] == record["data_hash"]),
+        ("game", prints["game"] == record["game_hash"]),
+        ("set of priors", density.program.priors() == json.loads(record["priors"])),
+        ("likelihood", model.likelihood_name == record["likelihood"]),
+    ):
+        if not same:
+            raise ValueError(f"`model` must be the fitted one; it has another {what}.")
 
 
 def _headline(sections: list[Section]) -> tuple[str, bool]:
@@ -156,7 +175,8 @@ def _headline(sections: list[Section]) -> tuple[str, bool]:
         return "Do not rely on these numbers yet: the fit itself failed a check.", False
     if against:
         names = ", ".join(s.title.rstrip("?") for s in against)
-        count = f"{len(against)} of {len(judged)} checks ask for care"
+        verb = "asks" if len(against) == 1 else "ask"
+        count = f"{len(against)} of {len(judged)} checks {verb} for care"
         return f"The fit did its work, but {count}: {names}.", False
     return f"Nothing speaks against this fit in {len(judged)} checks.", True
 
@@ -249,7 +269,11 @@ def _numbers(
     }
 
 
-def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]] | list[list[Any]]:
+    """Return a table by row and column, or its rows with their names where these repeat."""
+    if not table.index.is_unique:
+        rows = zip(table.index, table.to_numpy().tolist(), strict=True)
+        return [["", *map(str, table.columns)], *([str(name), *row] for name, row in rows)]
     return {
         str(name): {str(c): v for c, v in zip(table.columns, row, strict=True)}
         for name, row in zip(table.index, table.itertuples(index=False), strict=True)

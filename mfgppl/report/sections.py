@@ -36,10 +36,9 @@ def sections_of(subject: Subject) -> list[Section]:
 def panel(subject: Subject) -> Section:
     """What was seen."""
     audit = json.loads(subject.record["audit"])
-    gist = (
-        f"{audit['agents']:,} agents make {audit['decisions']:,} decisions; the panel passed all "
-        "checks at reading."
-    )
+    agents, made = _counted(audit["agents"], "agent"), _counted(audit["decisions"], "decision")
+    verb = "makes" if audit["agents"] == 1 else "make"
+    gist = f"{agents} {verb} {made}; the panel passed all checks at reading."
     return Section("The panel", gist, None, _flat(audit))
 
 
@@ -75,6 +74,11 @@ def _unidentified(subject: Subject, found: Identification, numbers: dict[str, An
     named = "; ".join(str(d) for d in found.directions.index)
     gist = f"Along this flow no data can tell: {named}."
     tied = False
+    if isinstance(subject.fit, PointEstimate) and subject.fit.kind != "mle":
+        involved = (found.directions != 0).any()
+        tied = bool(subject.fit.bse[involved[involved].index].notna().all())
+        if tied:
+            gist = f"The likelihood alone does not tell: {named}; the prior ties it to the data."
     if subject.draws is not None and subject.model is not None:
         table = contraction(subject.draws, subject.model)
         involved = (found.directions != 0).any()
@@ -99,18 +103,19 @@ def estimates(subject: Subject) -> Section:
         )
     else:
         table = _summary(subject.fit, subject.level)
-        low, high = _interval(table, subject.level)
+        low, high = _interval(table)
         drawings, kind = figures.posterior_drawings(subject.fit, subject.level), "equal-tailed"
         notes = (
-            f"Posterior mean, standard deviation and equal-tailed {100 * subject.level:g}% "
-            "intervals; effective sample sizes, R-hat and Monte Carlo errors.",
+            "Of the program's parameters: posterior mean, standard deviation and equal-tailed "
+            f"{100 * subject.level:g}% intervals; effective sample sizes, R-hat and Monte Carlo "
+            "errors.",
         )
     signed = (low > 0) | (high < 0)
     open_, without = table.index[~signed & low.notna()], table.index[low.isna()]
-    gist = (
-        f"The {kind} {100 * subject.level:g}% intervals of {signed.sum()} of {len(table)} "
-        "parameters exclude zero"
-    )
+    prob = f"{100 * subject.level:g}%"
+    which = f"{signed.sum()} of {_counted(len(low), 'parameter')}"
+    verb = "interval of" if len(low) == 1 else "intervals of"
+    gist = f"The {kind} {prob} {verb} {which} {'excludes' if len(low) == 1 else 'exclude'} zero"
     if len(open_):
         gist += f"; the sign of {_listed(open_)} is open"
     if len(without):
@@ -143,8 +148,11 @@ def trust(subject: Subject) -> Section:
     if "pareto_k" in subject.record:
         shape = float(subject.record["pareto_k"])
         numbers = {"Pareto shape": shape, "method": subject.record["sampler"]}
-        word = "close to" if not messages else "not to be taken for"
-        gist = f"The approximation is {word} the posterior: Pareto shape {shape:.2f} (at most 0.7)."
+        gist = f"The approximation is close to the posterior: Pareto shape {shape:.2f}."
+        if messages:
+            gist = f"{_counted(len(messages), 'check')} of the approximation"
+            gist += f" {'speaks' if len(messages) == 1 else 'speak'} against these draws; "
+            gist += f"its Pareto shape is {shape:.2f} (at most 0.7 is good)."
     else:
         numbers = {
             "divergences": int(stats["diverging"].sum()),
@@ -154,8 +162,9 @@ def trust(subject: Subject) -> Section:
         }
         gist = "The sampler converged: no check of the sampler speaks against these draws."
         if messages:
-            gist = f"{_counted(len(messages), 'check')} of the sampler speaks against these draws."
-            gist = gist.replace("checks of the sampler speaks", "checks of the sampler speak")
+            verb = "speaks" if len(messages) == 1 else "speak"
+            checks = _counted(len(messages), "check")
+            gist = f"{checks} of the sampler {verb} against these draws."
     drawings = () if "pareto_k" in subject.record else figures.sampler_drawings(fit)
     return Section("Diagnostics", gist, not messages, numbers, None, drawings, tuple(messages))
 
@@ -275,6 +284,8 @@ def _covariance(subject: Subject) -> pd.DataFrame:
     sites = parameters_of(program, subject.draws)
     flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in sites.values()], axis=-1)
     names = program.entry_names()
+    if flat.shape[0] * flat.shape[1] < 2:
+        return pd.DataFrame()
     covariance = np.cov(flat.reshape(-1, len(names)).T)
     return pd.DataFrame(np.atleast_2d(covariance), names, names)
 
@@ -295,12 +306,14 @@ def _worst_known(covariance: pd.DataFrame) -> tuple[str, float] | None:
 
 
 def _summary(fit: xr.DataTree, level: float) -> pd.DataFrame:
+    """Return ArviZ's summary of the parameters, not of what is computed from them."""
     import arviz_stats  # slow to import
 
-    return arviz_stats.summary(fit, ci_prob=level, ci_kind="eti", round_to="none")
+    names = list(fit.attrs["parameters"])
+    return arviz_stats.summary(fit, var_names=names, ci_prob=level, ci_kind="eti", round_to="none")
 
 
-def _interval(table: pd.DataFrame, level: float) -> tuple[pd.Series, pd.Series]:
+def _interval(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Return the bounds of ArviZ's summary."""
     bounds = [c for c in table.columns if str(c).endswith(("_lb", "_ub"))]
     low, high = (pd.to_numeric(table[c]) for c in bounds[:2])
@@ -328,7 +341,7 @@ def _listed(names: Any) -> str:
 
 
 def _counted(n: int, word: str) -> str:
-    return f"{n} {word}" + "s" * (n != 1)
+    return f"{n:,} {word}" + "s" * (n != 1)
 
 
 def _plain(values: Mapping[Any, Any]) -> dict[str, float]:

@@ -332,3 +332,14 @@ def test_a_bundled_panel_reads_the_same_from_its_path(name):
     """The CSV file and the frame are one table."""
     frame = getattr(mfg.datasets, name)()
     assert pd.read_csv(mfg.datasets.path(name)).equals(frame)
+
+
+def test_an_agent_without_a_label_in_a_group_is_a_fault():
+    """Clusters of nobody would join the last one, or vanish."""
+    frame = pd.DataFrame(
+        [(a, t, "s", "x") for a in "abc" for t in range(2)],
+        columns=["agent", "time", "state", "action"],
+    )
+    frame["region"] = frame["agent"].map({"a": "north", "b": None, "c": "south"})
+    with pytest.raises(mfg.DataError, match="no label in group 'region'"):
+        mfg.Trajectories.from_frame(frame, groups=["region"])

@@ -11,7 +11,7 @@ import torch
 from games import avoid_crowds, two_roads
 
 import mfgppl as mfg
-from mfgppl.inference.approximate import pareto_shape
+from mfgppl.inference.approximate import effective_share, pareto_shape
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.nuts import _last_draws
 from mfgppl.models import market
@@ -272,3 +272,34 @@ def test_nuts_starts_each_chain_at_a_draw_of_its_own(known):
     values = np.stack([start.theta for start in starts])
     assert len(np.unique(values[:, 0])) == 4
     np.testing.assert_allclose(values[0, 0], np.log(quick["posterior"]["margin"][0, -1]))
+
+
+def test_a_few_draws_with_all_the_weight_have_no_good_shape():
+    """A tail that underflows looks short; the effective number says what it is."""
+    logs = np.concatenate([[0.0], np.full(999, -1e6)])
+    assert effective_share(logs) == pytest.approx(1e-3)
+    assert pareto_shape(logs) == np.inf
+    even = np.zeros(1000) + 1e-3 * np.random.default_rng(0).standard_normal(1000)
+    assert effective_share(even) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_few_draws_are_judged_by_many(known):
+    """The shape is that of a thousand, however few are kept."""
+    shapes = {
+        n: mfg.laplace(known, draws=n, random_seed=4, progressbar=False).attrs["pareto_k"]
+        for n in (3, 1000)
+    }
+    assert shapes[3] == shapes[1000]
+
+
+def test_a_ridge_is_one_mode(alone):
+    """Starts that end apart along a direction without curvature are at the same mode."""
+
+    def reward(x):
+        a = pyro.sample("a", dist.Normal(0.0, 1e7))
+        return -(a + pyro.sample("b", dist.Normal(0.0, 1e7))) * (x.action == "turn")
+
+    model = mfg.TrajectoryModel(alone.game, reward, alone.panel)
+    with pytest.warns(mfg.ConvergenceWarning, match="no curvature along"):
+        tree = mfg.laplace(model, restarts=3, random_seed=1, progressbar=False)
+    assert tree.attrs["mode_weights"] == [1.0]

@@ -32,7 +32,7 @@ POINT = [title for title in ALL if title not in ("Sensitivity to the prior", "Co
 def few_panels(monkeypatch):
     """Checks that draw few panels."""
     monkeypatch.setattr(sections, "CHECK_DRAWS", 60)
-    monkeypatch.setattr(sections, "EQUILIBRIUM_DRAWS", 10)
+    monkeypatch.setattr(sections, "EQUILIBRIUM_DRAWS", 20)
 
 
 def only_crowds(x):
@@ -228,5 +228,90 @@ def test_wrong_arguments_are_told(roads, options, error, words, tmp_path):
 def test_a_model_of_other_data_is_refused(roads, tmp_path):
     """Checks against a panel that was not fitted would mean nothing."""
     panel = played(roads.game, avoid_crowds, ROADS_TRUTH, 50, 6)
-    with pytest.raises(ValueError, match="its panel or flow is another"):
+    with pytest.raises(ValueError, match="it has another panel or flow"):
         mfg.report(fit_by("laplace", roads), tmp_path / "r.html", model=roads.with_panel(panel))
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        (lambda m: m.game.replace(discount=0.5), "game"),
+        (lambda m: two_roads(temperature=2.0), "game"),
+    ],
+)
+def test_a_model_of_another_game_is_refused(roads, changed, what, tmp_path):
+    """The checks would be of a game that was not fitted."""
+    other = mfg.TrajectoryModel(
+        changed(roads), avoid_crowds, roads.panel, mean_field=roads.mean_field
+    )
+    with pytest.raises(ValueError, match=f"it has another {what}"):
+        mfg.report(fit_by("laplace", roads), tmp_path / "r.html", model=other)
+
+
+def test_a_model_with_other_priors_is_refused(roads, tmp_path):
+    def others(x):
+        crowding = pyro.sample("crowding", dist.Normal(0.0, 9.0))
+        return -crowding * x.density - pyro.sample("effort", dist.HalfNormal(1.0)) * (
+            x.action == "turn"
+        )
+
+    other = mfg.TrajectoryModel(roads.game, others, roads.panel, mean_field=roads.mean_field)
+    with pytest.raises(ValueError, match="another set of priors"):
+        mfg.report(fit_by("laplace", roads), tmp_path / "r.html", model=other)
+
+
+def test_fits_of_other_panels_are_not_compared(roads, tmp_path):
+    """Neither draws nor points, even if agents bear the same names."""
+    other = roads.with_panel(played(roads.game, avoid_crowds, ROADS_TRUTH, 400, 9))
+    with pytest.raises(ValueError, match="'b' is of another"):
+        mfg.report(
+            fit_by("laplace", roads), tmp_path / "r.html", against={"b": fit_by("laplace", other)}
+        )
+    with pytest.raises(ValueError, match="at the estimate its log likelihood is"):
+        mfg.report(fit_by("mle", roads), tmp_path / "r.html", model=other)
+
+
+def test_a_constant_prior_moves_nothing(roads, tmp_path):
+    """Power-scaling a uniform density leaves the posterior as it is."""
+
+    def uniform(x):
+        return -pyro.sample("effort", dist.Uniform(-3.0, 3.0)) * (x.action == "turn")
+
+    model = mfg.TrajectoryModel(roads.game, uniform, roads.panel)
+    fit = fit_by("laplace", model)
+    assert mfg.contraction(fit, model).loc["effort", "prior_sensitivity"] == 0.0
+    _, numbers = reported(tmp_path / "r.html", fit, model=model)
+    assert "Sensitivity to the prior" in [s["title"] for s in numbers["sections"]]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")  # ArviZ's own
+@pytest.mark.parametrize("draws", [1, 2, 30])
+def test_few_draws_make_a_page(roads, draws, tmp_path):
+    """What cannot be said of few draws is left out."""
+    fit = mfg.laplace(roads, draws=draws, random_seed=1, progressbar=False)
+    _, numbers = reported(tmp_path / "r.html", fit, model=roads)
+    assert "Estimates" in [s["title"] for s in numbers["sections"]]
+
+
+def test_labels_may_hold_dollars_and_vectors_many_entries(tmp_path):
+    """Prices as labels are no formulas; pair plots stay small."""
+    frame = as_frame(played(two_roads(), avoid_crowds, ROADS_TRUTH, 60, 1))
+    frame["state"] = frame["state"].replace({"left": "$0_$5"})
+    frame["action"] = frame["action"].replace({"turn": "move $^$ up"})
+    panel = mfg.Trajectories.from_frame(frame)
+    game = mfg.MeanFieldGame(
+        states=panel.space.coordinates, actions=panel.actions, horizon=4,
+        transition=panel.estimate_transition(prior_count=0.1),
+        initial=panel.initial_distribution(),
+    )  # fmt: skip
+
+    def reward(x):
+        w = pyro.sample("w$", dist.Normal(0.0, 1.0).expand([20]).to_event(1))
+        pyro.deterministic("twice", 2 * w)
+        return w.sum() * (x.action == "stay")
+
+    model = mfg.TrajectoryModel(game, reward, panel)
+    page, numbers = reported(tmp_path / "r.html", fit_by("laplace", model), model=model)
+    table = {s["title"]: s["table"] for s in numbers["sections"]}["Estimates"]
+    assert len(table) == 20  # parameters, not what is computed from them
+    assert "$0_$5" in page

@@ -1,0 +1,322 @@
+"""Does the crowd matter? Tests of coupling terms that survive reflection."""
+
+import functools
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc, chdtri, ndtr, ndtri
+
+from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl.data.trajectories import with_rows
+from mfgppl.diagnostics.drawn import needs_causal
+from mfgppl.diagnostics.validation import kfold
+from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.exceptions import ConvergenceError, IdentificationWarning
+from mfgppl.inference.compiled import density_of
+from mfgppl.inference.cross_fit import along
+from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
+from mfgppl.inference.hypotheses import likelihood_ratio_test
+from mfgppl.inference.point import Objective, mle
+from mfgppl.inference.redrawn import redrawn
+from mfgppl.inference.replay import replay
+from mfgppl.inference.replication import replicate
+from mfgppl.likelihood.model import TrajectoryModel
+
+LEVEL = 0.05  # of the verdict
+BELOW = 1e-6  # a likelihood ratio this far below zero is no maximum
+SURVIVES = {
+    "chi-squared": False,
+    "bootstrap ratio": True,
+    "bootstrap estimates": True,
+    "shifted flows": False,
+    "held-out agents": True,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CouplingTest:
+    """Tests of a model's coupling terms against a model without them.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a test: `statistic`, `mean` and `upper` of its law where there is no coupling (upper:
+        exceeded with probability 0.05), `p` (chance of a larger statistic), and `survives`, whether
+        the test holds where the flow is made of the choices explained.
+    statistic : float
+        The likelihood ratio observed.
+    df : int
+        Degrees of freedom of its chi-squared law.
+    drawn : ndarray, shape (R,)
+        Likelihood ratios of panels drawn without coupling, NaN where a refit failed.
+    estimates : DataFrame
+        The coupling parameters' estimates on these panels, a row a panel; the last row, "observed",
+        is the panel's own.
+    shifted : Series
+        Likelihood ratios along the observed flow shifted in time, by shift.
+    gains : Series
+        Log likelihood that the coupling terms gain on each held-out agent, nats.
+    n_failed : int
+        Replications without a refit.
+    """
+
+    table: pd.DataFrame
+    statistic: float
+    df: int
+    drawn: np.ndarray
+    estimates: pd.DataFrame
+    shifted: pd.Series
+    gains: pd.Series
+    n_failed: int
+
+    @property
+    def p(self) -> float:
+        """The p of the ratio among those of panels drawn without coupling."""
+        return float(self.table["p"]["bootstrap ratio"])
+
+    @property
+    def verdict(self) -> str:
+        """What the bootstrap says, in one sentence."""
+        naive = float(self.table["p"]["chi-squared"])
+        said = (
+            "the coupling terms gain more than reflection alone gives them"
+            if self.p <= LEVEL
+            else "the coupling terms gain no more than reflection alone may give them"
+        )
+        return f"{said}: bootstrap p = {self.p:.3g} (the chi-squared law says {naive:.3g})"
+
+    def __repr__(self) -> str:
+        lines = [
+            f"coupling test: likelihood ratio {self.statistic:.4g} for {self.df} "
+            f"parameter{'s' if self.df > 1 else ''}",
+            self.table.to_string(float_format=lambda v: f"{v:.3g}"),
+            self.verdict,
+        ]
+        if self.n_failed:
+            lines.append(f"{self.n_failed} of {len(self.drawn)} replications failed")
+        return "\n".join(lines)
+
+
+@strict_keywords
+def coupling_test(
+    model: TrajectoryModel,
+    null: TrajectoryModel,
+    *,
+    replications: int = 199,
+    folds: int = 5,
+    random_seed: int,
+    n_jobs: int | None = None,
+    progressbar: bool = True,
+) -> CouplingTest:
+    """Test a model's coupling terms against a null model of the same panel without them.
+
+    An empirical flow is made of the very choices that it is to explain, so that likelihood ratios
+    of coupling terms come out too large where nobody looks at anybody. Five tests:
+
+    - chi-squared: the textbook's law, which does not survive reflection;
+    - bootstrap ratio: the panel is drawn again by the null's fitted policy (same agents, times and
+      first states), its flow is taken anew, both models are refitted; the verdict rests on it;
+    - bootstrap estimates: how far the coupling parameters lie from their mean on those panels, in
+      their covariance. Reflection moves estimates, so that zero is not where they lie without
+      coupling. It rejects too where the null's panels differ from the observed one otherwise;
+    - shifted flows: the ratio among those along the observed flow shifted in time, in a circle. A
+      shifted flow holds no reflection, the true one does: a description;
+    - held-out agents: both models are fitted to some agents along those agents' own flow, and
+      score the others' choices; agents are the clusters of a one-sided normal test. Conservative,
+      as the further parameters cost.
+
+    All but the last take agents to be independent given the flow: shocks common to agents reject
+    too. Shocks common to all agents deceive the last as well.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        With the coupling terms, and the causal likelihood.
+    null : TrajectoryModel
+        Of the same panel, without them. Terms of the crowd that stay in it are solved for: panels
+        are drawn in its equilibrium.
+    replications : int
+        Panels drawn.
+    folds : int
+        Parts of the held-out test.
+    random_seed : int
+        Seed of the draws and the parts.
+    n_jobs, progressbar
+        As in `replicate`.
+
+    Returns
+    -------
+    CouplingTest
+        A table with a row a test, and a `verdict`.
+
+    Raises
+    ------
+    ValueError
+        If the models' panels differ, are not nested, or a fit does not converge.
+    ConvergenceError
+        If the null's equilibrium is not found, or more than half of the refits fail.
+
+    References
+    ----------
+    .. [1] Manski (1993), *Identification of endogenous social effects: the reflection problem*,
+       Review of Economic Studies 60.
+    .. [2] Davison and Hinkley (1997), *Bootstrap methods and their application*, section 4.2.
+    """
+    for name, given in (("model", model), ("null", null)):
+        is_a(name, given, TrajectoryModel)
+        needs_causal(given, "coupling_test")
+    positive_int("replications", replications, least=19)
+    positive_int("folds", folds, least=2)
+    positive_int("random_seed", random_seed, least=0)
+    with_rows(model.panel, "coupling_test")
+    if set(model.parameters) <= set(null.parameters):
+        raise ValueError(
+            "`model` must have parameters that `null` lacks: pass the model with coupling first."
+        )
+    if model.fingerprint()["data"] != null.fingerprint()["data"]:
+        raise ValueError("`model` and `null` must be of the same panel and flow; theirs differ.")
+    fits = _Fits(mle(model, progressbar=False), mle(null, progressbar=False))
+    observed = likelihood_ratio_test(fits.null, fits.full)
+    world = _world(null, fits.null)
+
+    def one(seed: int) -> tuple[float, np.ndarray]:
+        panel = replay(world.model, world.policy, random_seed=seed)
+        return _refitted(redrawn(model, panel), redrawn(world.refitted, panel), fits)
+
+    found = replicate(
+        one, replications, random_seed=random_seed, n_jobs=n_jobs, progressbar=progressbar
+    )
+    drawn = np.array([ratio for ratio, _ in found])
+    n_failed = int(np.isnan(drawn).sum())
+    if n_failed > replications / 2:
+        raise ConvergenceError(f"refits failed in {n_failed} of {replications} panels drawn.")
+    names = fits.full.params.index
+    estimates = pd.DataFrame([*(v for _, v in found), fits.full.params.to_numpy()], columns=names)
+    estimates = estimates.rename(index={replications: "observed"})
+    estimates = estimates[[n for n in names if n not in fits.null.params.index]]
+    shifted, gains = _shifted(model, fits), _gains(model, null, fits, folds, random_seed)
+    table = _table(observed.statistic, observed.df, drawn, estimates, shifted, gains)
+    return CouplingTest(
+        table, observed.statistic, observed.df, drawn, estimates, shifted, gains, n_failed
+    )
+
+
+class _Fits(NamedTuple):
+    """Maximum likelihood estimates of both models."""
+
+    full: PointEstimate
+    null: PointEstimate
+
+
+class _World(NamedTuple):
+    """What the null's panels are drawn from, and the model that is refitted to them."""
+
+    model: TrajectoryModel
+    policy: np.ndarray
+    refitted: TrajectoryModel
+
+
+def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
+    """Return the null's equilibrium at its fit."""
+    solution = solve_equilibrium(
+        null.game, null.reward, parameters=fit.params, mean_field=null.mean_field, throw=True
+    )
+    known = along(null, null.panel, solution.value.mean_field)
+    values = fit.params.to_numpy()[None]
+    here, there = (density_of(m).rewards(values) for m in (null, known))
+    blind = not null.game.crowd_moves_dynamics and np.array_equal(here, there)
+    # a reward that does not look at the flow is compiled once, not for each panel's flow
+    return _World(known, solution.value.policy.numpy(), known if blind else null)
+
+
+def _refitted(
+    model: TrajectoryModel, null: TrajectoryModel, fits: _Fits
+) -> tuple[float, np.ndarray]:
+    """Return the likelihood ratio of a panel drawn again and the model's estimates, else NaN."""
+    full = _near(model, fits.full)
+    rise = 2 * (full.value - _near(null, fits.null).value)
+    if not rise > -BELOW:
+        return np.nan, np.full(len(fits.full.params), np.nan)
+    return max(rise, 0.0), density_of(model).constrained(full.theta[None])[0]
+
+
+def _near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:
+    """Return the maximum near a fit of a like panel, its value NaN where it is not found."""
+    density = density_of(model)
+    objective, nothing = Objective(density, 0.0, 0.0), np.zeros(density.n_dim, dtype=bool)
+    found = maximise_held(objective, fit.theta, nothing, whitening(fit.information))
+    return found if found.converged else found._replace(value=np.nan)
+
+
+def _shifted(model: TrajectoryModel, fits: _Fits) -> pd.Series:
+    """Return likelihood ratios along flows shifted in time, by shift; none without a horizon."""
+    still = model.game.stationary or model.game.crowd_moves_dynamics
+    T = 0 if still else len(model.mean_field)
+    ratios = {}
+    for k in range(1, T):
+        moved = along(model, model.panel, model.mean_field.roll(k, 0))
+        ratios[k] = 2 * (_near(moved, fits.full).value - fits.null.llf)
+    return pd.Series(ratios, name="likelihood_ratio", dtype=float).rename_axis("shift")
+
+
+def _gains(
+    model: TrajectoryModel, null: TrajectoryModel, fits: _Fits, folds: int, seed: int
+) -> pd.Series:
+    """Return the log likelihood gained on each agent by fits to others."""
+    scores = []
+    for given, fit in ((model, fits.full), (null, fits.null)):
+        method = functools.partial(mle, init=fit, svi_steps=0, progressbar=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IdentificationWarning)  # scores need no standard error
+            found = kfold(
+                given, method, folds=folds, by="agent", flow="training", random_seed=seed,
+                progressbar=False,
+            )  # fmt: skip
+        scores.append(found.elpd_i.to_series())
+    return (scores[0] - scores[1]).rename("gain")
+
+
+def _table(
+    statistic: float,
+    df: int,
+    drawn: np.ndarray,
+    estimates: pd.DataFrame,
+    shifted: pd.Series,
+    gains: pd.Series,
+) -> pd.DataFrame:
+    """Return a row a test."""
+    away, observed = _distances(estimates)
+    z = gains.sum() / np.sqrt(len(gains) * gains.var())
+    rows = {
+        "chi-squared": (statistic, df, chdtri(df, LEVEL), chdtrc(df, statistic)),
+        "bootstrap ratio": (statistic, *_against(drawn, statistic)),
+        "bootstrap estimates": (observed, *_against(away, observed)),
+        "shifted flows": (statistic, *_against(shifted.to_numpy(), statistic)),
+        "held-out agents": (z, 0.0, ndtri(1 - LEVEL), ndtr(-z)),
+    }
+    columns = ["statistic", "mean", "upper", "p"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
+    return table.assign(survives=[SURVIVES[name] for name in rows]).rename_axis("test")
+
+
+def _distances(estimates: pd.DataFrame) -> tuple[np.ndarray, float]:
+    """Return squared distances of estimates from those drawn: of each drawn, of the observed."""
+    table = estimates.to_numpy()
+    known = table[:-1][np.isfinite(table[:-1]).all(1)]
+    centred = table - known.mean(0)
+    inverse = np.linalg.pinv(np.atleast_2d(np.cov(known.T)))
+    found = np.einsum("ri,ij,rj->r", centred, inverse, centred)
+    return found[:-1], float(found[-1])
+
+
+def _against(drawn: np.ndarray, statistic: float) -> tuple[float, float, float]:
+    """Return mean and upper quantile of draws, and the share at or above a value, it included."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return np.nan, np.nan, np.nan
+    p = (1 + (drawn >= statistic).sum()) / (len(drawn) + 1)
+    return float(drawn.mean()), float(np.quantile(drawn, 1 - LEVEL)), float(p)

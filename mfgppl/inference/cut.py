@@ -1,0 +1,250 @@
+"""The cut posterior: the flow from its own posterior, the reward given each flow drawn."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mfgppl._arguments import is_a, not_negative, one_of, positive_int, strict_keywords
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, DataError
+from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.cross_fit import along
+from mfgppl.inference.curvature import analyse_curvature
+from mfgppl.inference.estimate import PointEstimate
+from mfgppl.inference.held import climb_held
+from mfgppl.inference.point import Objective, map_estimate
+from mfgppl.inference.program import Program
+from mfgppl.inference.replication import replicate
+from mfgppl.inference.results import fixed_datatree, labels, parameters_of, recorded, thinned
+from mfgppl.likelihood.model import TrajectoryModel
+
+RESAMPLED = ["agents", "times"]
+FitFlow = Callable[..., xr.DataTree]
+
+
+@strict_keywords
+def cut_posterior(
+    model: TrajectoryModel,
+    *,
+    flows: int = 100,
+    draws: int = 2000,
+    fit: FitFlow | None = None,
+    resample: str = "agents",
+    prior_count: float | None = None,
+    random_seed: int,
+    n_jobs: int | None = None,
+    progressbar: bool = True,
+) -> xr.DataTree:
+    """Draw the reward given flows drawn from their own posterior, and pool with equal weights.
+
+    The flow learns from the states that agents were seen in and from nothing else: what the
+    choices would say of it is cut. Intervals then count the error of the flow, which the posterior
+    along one flow leaves out. Nothing is corrected: a flow drawn holds the panel's error and that
+    of its draw, so that coupling terms lie nearer to zero than along the panel's own flow, and the
+    outcomes of the choices being explained are still in it (reflection). Where that matters
+    `cross_fit` or `nested_pseudo_likelihood` should stand beside it.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model; the panel's trajectories are needed one by one.
+    flows : int
+        Flows drawn, at least 2.
+    draws : int
+        Draws over all flows.
+    fit : callable, optional
+        Draws from the posterior of a model, called as `fit(model, random_seed=...)`, as `laplace`
+        or `functools.partial(nuts, draws=200, chains=1, progressbar=False)`. By default the normal
+        at the posterior's mode along each flow, over unconstrained values.
+    resample : {"agents", "times"}
+        "agents" weighs agents by a flat Dirichlet (the Bayesian bootstrap), which keeps an agent's
+        dependence over time; "times" draws the shares of each time from a Dirichlet of its counts,
+        as if the times were panels of other agents: the flow's parts then err independently.
+    prior_count : float, optional
+        For "times": pseudo-count of each state, by default 1 / S.
+    random_seed : int
+        Seed of it all.
+    n_jobs, progressbar
+        As in `replicate`.
+
+    Returns
+    -------
+    DataTree
+        With one chain that holds the draws of one flow after the other; `sample_stats` says of
+        which `flow` each is. R-hat and effective sizes say nothing of such a mixture. Attributes
+        `n_flows` and `n_failed`: flows along which a fit was had, and was not.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit failed along some flows, which are then left out.
+
+    Raises
+    ------
+    ConvergenceError
+        If it failed along more than half of them.
+    ValueError
+        If an option is wrong, or the panel does not keep its trajectories.
+
+    References
+    ----------
+    .. [1] Rubin (1981), *The Bayesian bootstrap*, Annals of Statistics 9.
+    .. [2] Plummer (2015), *Cuts in Bayesian graphical models*, Statistics and Computing 25.
+    """
+    is_a("model", model, TrajectoryModel)
+    positive_int("flows", flows, least=2)
+    positive_int("draws", draws)
+    positive_int("random_seed", random_seed, least=0)
+    one_of("resample", resample, RESAMPLED)
+    if fit is not None and not callable(fit):
+        raise TypeError(f"`fit` must be a function of a model; got {type(fit).__name__}.")
+    if prior_count is not None and resample != "times":
+        raise ValueError("`prior_count` belongs to resample='times'; leave it out for 'agents'.")
+    panel = with_rows(model.panel, "cut_posterior")
+    per_flow = -(-draws // flows)
+    mode = None if fit is not None else _mode(model)
+
+    def one(seed: int) -> _Drawn | str:
+        drawn = draw_flow(model, panel, np.random.default_rng(seed), resample, prior_count)
+        try:
+            here = along(model, panel, drawn)
+            if mode is not None:
+                return _from_normal(here, mode, per_flow, seed)
+            return _from_tree(here, fit(here, random_seed=seed), per_flow)  # type: ignore[misc]
+        except (DataError, ConvergenceError) as error:
+            return str(error)
+
+    found = replicate(one, flows, random_seed=random_seed, n_jobs=n_jobs, progressbar=progressbar)
+    pooled = [f for f in found if isinstance(f, _Drawn)]
+    failures = [f for f in found if isinstance(f, str)]
+    if len(failures) > flows / 2:
+        raise ConvergenceError(
+            f"the fit failed along {len(failures)} of {flows} flows drawn, first: {failures[0]}"
+        )
+    tree = _pooled(model, pooled)
+    messages = []
+    if failures:
+        messages.append(
+            f"the fit failed along {len(failures)} of {flows} flows drawn, which are left out; "
+            f"first: {failures[0]}"
+        )
+        warnings.warn(messages[-1], ConvergenceWarning, stacklevel=3)
+    tree.attrs.update(
+        sampler="cut",
+        resample=resample,
+        random_seed=int(random_seed),
+        n_flows=len(pooled),
+        n_failed=len(failures),
+        warnings=messages,
+    )
+    return tree
+
+
+def draw_flow(
+    model: TrajectoryModel,
+    panel: Trajectories,
+    rng: np.random.Generator,
+    resample: str,
+    prior_count: float | None = None,
+) -> np.ndarray:
+    """Draw a flow (T, S), or (T, S, A) in a joint game, from its own posterior.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model that is to take it.
+    panel : Trajectories
+        Its panel.
+    rng : Generator
+        Source of the draw.
+    resample : {"agents", "times"}
+        See `cut_posterior`.
+    prior_count : float, optional
+        Pseudo-count for "times".
+    """
+    visits = np.zeros(model.game.flow_shape)
+    acted = panel.action >= 0 if model.game.joint else panel.time < panel.horizon
+    where = [panel.time[acted], panel.state[acted]]
+    where += [panel.action[acted]] if model.game.joint else []
+    if resample == "times":
+        np.add.at(visits, tuple(where), 1.0)
+        prior = 1 / visits[0].size if prior_count is None else prior_count
+        mass = rng.standard_gamma(visits + not_negative("prior_count", prior))
+    else:
+        owner, agents = pd.factorize(panel.agents)
+        weight = rng.standard_gamma(1.0, len(agents))[owner][panel.trajectory[acted]]
+        np.add.at(visits, tuple(where), weight)
+        mass = visits
+    totals = mass.sum(axis=tuple(range(1, mass.ndim)), keepdims=True)
+    empty = np.flatnonzero(totals == 0)
+    if len(empty):
+        raise ValueError(
+            f"no agent is observed at time {empty[0] + panel.first_time}: the mean field is not "
+            "known there; use resample='times' with a `prior_count` above 0."
+        )
+    return np.asarray(mass / totals)
+
+
+class _Drawn(NamedTuple):
+    """Draws along one flow: arrays (n, ...) by group and name."""
+
+    groups: dict[str, dict[str, np.ndarray]]
+
+
+def _mode(model: TrajectoryModel) -> PointEstimate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each flow's own fit is checked
+        return map_estimate(model, space="unconstrained", progressbar=False)
+
+
+def _from_normal(model: TrajectoryModel, start: PointEstimate, n: int, seed: int) -> _Drawn:
+    """Draw from the normal at the posterior's mode near a start."""
+    density = density_of(model)
+    objective = Objective(density, 1.0, 1.0)
+    found = climb_held(objective, start.theta, np.zeros(density.n_dim, dtype=bool))
+    curvature = analyse_curvature(-objective.second_derivatives(found.theta))
+    if not found.converged or curvature.saddle or len(curvature.flat):
+        raise ConvergenceError("the posterior along the flow has no mode near the panel's own.")
+    rng = np.random.default_rng([seed, 1])
+    theta = rng.multivariate_normal(found.theta, curvature.covariance, size=n, method="cholesky")
+    return _Drawn(_groups(density, theta))
+
+
+def _groups(density: Density, theta: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    return {k: v for k, v in recorded(density, theta).items() if v}
+
+
+def _from_tree(model: TrajectoryModel, tree: Any, n: int) -> _Drawn:
+    """Take `n` evenly spaced draws of a fit."""
+    is_a("fit(model, random_seed=...)", tree, xr.DataTree)
+    program: Program = density_of(model).program
+    found = {}
+    for name, values in parameters_of(program, tree, argument="fit(model)").items():
+        flat = values.reshape(-1, *values.shape[2:])
+        if len(flat) < n:
+            raise ValueError(f"`fit` gives {len(flat)} draws a flow; {n} are needed.")
+        if not np.isfinite(flat).all():
+            raise ConvergenceError("the fit along the flow has draws that are not finite.")
+        found[name] = thinned(flat[None], n)[0]
+    return _Drawn({"posterior": found})
+
+
+def _pooled(model: TrajectoryModel, found: list[_Drawn]) -> xr.DataTree:
+    """Return the draws of all flows in one chain."""
+    from arviz_base import from_dict  # slow to import, and needed at the end only
+
+    groups: dict[str, dict[str, Any]] = {
+        group: {k: np.concatenate([f.groups[group][k] for f in found])[None] for k in values}
+        for group, values in found[0].groups.items()
+    }
+    lengths = [len(next(iter(f.groups["posterior"].values()))) for f in found]
+    groups["sample_stats"] = {"flow": np.repeat(np.arange(len(found)), lengths)[None]}
+    coords, dims = labels(model)
+    tree = fixed_datatree(model, density_of(model), {})
+    for name, child in from_dict(groups, coords=coords, dims=dims).children.items():
+        tree[name] = child
+    return tree
