@@ -1,10 +1,15 @@
 """Fixtures shared by all tests."""
 
+import signal
+
 import games
 import pandas as pd
 import pytest
 
 import mfgppl as mfg
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: Ctrl-C is tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # agent, month, price, stock, move: ann stays to the end, bob enters late, cyd leaves and is seen
 # once more, dee leaves unseen, eve is there once

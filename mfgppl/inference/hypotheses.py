@@ -24,7 +24,7 @@ from mfgppl.likelihood.model import TrajectoryModel
 KINDS = ["observed", "opg", "cluster"]
 REFLECTION = (
     "where the panel's own flow is plugged in and the reward couples agents through the future "
-    "flow, the chi-squared law does not hold: compare with panels simulated under the hypothesis"
+    "flow, the chi-squared law does not hold: see coupling_test"
 )
 
 
