@@ -68,5 +68,5 @@ def test_plugged_in_flows_and_diagonal_families_do_not_cover(study):
     """The crowd's cost is missed where the flow is observed or its ridge is cut across."""
     observed = study.coverage_study("observed flow", study.FEW_PANELS, n_jobs=-1).table
     assert (observed["coverage"].xs("crowding", level="parameter") < 0.7).all()
-    families = study.coverage_study("known flow, VI", study.FEW_PANELS, n_jobs=-1).table
+    families = study.coverage_study("known flow, diagonal VI", study.FEW_PANELS, n_jobs=-1).table
     assert families.loc[("diagonal VI", "crowding"), "coverage"] < 0.7

@@ -1,8 +1,9 @@
 """Models ranked by what they predict, with weights."""
 
 import dataclasses
+import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,11 +63,16 @@ def compare_models(
     light = {k: _shifted(v, common) for k, v in scored.items()}
     with warnings.catch_warnings():  # ArviZ's own use of pandas
         warnings.simplefilter("ignore", DeprecationWarning)
-        table = compare(light, method=method)
+        table = compare(light, method=method, **_unrounded(compare))
     names = list(table.index)
     table["elpd"] = [scored[k].elpd for k in names]
     table["se"] = [scored[k].se for k in names]
     return table.rename_axis("model")
+
+
+def _unrounded(compare: Callable[..., pd.DataFrame]) -> dict[str, str]:
+    """Return the option that keeps ArviZ from rounding a table, which version 1 does."""
+    return {"round_to": "none"} if "round_to" in inspect.signature(compare).parameters else {}
 
 
 def _check_alike(scored: Mapping[str, "ELPDData"]) -> None:
