@@ -26,7 +26,7 @@ from mfgppl.inference.nuts import nuts
 from mfgppl.inference.redrawn import redrawn
 from mfgppl.inference.replay import replay
 from mfgppl.inference.replication import replicate
-from mfgppl.inference.results import parameters_of, policies
+from mfgppl.inference.results import flat_draws, policies
 from mfgppl.likelihood.model import TrajectoryModel
 
 Fit = Callable[..., xr.DataTree]
@@ -222,7 +222,7 @@ def sbc(
             "of likelihood='energy'; use world='equilibrium', which shows the difference."
         )
     if world == "flow" and model.flow_is_empirical:
-        model = TrajectoryModel(model.game, model.reward, model.panel, mean_field=model.mean_field)
+        model = model.with_panel(model.panel, mean_field=model.mean_field)
     task = functools.partial(_round, model, fit or short_nuts, world)
     rounds = replicate(
         task, panels, random_seed=random_seed, n_jobs=n_jobs, progressbar=progressbar
@@ -300,9 +300,8 @@ def _independent(model: TrajectoryModel, draws: xr.DataTree) -> np.ndarray:
     """Return flat constrained draws (n, K), evenly thinned to their smallest effective number."""
     from arviz_stats import ess  # slow to import, and needed after sampling only
 
-    posterior = parameters_of(density_of(model).program, draws)
-    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
-    found = ess(draws["posterior"].dataset[list(posterior)], method="bulk")
+    flat = flat_draws(density_of(model).program, draws)
+    found = ess(draws["posterior"].dataset[model.parameters], method="bulk")
     smallest = min(float(np.min(v)) for v in found.data_vars.values())
     flat = flat.reshape(-1, flat.shape[-1])
     n = int(min(MOST_KEPT, len(flat), np.nan_to_num(smallest)))
@@ -326,5 +325,4 @@ def _in_equilibrium(model: TrajectoryModel, truth: np.ndarray, seed: int) -> Tra
         game, found.policy, found.mean_field, n_agents=len(np.unique(panel.agents)),
         random_seed=seed, n_times=n_times,
     )  # fmt: skip
-    law, start = model.likelihood_name, model.start
-    return TrajectoryModel(game, model.reward, drawn, likelihood=law, start=start)
+    return model.with_panel(drawn, mean_field="empirical")

@@ -6,7 +6,7 @@ import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.results import parameters_of
+from mfgppl.inference.results import flat_draws
 from mfgppl.likelihood.model import TrajectoryModel
 
 CONTRACTED = 0.1  # share of the prior variance that data must remove
@@ -56,8 +56,7 @@ def contraction(
     positive_int("random_seed", random_seed, least=0)
     density = density_of(model)
     program = density.program
-    posterior = parameters_of(program, draws, argument="draws")
-    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
+    flat = flat_draws(program, draws, argument="draws")
     seeds = np.random.default_rng(random_seed).integers(2**31, size=prior_draws)
     prior = density.constrained(np.stack([program.draw(int(seed)) for seed in seeds]))
     table = pd.DataFrame(
@@ -68,7 +67,7 @@ def contraction(
         index=program.entry_names(),
     )
     table["contraction"] = 1 - (table["posterior_sd"] / table["prior_sd"]) ** 2
-    sites = list(posterior)
+    sites = model.parameters
     table["prior_sensitivity"] = _sensitivity(draws, sites, "prior", "log_prior")
     table["likelihood_sensitivity"] = _sensitivity(draws, sites, "likelihood", "log_likelihood")
     driven = table["contraction"] < CONTRACTED

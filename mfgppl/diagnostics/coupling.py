@@ -16,12 +16,11 @@ from mfgppl.diagnostics.validation import kfold
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.exceptions import ConvergenceError, IdentificationWarning
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.cross_fit import along
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
+from mfgppl.inference.held import HeldMaximum
 from mfgppl.inference.hypotheses import likelihood_ratio_test
-from mfgppl.inference.point import Objective, mle
-from mfgppl.inference.redrawn import redrawn
+from mfgppl.inference.point import mle
+from mfgppl.inference.redrawn import climb_near, redrawn
 from mfgppl.inference.replay import replay
 from mfgppl.inference.replication import replicate
 from mfgppl.likelihood.model import TrajectoryModel
@@ -225,7 +224,7 @@ def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
     solution = solve_equilibrium(
         null.game, null.reward, parameters=fit.params, mean_field=null.mean_field, throw=True
     )
-    known = along(null, null.panel, solution.value.mean_field)
+    known = null.with_panel(null.panel, mean_field=solution.value.mean_field)
     values = fit.params.to_numpy()[None]
     here, there = (density_of(m).rewards(values) for m in (null, known))
     blind = not null.game.crowd_moves_dynamics and np.array_equal(here, there)
@@ -246,9 +245,7 @@ def _refitted(
 
 def _near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:
     """Return the maximum near a fit of a like panel, its value NaN where it is not found."""
-    density = density_of(model)
-    objective, nothing = Objective(density, 0.0, 0.0), np.zeros(density.n_dim, dtype=bool)
-    found = maximise_held(objective, fit.theta, nothing, whitening(fit.information))
+    found = climb_near(model, fit)
     return found if found.converged else found._replace(value=np.nan)
 
 
@@ -258,7 +255,7 @@ def _shifted(model: TrajectoryModel, fits: _Fits) -> pd.Series:
     T = 0 if still else len(model.mean_field)
     ratios = {}
     for k in range(1, T):
-        moved = along(model, model.panel, model.mean_field.roll(k, 0))
+        moved = model.with_panel(model.panel, mean_field=model.mean_field.roll(k, 0))
         ratios[k] = 2 * (_near(moved, fits.full).value - fits.null.llf)
     return pd.Series(ratios, name="likelihood_ratio", dtype=float).rename_axis("shift")
 

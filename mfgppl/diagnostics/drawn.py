@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from mfgppl._arguments import positive_int
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.curvature import analyse_curvature
@@ -35,13 +34,6 @@ def values_around(model: TrajectoryModel, fit: Fit, draws: int, random_seed: int
     noise = np.random.default_rng(random_seed).standard_normal((draws, len(spread)))
     theta = fit.theta + (noise * np.sqrt(np.maximum(spread, 0.0))) @ vectors.T
     return density_of(model).constrained(theta)
-
-
-def seeds_of(random_seed: int, n: int) -> list[int]:
-    """Return independent seeds, one a task."""
-    positive_int("random_seed", random_seed, least=0)
-    streams = np.random.SeedSequence(random_seed).spawn(n)
-    return [int(s.generate_state(1)[0]) for s in streams]
 
 
 def flow_shares(panel: Trajectories) -> np.ndarray:

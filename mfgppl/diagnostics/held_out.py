@@ -57,24 +57,13 @@ def held_out(units: Units, fit_method: FitMethod, held: np.ndarray, flow: str) -
     left = np.isin(units.codes, held)
     if left.all():
         raise ValueError("nothing is left to fit; there must be at least two to leave one out.")
-    training = part_of(units.model, units.panel.subset(~left), flow)
+    given = units.model.mean_field if flow == "panel" else "empirical"
+    training = units.model.with_panel(units.panel.subset(~left), mean_field=given)
     found = scores(training, fit_method(training), units.panel.subset(left))
     order = np.searchsorted(np.sort(held), units.codes[left])
     summed = np.zeros((len(held), len(found)))
     np.add.at(summed, order, found.T)
     return log_mean(summed.T)[np.searchsorted(np.sort(held), held)]
-
-
-def part_of(model: TrajectoryModel, panel: Trajectories, flow: str = "panel") -> TrajectoryModel:
-    """Return the model of a part of its panel, along the model's flow or the part's own."""
-    return TrajectoryModel(
-        model.game,
-        model.reward,
-        panel,
-        likelihood=model.likelihood_name,
-        start=model.start,
-        mean_field=model.mean_field if flow == "panel" else "empirical",
-    )
 
 
 def scores(model: TrajectoryModel, fit: Fit, panel: Trajectories) -> np.ndarray:

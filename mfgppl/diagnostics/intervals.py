@@ -16,7 +16,7 @@ from mfgppl.inference.laplace import laplace
 from mfgppl.inference.point import mle
 from mfgppl.inference.profile import profile_likelihood
 from mfgppl.inference.redrawn import maximum_near, redrawn
-from mfgppl.inference.results import parameters_of
+from mfgppl.inference.results import flat_draws
 from mfgppl.inference.variational import vi
 from mfgppl.likelihood.model import TrajectoryModel
 
@@ -93,10 +93,8 @@ class PanelFits:
     def of_draws(self, fit: Fit) -> np.ndarray:
         """Return posterior means and equal-tailed intervals."""
         draws = drawn_by("methods", fit(self.model, random_seed=self.seed))
-        program = density_of(self.model).program
-        posterior = parameters_of(program, draws, argument="methods")
-        flat = [v.reshape(v.shape[0] * v.shape[1], -1) for v in posterior.values()]
-        values = np.concatenate(flat, axis=1)
+        flat = flat_draws(density_of(self.model).program, draws, argument="methods")
+        values = flat.reshape(-1, flat.shape[-1])
         return np.column_stack([values.mean(0), *np.quantile(values, self.tails, axis=0)])
 
     @property

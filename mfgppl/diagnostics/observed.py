@@ -15,7 +15,6 @@ from mfgppl.diagnostics.drawn import (
     TAILS,
     flow_shares,
     needs_causal,
-    seeds_of,
     upper_tail,
     values_around,
 )
@@ -26,6 +25,7 @@ from mfgppl.inference.bootstrap import resample
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.products import Fit
 from mfgppl.inference.replay import replay
+from mfgppl.inference.replication import seeds_of
 from mfgppl.inference.results import policies
 from mfgppl.likelihood.model import TrajectoryModel
 

@@ -18,13 +18,13 @@ from mfgppl.diagnostics.drawn import (
     before,
     flow_shares,
     needs_causal,
-    seeds_of,
     upper_tail,
     values_to_draw_at,
 )
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.products import Fit
 from mfgppl.inference.replay import replay
+from mfgppl.inference.replication import seeds_of
 from mfgppl.inference.results import action_shares, labels, policies
 from mfgppl.likelihood.model import TrajectoryModel
 

@@ -18,7 +18,6 @@ from mfgppl.diagnostics.held_out import (
     check_method,
     held_out,
     log_mean,
-    part_of,
     scores,
 )
 from mfgppl.inference.progress import progress
@@ -163,7 +162,7 @@ def leave_future_out(
         )
 
     def block(time: int) -> tuple[np.ndarray, int]:
-        training = part_of(model, before(panel, time))
+        training = model.with_panel(before(panel, time), mean_field=model.mean_field)
         found = scores(training, fit_method(training), _blanked(panel, time, step))
         return log_mean(found), len(found)
 

@@ -9,7 +9,6 @@ import pandas as pd
 import scipy.optimize
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
-from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.inference.compiled import Density, density_of
@@ -140,18 +139,6 @@ def flow_of(model: TrajectoryModel, panel: Trajectories) -> np.ndarray:
     return panel.occupancy() if model.game.joint else panel.mean_field()
 
 
-def along(model: TrajectoryModel, panel: Panel, mean_field: Any) -> TrajectoryModel:
-    """Return the model of a panel along a given flow."""
-    return TrajectoryModel(
-        model.game,
-        model.reward,
-        panel,
-        likelihood=model.likelihood_name,
-        start=model.start,
-        mean_field=mean_field,
-    )
-
-
 def _parts(panel: Trajectories, by: str, folds: int | None, seed: int) -> list[np.ndarray]:
     """Return the trajectories of each part."""
     one_of("by", by, ["agent", *panel.groups])
@@ -177,7 +164,7 @@ def _along_the_rest(
         flow = flow_of(model, rest)
     except ValueError as error:
         raise ValueError(f"cross_fit cannot take the flow of the rest of a part: {error}") from None
-    return along(model, panel.subset(part), flow)
+    return model.with_panel(panel.subset(part), mean_field=flow)
 
 
 def _start(model: TrajectoryModel, init: Mapping[str, Any] | PointEstimate | None) -> np.ndarray:

@@ -12,7 +12,6 @@ from mfgppl._arguments import is_a, not_negative, one_of, positive_int, strict_k
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, DataError
 from mfgppl.inference.compiled import Density, density_of
-from mfgppl.inference.cross_fit import along
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.held import climb_held
@@ -111,7 +110,7 @@ def cut_posterior(
     def one(seed: int) -> _Drawn | str:
         drawn = draw_flow(model, panel, np.random.default_rng(seed), resample, prior_count)
         try:
-            here = along(model, panel, drawn)
+            here = model.with_panel(panel, mean_field=drawn)
             if mode is not None:
                 return _from_normal(here, mode, per_flow, seed)
             return _from_tree(here, fit(here, random_seed=seed), per_flow)  # type: ignore[misc]

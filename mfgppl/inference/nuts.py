@@ -23,6 +23,7 @@ from mfgppl.inference.checks import convergence_messages
 from mfgppl.inference.compiled import Density, density_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.progress import Watch
+from mfgppl.inference.replication import seeds_of
 from mfgppl.inference.results import fixed_datatree, parameters_of, recorded, to_datatree
 from mfgppl.inference.store import append_draws, create_store, finish_store
 from mfgppl.likelihood.model import TrajectoryModel
@@ -135,12 +136,12 @@ def nuts(
     cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
     if random_seed is None:
         random_seed = secrets.randbits(32)
-    seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
+    positive_int("random_seed", random_seed, least=0)
     began = time.perf_counter()
     density = density_of(model, progressbar=progressbar)
     compiled = time.perf_counter()
     # one stream a chain, one for predictions
-    streams = [int(s.generate_state(1)[0]) for s in seeds.spawn(chains + 1)]
+    streams = seeds_of(random_seed, chains + 1)
     starts = _starts(density, init, streams[:-1])
     settings = _Settings(draws, tune, target_accept, max_treedepth)
     run_one = _nutpie_chain if sampler == "nutpie" else _pyro_chain

@@ -12,9 +12,9 @@ from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.program import Program
 from mfgppl.inference.results import (
+    flat_draws,
     labels,
     log_likelihoods,
-    parameters_of,
     policies,
     thinned,
 )
@@ -82,8 +82,7 @@ def values_of(model: TrajectoryModel, fit: Fit, draws: int) -> tuple[np.ndarray,
     program = density_of(model).program
     if not isinstance(fit, xr.DataTree):
         return _flat_point(program, fit)[None], None
-    posterior = parameters_of(program, fit)
-    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in posterior.values()], axis=-1)
+    flat = flat_draws(program, fit)
     kept = thinned(np.broadcast_to(np.arange(flat.shape[1]), flat.shape[:2]), draws)[0]
     return flat[:, kept].reshape(-1, flat.shape[-1]), kept
 

@@ -15,7 +15,6 @@ from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.cross_fit import along
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.held import climb_held, whitening
@@ -147,7 +146,7 @@ def nested_pseudo_likelihood(
     flow = model.mean_field
     if mean_field is not None:
         flow = model.game.check_flow("mean_field", mean_field)
-    here = along(model, model.panel, flow)
+    here = model.with_panel(model.panel, mean_field=flow)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a step on the way; the last fit says its own
         fit: PointEstimate | None = mle(here, init=init, random_seed=random_seed, progressbar=False)
@@ -158,7 +157,9 @@ def nested_pseudo_likelihood(
         steps.append(_Step(here, fit, generated - here.mean_field))
         reason = _ending(steps, tolerance, max_steps)
         if not reason:
-            here = along(model, model.panel, torch.lerp(here.mean_field, generated, damping))
+            here = model.with_panel(
+                model.panel, mean_field=torch.lerp(here.mean_field, generated, damping)
+            )
             fit = _refit(here, fit)
     last = steps[-1]
     estimate = mle(last.model, init=last.fit, svi_steps=0, progressbar=False)
@@ -263,5 +264,5 @@ def _score_at(model: TrajectoryModel, values: np.ndarray, theta: np.ndarray) -> 
     world = solve_equilibrium(
         model.game, model.reward, parameters=parameters, mean_field=model.mean_field, throw=True
     )
-    moved = density_of(along(model, model.panel, world.value.mean_field))
+    moved = density_of(model.with_panel(model.panel, mean_field=world.value.mean_field))
     return moved.evaluator(prior=0.0, jacobian=0.0)(theta)[1].copy()

@@ -9,7 +9,7 @@ import torch
 from mfgppl.data.panel import Panel
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.held import maximise_held, whitening
+from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
 from mfgppl.inference.point import Objective
 from mfgppl.likelihood.model import TrajectoryModel
 
@@ -42,14 +42,18 @@ def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:
 
 
 def maximum_near(model: TrajectoryModel, fit: PointEstimate) -> np.ndarray | None:
-    """Return the constrained estimates of maximum likelihood near a fit of a like panel.
+    """Return the constrained estimates of `climb_near`, None where it did not converge."""
+    found = climb_near(model, fit)
+    return density_of(model).constrained(found.theta[None])[0] if found.converged else None
+
+
+def climb_near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:
+    """Maximise the likelihood near a fit of a like panel.
 
     L-BFGS in coordinates in which the fit's curvature is that of the unit normal, down to a
-    gradient that could move the estimate by a thousandth of a standard error; None where it ends
-    above that.
+    gradient that could move the estimate by a thousandth of a standard error.
     """
     density = density_of(model)
     nothing = np.zeros(density.n_dim, dtype=bool)
     directions = whitening(fit.information)
-    found = maximise_held(Objective(density, 0.0, 0.0), fit.theta, nothing, directions)
-    return density.constrained(found.theta[None])[0] if found.converged else None
+    return maximise_held(Objective(density, 0.0, 0.0), fit.theta, nothing, directions)

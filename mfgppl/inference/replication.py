@@ -54,10 +54,15 @@ def replicate(
     positive_int("random_seed", random_seed, least=0)
     if not callable(task):
         raise TypeError(f"`task` must be a function of a seed; got {type(task).__name__}.")
-    streams = np.random.SeedSequence(random_seed).spawn(n)
-    seeds = [int(s.generate_state(1)[0]) for s in streams]
+    seeds = seeds_of(random_seed, n)
     backend, _ = joblib.parallel.get_active_backend()
     order = "generator" if getattr(backend, "supports_return_generator", False) else "list"
     run = joblib.Parallel(n_jobs=n_jobs, return_as=order)
     results = run(joblib.delayed(task)(seed) for seed in seeds)
     return list(progress(results, "runs", progressbar, total=n))
+
+
+def seeds_of(random_seed: int, n: int) -> list[int]:
+    """Return independent seeds, one a task: the streams of one `numpy.random.SeedSequence`."""
+    streams = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0)).spawn(n)
+    return [int(s.generate_state(1)[0]) for s in streams]

@@ -206,6 +206,12 @@ def parameters_of(
     return {s.name: posterior[s.name].values for s in program.sites}
 
 
+def flat_draws(program: Program, draws: xr.DataTree, *, argument: str = "fit") -> np.ndarray:
+    """Return constrained posterior draws (chain, draw, K), else raise a `ValueError`."""
+    sites = parameters_of(program, draws, argument=argument).values()
+    return np.concatenate([v.reshape(*v.shape[:2], -1) for v in sites], axis=-1)
+
+
 def thinned(theta: np.ndarray, n_wanted: int = PREDICTIVE_DRAWS) -> np.ndarray:
     """Return evenly spaced draws of each chain, about `n_wanted` over all."""
     n_chains, n_draws = theta.shape[:2]

@@ -159,15 +159,20 @@ class TrajectoryModel:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
 
-    def with_panel(self, panel: Panel) -> "TrajectoryModel":
-        """Return the model of another panel; its flow is that panel's own if this one's is."""
+    def with_panel(self, panel: Panel, *, mean_field: Any = None) -> "TrajectoryModel":
+        """Return the model of another panel, along a flow as the constructor takes it.
+
+        By default that panel's own if this model's is, else this model's.
+        """
+        if mean_field is None:
+            mean_field = "empirical" if self.flow_is_empirical else self.mean_field
         return TrajectoryModel(
             self.game,
             self.reward,
             panel,
             likelihood=self.likelihood_name,
             start=self.start,
-            mean_field="empirical" if self.flow_is_empirical else self.mean_field,
+            mean_field=mean_field,
         )
 
     def __getstate__(self) -> dict[str, Any]:

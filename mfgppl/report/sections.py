@@ -15,7 +15,7 @@ from mfgppl.diagnostics.predictive import PredictiveCheck, predictive_check
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.curvature import describe_direction
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.results import parameters_of
+from mfgppl.inference.results import flat_draws
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.report import check_figures, figures
 from mfgppl.report.comparison import compared
@@ -281,8 +281,7 @@ def _covariance(subject: Subject) -> pd.DataFrame:
     if subject.draws is None or subject.model is None:
         return pd.DataFrame()
     program = density_of(subject.model).program
-    sites = parameters_of(program, subject.draws)
-    flat = np.concatenate([v.reshape(*v.shape[:2], -1) for v in sites.values()], axis=-1)
+    flat = flat_draws(program, subject.draws)
     names = program.entry_names()
     if flat.shape[0] * flat.shape[1] < 2:
         return pd.DataFrame()

@@ -1,6 +1,5 @@
 """A reward less a tax: another world for the same tastes."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,8 +47,9 @@ def taxed(reward: RewardProgram, tax: Any) -> RewardProgram:
         due = _by_state(tax, x) if isinstance(tax, Mapping) else feature_values(tax, x)
         return torch.as_tensor(reward(x), dtype=torch.float64) - due
 
+    words = reward_source(tax).strip() if callable(tax) else repr(tax)
     after_tax.__doc__ = "A reward less a tax."
-    after_tax.source = f"{reward_source(reward)}\nless {_in_words(tax)}"  # type: ignore[attr-defined]
+    after_tax.source = f"{reward_source(reward)}\nless {words}"  # type: ignore[attr-defined]
     return after_tax
 
 
@@ -63,13 +63,3 @@ def _by_state(tax: Mapping[Any, Any], x: RewardInputs) -> Tensor:
             )
     due = [float(tax.get(label, 0.0)) for label in labels]
     return torch.tensor(due, dtype=torch.float64)[None, :, None]
-
-
-def _in_words(tax: Any) -> str:
-    """Return a tax as text: its source, or itself."""
-    if not callable(tax):
-        return repr(tax)
-    try:
-        return inspect.getsource(tax).strip()
-    except (OSError, TypeError):
-        return "a function"

@@ -12,7 +12,7 @@ from games import ROADS_TRUTH, STANDARD_ERRORS, as_frame, avoid_crowds, played, 
 import mfgppl as mfg
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.cross_fit import SummedObjective, along, cross_fit
+from mfgppl.inference.cross_fit import SummedObjective, cross_fit
 from mfgppl.inference.cut import cut_posterior, draw_flow
 from mfgppl.inference.pseudo_likelihood import nested_pseudo_likelihood
 from mfgppl.models import market
@@ -60,7 +60,9 @@ def test_cross_fit_is_the_mle_where_the_rest_has_the_panels_flow():
 def test_derivatives_of_the_sum_are_its_differences():
     model = roads_model(30, 1)
     parts = [model.panel.subset(np.arange(30) % 3 == k) for k in range(3)]
-    total = SummedObjective([density_of(along(model, p, model.mean_field)) for p in parts])
+    total = SummedObjective(
+        [density_of(model.with_panel(p, mean_field=model.mean_field)) for p in parts]
+    )
     theta, h = np.array([0.3, -0.4]), 1e-5
     value, gradient = total.value_and_gradient(theta)
     assert value == pytest.approx(SummedObjective([density_of(model)]).value_and_gradient(theta)[0])
@@ -78,7 +80,7 @@ def test_each_part_faces_the_flow_of_the_rest():
     by_hand = 0.0
     for j in range(12):
         rest = model.panel.subset(np.arange(12) != j)
-        part = along(model, model.panel.subset([j]), rest.mean_field())
+        part = model.with_panel(model.panel.subset([j]), mean_field=rest.mean_field())
         by_hand += float(mfg.log_likelihood(part, fit.params.to_dict()).sum())
     assert fit.llf == pytest.approx(by_hand, rel=1e-10)
     assert np.abs(fit.scores.sum(0)).max() <= 1e-6
@@ -175,12 +177,12 @@ def test_standard_errors_are_of_the_coupled_score():
     def score(theta):
         values = density.program.by_site(density.constrained(theta[None])[0])
         world = mfg.solve_equilibrium(model.game, market.reward, parameters=values, throw=True)
-        moved = density_of(along(model, model.panel, world.value.mean_field))
+        moved = density_of(model.with_panel(model.panel, mean_field=world.value.mean_field))
         return moved.evaluator(prior=0.0, jacobian=0.0)(theta)[1].copy()
 
     theta, plain = (
         found.estimate.theta,
-        mfg.mle(along(model, model.panel, found.mean_field), svi_steps=0),
+        mfg.mle(model.with_panel(model.panel, mean_field=found.mean_field), svi_steps=0),
     )
     slope = np.stack(
         [(score(theta + d) - score(theta - d)) / 2e-3 for d in 1e-3 * np.eye(3)], axis=1
@@ -287,7 +289,7 @@ def test_along_a_known_flow_it_is_the_posterior():
     cut = cut_posterior(
         model, flows=8, draws=8000, resample="times", prior_count=1e14, random_seed=1
     )["posterior"].dataset
-    known = along(model, model.panel, np.full((4, 2), 0.5))
+    known = model.with_panel(model.panel, mean_field=np.full((4, 2), 0.5))
     plain = mfg.map_estimate(known, space="unconstrained", svi_steps=0)
     values = np.stack([cut["crowding"].values[0], np.log(cut["effort"].values[0])])
     covariance = np.linalg.inv(plain.information)
@@ -303,7 +305,9 @@ def test_its_variance_is_that_within_and_between_flows():
     tree = cut_posterior(model, flows=12, draws=12_000, random_seed=1)
     for stream in np.random.SeedSequence(1).spawn(12):
         rng = np.random.default_rng(int(stream.generate_state(1)[0]))
-        here = along(model, model.panel, draw_flow(model, model.panel, rng, "agents"))
+        here = model.with_panel(
+            model.panel, mean_field=draw_flow(model, model.panel, rng, "agents")
+        )
         modes.append(mfg.map_estimate(here, space="unconstrained", svi_steps=0))
     crowding = tree["posterior"]["crowding"].values.reshape(12, 1000)
     errors = np.array([m.bse["crowding"] for m in modes])
