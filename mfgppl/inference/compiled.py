@@ -19,7 +19,8 @@ from mfgppl.inference.compilation import compile_program
 from mfgppl.inference.coupled import CoupledDensity
 from mfgppl.inference.program import Program
 from mfgppl.inference.progress import stages
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.program import double_precision
 
@@ -63,7 +64,7 @@ class Density:
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        by_kernel = not isinstance(self.model.likelihood, StationaryLikelihood)
+        by_kernel = not isinstance(self.law, StationaryLikelihood)
         return by_kernel and self.compiled.tape is not None
 
     def _load(self) -> None:
@@ -71,7 +72,7 @@ class Density:
         theta = self.program.draw(1)
         native = self.native()
         _ = self.evaluator()(theta) if native is None else native.keeper
-        self.model.likelihood.log_policy(self.rewards(self.constrained(theta[None])))
+        self.law.log_policy(self.rewards(self.constrained(theta[None])))
 
     def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
         """Return theta to (log density, gradient), in a workspace of its own.
@@ -85,9 +86,16 @@ class Density:
         native = self.native(prior=prior, jacobian=jacobian)
         return self._by_stages(prior, jacobian) if native is None else native
 
+    @property
+    def law(self) -> FixedFlow:
+        """The law of trajectories along the model's flow."""
+        likelihood = self.model.likelihood
+        assert not isinstance(likelihood, CoupledLikelihood)
+        return likelihood
+
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
-        compiled, likelihood = self.compiled, self.model.likelihood
+        compiled, likelihood = self.compiled, self.law
         if compiled.tape is None or isinstance(likelihood, StationaryLikelihood):
             return None
         law = likelihood.arrays()
@@ -100,7 +108,7 @@ class Density:
     def _by_stages(self, prior: float, jacobian: float) -> bridge.Evaluator:
         """Return it by the stages' Python functions, with the kernel between them."""
         forward, pullback = self.compiled.stages()
-        likelihood, affine = self.model.likelihood.evaluator(), self.compiled.affine
+        likelihood, affine = self.law.evaluator(), self.compiled.affine
         shape = self.model.game.shape
 
         def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -130,15 +138,15 @@ class Density:
 
     def tables(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the tables (N, ...) whose entries trajectories add up, at values (N, K)."""
-        return self.model.likelihood.table_arrays(self.rewards(values))
+        return self.law.table_arrays(self.rewards(values))
 
     def log_policies(self, values: np.ndarray) -> np.ndarray:
         """Return log policies (N, T, S, A) at flat constrained parameters (N, K)."""
-        return self.model.likelihood.log_policy(self.rewards(values))
+        return self.law.log_policy(self.rewards(values))
 
     def heights(self, values: np.ndarray) -> np.ndarray:
         """Return log likelihoods (N,) at flat constrained parameters (N, K)."""
-        evaluate = self.model.likelihood.evaluator()
+        evaluate = self.law.evaluator()
         rewards = np.ascontiguousarray(self.rewards(values))
         return np.array([evaluate(reward)[0] for reward in rewards])
 
@@ -153,11 +161,9 @@ class Density:
         """
         return self.compiled.by_group(points)
 
-    def second_derivatives(
-        self, theta: np.ndarray, *, prior: float, jacobian: float
-    ) -> np.ndarray:
+    def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
         """Return second derivatives (K, K) of the weighed density, from the plain torch twin."""
-        program, likelihood = self.program, self.model.likelihood
+        program, likelihood = self.program, self.law
 
         def value(free: Tensor) -> Tensor:
             run = program.run(program.split(free))
@@ -170,7 +176,7 @@ class Density:
 
     def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the slopes of the tables in each unconstrained parameter."""
-        program, likelihood = self.program, self.model.likelihood
+        program, likelihood = self.program, self.law
 
         def tables(free: Tensor) -> tuple[Tensor, ...]:
             return likelihood.tables(program.run(program.split(free)).reward)

@@ -5,9 +5,9 @@ With `mu(theta)` the flow that its own response F generates, and lambda the wort
     (I - F_mu)' lambda = dL/dmu,      dL/dtheta = L_theta + lambda' F_theta
 
 both by one sweep backwards (`World.pull`). Steps towards the flow, and towards lambda, use the
-factored `I - F_mu` of one anchor, the equilibrium at the plug-in posterior's mode. The search begins
-on the anchor's tangent, so that the density is a function of the parameters alone, also where a
-game has several equilibria: it is that of the one which is reached from the anchor.
+factored `I - F_mu` of one anchor, the equilibrium at the plug-in posterior's mode. The search
+begins on the anchor's tangent, so that the density is a function of the parameters alone, also
+where a game has several equilibria: it is that of the one which is reached from the anchor.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge
+from mfgppl._kernels.dynamics import Dense
 from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
 from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, settled
 from mfgppl.equilibrium.recording import pushed_forward
@@ -31,7 +32,6 @@ from mfgppl.inference.compilation import compile_program
 from mfgppl.inference.program import Program
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import bind, double_precision
 
 EXACT, TOLERANCE = 1e-14, 1e-11  # residuals that a search aims at, and that it must reach
@@ -344,7 +344,7 @@ class _Law:
     def __init__(self, model: TrajectoryModel) -> None:
         likelihood = model.likelihood
         assert isinstance(likelihood, CoupledLikelihood)
-        T, S, A = model.game.shape
+        _, S, A = model.game.shape
         self.counts = np.ascontiguousarray(likelihood.counts.actions)
         self.moves = np.zeros((0, S, S * A))
         if likelihood.moves is not None:
@@ -358,7 +358,9 @@ class _Law:
         with np.errstate(divide="ignore"):
             value = float(self.counts[self.acted] @ np.log(image.policy[self.acted]))
             if self.moves.size:
-                chance, n = world.arrays.tables.tables[self.moved], self.moves[self.moved]
+                tables = world.arrays.tables
+                assert isinstance(tables, Dense)  # which the model checks
+                chance, n = tables.tables[self.moved], self.moves[self.moved]
                 value += float(n @ np.log(chance))
                 slope[self.moved] = n / chance
         return value, slope

@@ -200,7 +200,7 @@ def _maximise(
     params, slope = constrained_at(density, theta)
     messages = _warn(params, slope, curvature, small, reason, hierarchical=prior > 0)
     if isinstance(density, CoupledDensity):
-        found = density.certificates(params.to_numpy()[None])
+        found = density.certificates(params.to_numpy(copy=True)[None])
         reason += f"; equilibrium within {found.residual[0]:.1e}"
         messages += _warned(density.messages(found))
     panel, groups = model.panel, {}

@@ -65,7 +65,9 @@ def to_datatree(
     return _labelled(model, groups | _fixed(model), record)
 
 
-def fixed_datatree(model: TrajectoryModel, density: AnyDensity, attrs: dict[str, Any]) -> xr.DataTree:
+def fixed_datatree(
+    model: TrajectoryModel, density: AnyDensity, attrs: dict[str, Any]
+) -> xr.DataTree:
     """Return what a result holds whatever its draws: observed and constant data, attributes."""
     return _labelled(model, _fixed(model), record_of(model, density) | attrs)
 
