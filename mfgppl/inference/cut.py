@@ -243,7 +243,7 @@ def _pooled(model: TrajectoryModel, found: list[_Drawn]) -> xr.DataTree:
     lengths = [len(next(iter(f.groups["posterior"].values()))) for f in found]
     groups["sample_stats"] = {"flow": np.repeat(np.arange(len(found)), lengths)[None]}
     coords, dims = labels(model)
-    tree = fixed_datatree(model, density_of(model), {})
+    tree = fixed_datatree(density_of(model), {})
     for name, child in from_dict(groups, coords=coords, dims=dims).children.items():
         tree[name] = child
     return tree

@@ -36,8 +36,9 @@ from mfgppl.reward.program import (
     reward_table,
 )
 
-# what results call their dimensions, and the observed sites
-TAKEN = ("actions", "action", "chain", "draw", "feature", "moves", "state", "time", "trajectory")
+OBSERVED = ("actions", "moves")  # sites
+# these, and what results call their dimensions
+TAKEN = (*OBSERVED, "action", "chain", "draw", "feature", "play", "state", "time", "trajectory")
 FLOWS = ["empirical", "equilibrium"]  # that have a name
 
 FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
@@ -195,7 +196,7 @@ class TrajectoryModel:
 
     def _in_equilibrium(self, likelihood: CoupledLikelihood) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
-        latent = functools.partial(_is_latent, self.sites)
+        latent = functools.partial(is_latent, self.sites)
         with pyro.poutine.block(expose_fn=latent), pyro.poutine.trace() as tracer:
             reward_table(self.reward, self.inputs)
         drawn = {name: tracer.trace.nodes[name]["value"] for name in self.sites}
@@ -362,7 +363,7 @@ class TrajectoryModel:
         return sites
 
 
-def _is_latent(names: Collection[str], site: Any) -> bool:
+def is_latent(names: Collection[str], site: Any) -> bool:
     """Return whether a site is a latent parameter, or says how many there are of one."""
     return site["type"] == "sample" and (site["name"] in names or is_subsample(site))
 
