@@ -216,7 +216,9 @@ class TrajectoryModel:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
 
-    def with_panel(self, panel: Panel, *, mean_field: Any = None) -> "TrajectoryModel":
+    def with_panel(
+        self, panel: Panel, *, mean_field: Any = None, game: MeanFieldGame | None = None
+    ) -> "TrajectoryModel":
         """Return the model of another panel, along a flow as the constructor takes it.
 
         By default that panel's own if this model's is, the equilibrium's if this model's is, else
@@ -225,7 +227,7 @@ class TrajectoryModel:
         if mean_field is None:
             mean_field = self.mean_field if self.flow_kind == "given" else self.flow_kind
         return TrajectoryModel(
-            self.game,
+            self.game if game is None else game,
             self.reward,
             panel,
             likelihood=self.likelihood_name,
