@@ -27,7 +27,7 @@ from mfgppl.inference.coupled import TOLERANCE
 from mfgppl.inference.redrawn import redrawn
 from mfgppl.models import malware, market, multiple_equilibria, stationary_repair, treasure_hunting
 
-SOLVER = 1e-8  # what a residual of 1e-11 leaves of a log likelihood of some hundred nats
+SOLVER = 1e-7  # a residual of 1e-11, some hundred nats, and what `(I - F_mu)^-1` makes of it
 EPIDEMIC_TRUTH = {"illness": 0.8, "distance": 0.3}
 
 
