@@ -31,7 +31,7 @@ from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, settled
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.world import Array, Image, World, flat_shape, uniform_flow
-from mfgppl.equilibrium.worlds import AnyWorld, inverse, world_of
+from mfgppl.equilibrium.worlds import LARGEST_SYSTEM, AnyWorld, inverse, world_of
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.inference.compilation import compile_program
 from mfgppl.inference.program import Program
@@ -61,8 +61,8 @@ class Anchor(NamedTuple):
         The flow.
     tangent : ndarray, shape (P, T, F)
         Its slopes in the constrained parameters.
-    factors : tuple of ndarray
-        LU of `I - F_mu`.
+    factors : tuple of ndarray, or None
+        LU of `I - F_mu`; None where that is too large, or the world is not recorded.
     others : list of ndarray
         Where else a search may begin: other equilibria, and the crowd that stays where it began.
     """
@@ -71,7 +71,7 @@ class Anchor(NamedTuple):
     values: Array
     flow: Array
     tangent: Array
-    factors: tuple[Array, Array]
+    factors: tuple[Array, Array] | None
     others: list[Array]
 
 
@@ -413,8 +413,10 @@ class _Search:
 
     def __init__(self, world: World, anchor: Anchor) -> None:
         self.world, self.anchor, self.heat = world, anchor, world.game.temperature
-        lower_upper, pivots = anchor.factors
-        self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it while it solves
+        self._factors = None
+        if anchor.factors is not None:
+            lower_upper, pivots = anchor.factors
+            self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it meanwhile
         self._still = np.zeros(world.game.shape)
         self._unmoved = np.zeros((len(world.arrays.moves.ends) - 1, *self._table_shape))
 
@@ -529,6 +531,9 @@ class _Search:
         return None if failed else np.asarray(found).reshape(shape)
 
     def _solve(self, change: Array, *, transposed: bool) -> Array:
+        """Return what closes a gap at the anchor; the gap itself where its factors are not kept."""
+        if self._factors is None:
+            return change
         found, _ = scipy.linalg.lapack.dgetrs(*self._factors, change.ravel(), trans=int(transposed))
         return np.asarray(found).reshape(change.shape)
 
@@ -540,12 +545,12 @@ class _Search:
 
 def _linearised(
     world: AnyWorld, image: Image, values: Array, program: Program
-) -> tuple[tuple[Array, Array], Array]:
+) -> tuple[tuple[Array, Array] | None, Array]:
     """Return the factors of `I - F_mu` at a flow, and the flow's slopes in the parameters."""
     game, size = world.game, image.flow.size
-    rows = world.jacobian(image, game.temperature)
+    rows = world.jacobian(image, game.temperature) if size <= LARGEST_SYSTEM else None
     if rows is None:
-        rows = np.zeros((size, size))  # a world that is not recorded: the factors are not used
+        return None, np.zeros((len(values), *image.flow.shape))
     lower_upper, pivots, _ = scipy.linalg.lapack.dgetrf(np.eye(size) - rows.T)
     flow = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
 

@@ -258,6 +258,20 @@ def test_it_is_a_function_of_the_parameters_alone():
     assert density.evaluator()(one)[0] == first
 
 
+def test_large_games_are_solved_without_factors(monkeypatch):
+    """Where `I - F_mu` is too large to be factored, iterations alone reach the same."""
+    model = coupled("market")
+    plain = density_of(model)
+    monkeypatch.setattr("mfgppl.inference.coupled.LARGEST_SYSTEM", 10)
+    large = density_of(model.with_panel(model.panel))
+    assert large.anchor.factors is None
+    for theta in points(plain, 3):
+        value, gradient = large.evaluator()(theta)
+        expected = plain.evaluator()(theta)
+        assert value == pytest.approx(expected[0], abs=SOLVER)
+        np.testing.assert_allclose(gradient, expected[1], rtol=1e-6, atol=1e-5)
+
+
 def test_many_agents_lead_to_the_truth():
     game, reward, truth = CASES["market"]
     panel = played(game, reward, truth, 20_000, 5)
