@@ -343,3 +343,64 @@ def jacobian(world, reward_slope, moves_slope, flow, temperature, values, policy
             world, reward_slope, moves_slope, flow, change, temperature, values, policy, out
         )  # fmt: skip
         change.ravel()[j] = 0.0
+
+
+@jit
+def pull(world, counts, weights, temperature, values, policy, on_reward, on_tables):
+    """Fill the slopes of `sum counts log policy + sum weights generated` in reward and tables.
+
+    The adjoint of `slope`, at what `image` has filled. With `h_t` the worth of a share of states
+    and actions, `e_t = sum_a pi h_t` (plus the weight of a share of states), `h_t = P_t e_{t+1}`:
+
+        g_t = counts / temperature + pi (d_t - n_t / temperature + mu_t (h_t - e_t) / temperature)
+        d_{t+1} = discount g_t P_t,    dP_t(x) = mu_t pi_t e_{t+1}(x) + discount g_t V_{t+1}(x)
+    """
+    T, S, A = policy.shape
+    by_state = weights.shape[1] == S
+    worth, arriving = np.zeros((T, S * A)), np.zeros((T + 1, S))
+    for t in range(T - 1, -1, -1):
+        h, p = worth[t], policy[t].reshape(S * A)
+        if t < T - 1:
+            expected(world.tables, at(world, t), arriving[t + 1], h)
+        for s in range(S):
+            arriving[t, s] = weights[t, s] if by_state else 0.0
+            for a in range(A):
+                k = s * A + a
+                h[k] += 0.0 if by_state else weights[t, k]
+                arriving[t, s] += p[k] * h[k]
+    n_moves = world.moves.ends.size - 1
+    shares, later, sent = world.initial.copy(), np.zeros(S), np.empty(S * A)
+    for t in range(T):
+        h, p = worth[t], policy[t].reshape(S * A)
+        g, n = on_reward[t].reshape(S * A), counts[t].reshape(S * A)
+        for s in range(S):
+            visits, mean = 0.0, 0.0
+            for a in range(A):
+                visits += n[s * A + a]
+                mean += p[s * A + a] * h[s * A + a]
+            for a in range(A):
+                k = s * A + a
+                moved = shares[s] * (h[k] - mean) - visits
+                g[k] = n[k] / temperature + p[k] * (later[s] + moved / temperature)
+                sent[k] = shares[s] * p[k]
+        if t == T - 1:
+            break
+        if n_moves > 0:
+            for x in range(S):
+                for i in range(S * A):
+                    on_tables[t, x, i] = (
+                        sent[i] * arriving[t + 1, x] + world.discount * g[i] * values[t + 1, x]
+                    )
+        pushed(world.tables, at(world, t), g, later)
+        for s in range(S):
+            later[s] *= world.discount
+        pushed(world.tables, at(world, t), sent, shares)
+
+
+@jit
+def pull_back(played, flow, weights, size):
+    """Return what a tape of slopes gives along a flow for weights: `size` numbers."""
+    put(played, 0, flow)
+    put(played, 1, weights)
+    play(played, 0)
+    return output(played, 0, size).copy()

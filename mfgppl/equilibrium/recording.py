@@ -58,6 +58,7 @@ class Recording:
         self._values = flat_values(parameters)
         self._reward_tape, self._moves_tape = self._play(lambda stage: stage, changes=False)
         self._slopes: tuple[crowd.Played, crowd.Played] | None = None
+        self._pulls: tuple[crowd.Played, crowd.Played] | None = None
         self.checked = False  # against the program, away from where it was recorded
 
     def fits(self, parameters: Mapping[str, Tensor]) -> bool:
@@ -78,18 +79,44 @@ class Recording:
             self._slopes = self._play(_slope, changes=True)
         return _filled(self._slopes[0], parameters), _filled(self._slopes[1], parameters)
 
+    def pulls(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
+        """Return the slopes of weighed sums of the reward, and of the dynamics, a stage each.
+
+        They take flow, weights and parameters; the slopes are in the flow and the parameters. The
+        dynamics, a stage in all, have none where they are fixed.
+        """
+        if self._pulls is None:
+            moves = [self._move(t) for t in self._steps]
+            T, S, A = self._game.shape
+            point, values = self._point(), self._values
+            on_reward, on_tables = (
+                torch.zeros(n, dtype=torch.float64) for n in (T * S * A, len(moves) * S * A * S)
+            )
+            self._pulls = (
+                _played([_pulled(self._reward)], [point, on_reward, values.clone()]),
+                _played([_pulled(_in_a_row(moves))][: len(moves)], [point, on_tables, values]),
+            )
+        return _filled(self._pulls[0], parameters), _filled(self._pulls[1], parameters)
+
     def _play(
         self, form: Callable[[Stage], Stage], *, changes: bool
     ) -> tuple[crowd.Played, crowd.Played]:
+        inputs = [self._point() for _ in range(1 + changes)] + [self._values.clone()]
+        moves = [form(self._move(t)) for t in self._steps]
+        return _played([form(self._reward)], inputs), _played(moves, inputs)
+
+    @property
+    def _steps(self) -> range:
+        """The steps whose table moves with the crowd."""
+        return range(self._game.n_steps if self._game.crowd_moves_dynamics else 0)
+
+    def _point(self) -> Tensor:
+        """Return the flat flow at which everything is recorded: as many in each state."""
         T = self._game.shape[0]
         flow = torch.full((T, self._game.initial.numel()), 1.0 / self._game.initial.numel())
         if self._game.joint:
             flow = flow[..., None].expand(self._game.shape) / self._game.n_actions
-        point = flow.to(torch.float64).reshape(-1)
-        inputs = [point.clone() for _ in range(1 + changes)] + [self._values.clone()]
-        steps = range(self._game.n_steps if self._game.crowd_moves_dynamics else 0)
-        moves = [form(self._move(t)) for t in steps]
-        return _played([form(self._reward)], inputs), _played(moves, inputs)
+        return flow.to(torch.float64).reshape(-1).clone()
 
     def _reward(self, flow: Tensor, values: Tensor) -> Tensor:
         by_site, start = {}, 0
@@ -158,6 +185,26 @@ def _slope(function: Stage) -> Stage:
         return pushed_forward(lambda at: function(at, values), flow, change).contiguous()
 
     return slope
+
+
+def _pulled(function: Stage) -> Stage:
+    """Return the slope of a weighed sum of a function's outputs, in flow and parameters."""
+
+    def pulled(flow: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = [v.detach().requires_grad_(True) for v in (flow, values)]
+            # weighing in the open: `grad` given weights would import sympy
+            weighed = (function(*at) * weights).sum()
+            slopes = torch.autograd.grad(weighed, at, allow_unused=True)
+        found = [torch.zeros_like(a) if s is None else s for s, a in zip(slopes, at, strict=True)]
+        return torch.cat([f.detach() for f in found])
+
+    return pulled
+
+
+def _in_a_row(stages: Sequence[Stage]) -> Stage:
+    """Return a function with the outputs of several, flat."""
+    return lambda flow, values: torch.cat([stage(flow, values) for stage in stages])
 
 
 def pushed_forward(function: Callable[[Tensor], Tensor], point: Tensor, change: Tensor) -> Tensor:

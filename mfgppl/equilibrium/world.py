@@ -108,6 +108,7 @@ class World:
         self.arrays = crowd.World(tables, NOTHING, NOTHING, initial, game.discount)
         self._recording = recording_of(game, reward, self._values)
         self._slopes: tuple[crowd.Played, crowd.Played] | None = None
+        self._pulls: tuple[crowd.Played, crowd.Played] | None = None
         self._has_slopes = True
         if self._recording is not None:
             own = [table.masked_fill(~game.available, -torch.inf).numpy(), *tables]
@@ -218,6 +219,61 @@ class World:
             self.arrays, *slopes, image.flow, temperature, image.values, image.policy, rows
         )
         return rows
+
+    def put(self, values: Array) -> None:
+        """Give a recorded world other parameters: flat, in the order in which it was given them."""
+        given = iter(np.asarray(values, dtype=float))
+        for name, value in self._values.items():
+            flat = [next(given) for _ in range(value.numel())]
+            self._values[name] = torch.tensor(flat, dtype=torch.float64).reshape(value.shape)
+        for played in (self.arrays.reward, *(self._slopes or ()), *(self._pulls or ())):
+            if played.inputs.size:
+                start = played.inputs[-1]
+                played.buffer[start : start + len(values)] = values
+
+    def pull(
+        self, image: Image, temperature: float, *, counts: Array, weights: Array, moved: Array
+    ) -> tuple[Array, Array] | None:
+        """Return slopes of weighed sums in the flow (T, F) and in the parameters (K,).
+
+        Parameters
+        ----------
+        image : Image
+            A response to a flow.
+        temperature : float
+            Of the response.
+        counts : ndarray, shape (T, S, A)
+            Weights of the log policy.
+        weights : ndarray, shape (T, F)
+            Weights of the flow generated.
+        moved : ndarray, shape (T-1, S, S * A)
+            Weights of the dynamics, next state first, where the crowd moves them.
+
+        Returns
+        -------
+        tuple of ndarray, or None
+            None if the world is not recorded, or an operation has no derivative there.
+        """
+        if self._recording is not None and self._has_slopes and self._pulls is None:
+            try:
+                self._pulls = self._recording.pulls(self._values)
+            except Exception:  # an operation without an instruction
+                self._has_slopes = False
+        if self._pulls is None:
+            return None
+        by_reward, by_moves = self._pulls
+        on_reward, on_tables = np.empty(image.policy.shape), np.empty(moved.shape)
+        crowd.follow(self.arrays, image.flow)
+        crowd.pull(
+            self.arrays, counts, weights, temperature, image.values, image.policy,
+            on_reward, on_tables,
+        )  # fmt: skip
+        n_shares = image.flow.size
+        size = n_shares + sum(value.numel() for value in self._values.values())
+        found = crowd.pull_back(by_reward, image.flow, on_reward, size)
+        if moved.size:
+            found += crowd.pull_back(by_moves, image.flow, on_tables + moved, size)
+        return found[:n_shares].reshape(image.flow.shape), found[n_shares:]
 
     def confirms(self, flow: Array) -> bool:
         """Return whether the recording gives the program's own numbers along a flow.

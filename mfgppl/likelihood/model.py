@@ -1,6 +1,9 @@
 """The trajectory model: rewards as latent variables, an ordinary Pyro model."""
 
+import dataclasses
+import functools
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,19 +18,30 @@ from mfgppl._kernels import bridge
 from mfgppl.data.panel import Panel
 from mfgppl.data.space import plain_label
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.steps import as_steps
+from mfgppl.equilibrium.world import uniform_flow
 from mfgppl.exceptions import DataError, Fault
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, double_precision, is_parameter, reward_table
+from mfgppl.reward.program import (
+    RewardProgram,
+    double_precision,
+    is_parameter,
+    is_subsample,
+    reward_table,
+)
 
-# what results call their dimensions, and the observed site
-TAKEN = ("actions", "action", "chain", "draw", "feature", "state", "time", "trajectory")
+# what results call their dimensions, and the observed sites
+TAKEN = ("actions", "action", "chain", "draw", "feature", "moves", "state", "time", "trajectory")
+FLOWS = ["empirical", "equilibrium"]  # that have a name
 
-Likelihood = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
+FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
+Likelihood = FixedFlow | CoupledLikelihood
 
 
 class ActionCounts(TorchDistribution):
@@ -44,13 +58,16 @@ class ActionCounts(TorchDistribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
     support = dist.constraints.independent(dist.constraints.nonnegative_integer, 3)
 
-    def __init__(self, likelihood: Likelihood, reward: Tensor) -> None:
+    def __init__(self, likelihood: FixedFlow, reward: Tensor) -> None:
         self.likelihood, self.reward = likelihood, reward
         shape = torch.Size(likelihood.counts.actions.shape)
         super().__init__(torch.Size(), shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log likelihood of the counts, nats."""
+        if self.likelihood.transition.requires_grad:
+            counts = self.likelihood.counts._replace(actions=value.numpy())
+            return dataclasses.replace(self.likelihood, counts=counts).log_likelihood(self.reward)
         return bridge.differentiable(self.reward, self.likelihood.evaluator(value.numpy()))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
@@ -75,7 +92,8 @@ class TrajectoryModel:
     """The trajectory model of a game, a reward program and a panel, as a Pyro model.
 
     Calling it runs the reward program, whose sample sites are the latent variables, and observes
-    the panel's action counts at the site "actions". The mean field is conditioning data.
+    the panel's action counts at the site "actions". The mean field is conditioning data, or the
+    equilibrium under the reward itself.
 
     Parameters
     ----------
@@ -89,8 +107,17 @@ class TrajectoryModel:
         The exact law of the actions, or Theorem 4's energy model as printed.
     start : {"marginal", "conditional"}
         For the energy model: one partition function for all who enter at a time, or one a state.
-    mean_field : "empirical" or array, shape (T, S), or (T, S, A) in a joint game
-        The flow that agents face: the panel's own, or a given one.
+    mean_field : {"empirical", "equilibrium"} or array, shape (T, S), or (T, S, A) in a joint game
+        The flow that agents face: the panel's own; that of the entropy-regularised equilibrium
+        under the reward itself, solved for at each value of the parameters (the coupled
+        likelihood, causal only); or a given one.
+
+    Attributes
+    ----------
+    mean_field : Tensor
+        The flow; for "equilibrium" where its search begins: the panel's own where it is all seen.
+    flow_kind : str
+        "empirical", "equilibrium" or "given".
 
     Raises
     ------
@@ -102,7 +129,7 @@ class TrajectoryModel:
     References
     ----------
     .. [1] Chen, Zhang, Liu and Witbrock (2023), *Adversarial inverse reinforcement learning for
-       mean field games*, AAMAS, Theorem 4.
+       mean field games*, AAMAS, Theorems 4 and 5.
     """
 
     @strict_keywords
@@ -136,23 +163,52 @@ class TrajectoryModel:
         panel = panel.recode(game.space, game.actions)
         self.panel = panel.pooled() if game.stationary else panel
         self.likelihood_name, self.start = likelihood, start
-        self.flow_is_empirical = isinstance(mean_field, str)
+        self.flow_kind = mean_field if isinstance(mean_field, str) else "given"
         self.mean_field = self._flow(mean_field)
         self.inputs = RewardInputs(game, self.mean_field)
         self.forbidden = ~game.available
         self.forbids = bool(self.forbidden.any())
         transition = game.transition_along(self.mean_field)
-        _check_moves(self.panel, game, transition)
-        self.likelihood = self._likelihood(transition)
+        if self.coupled:
+            self._check_coupled(transition)
+        moves_elsewhere = self.coupled and game.crowd_moves_dynamics
+        _check_moves(self.panel, game, None if moves_elsewhere else transition)
+        self.likelihood = self.likelihood_of(self.panel, transition)
         self.observed = torch.as_tensor(self.likelihood.counts.actions)
         self.sites = self._sites()
 
     def __call__(self) -> Tensor:
-        """Run the program and observe the panel; return the reward table (T, S, A)."""
+        """Run the program and observe the panel; return the reward table (T, S, A).
+
+        Raises
+        ------
+        ConvergenceError
+            If the flow is the equilibrium, and none is found at the parameters drawn.
+        """
         with double_precision():
+            if self.coupled:
+                return self._in_equilibrium()
             reward = reward_table(self.reward, self.inputs)
             law = ActionCounts(self.likelihood, self.masked(reward))
             pyro.sample("actions", law, obs=self.observed)
+        return reward
+
+    def _in_equilibrium(self) -> Tensor:
+        """Draw the parameters, solve for the flow, run the program along it, and observe."""
+        latent = functools.partial(_is_latent, self.sites)
+        with pyro.poutine.block(expose_fn=latent), pyro.poutine.trace() as tracer:
+            reward_table(self.reward, self.inputs)
+        drawn = {name: tracer.trace.nodes[name]["value"] for name in self.sites}
+        found = solve_equilibrium(
+            self.game, self.reward, parameters=drawn, mean_field=self.mean_field, throw=True
+        ).value
+        with pyro.poutine.block(hide_fn=latent), pyro.poutine.condition(data=drawn):
+            reward = reward_table(self.reward, RewardInputs(self.game, found.mean_field))
+        transition = self.game.transition_along(found.mean_field)
+        law = ActionCounts(self.likelihood.along(transition), self.masked(reward))
+        pyro.sample("actions", law, obs=self.observed)
+        if self.likelihood.moves is not None:
+            pyro.factor("moves", self.likelihood.log_moves(transition))
         return reward
 
     def masked(self, reward: Tensor) -> Tensor:
@@ -162,10 +218,11 @@ class TrajectoryModel:
     def with_panel(self, panel: Panel, *, mean_field: Any = None) -> "TrajectoryModel":
         """Return the model of another panel, along a flow as the constructor takes it.
 
-        By default that panel's own if this model's is, else this model's.
+        By default that panel's own if this model's is, the equilibrium's if this model's is, else
+        this model's.
         """
         if mean_field is None:
-            mean_field = "empirical" if self.flow_is_empirical else self.mean_field
+            mean_field = self.mean_field if self.flow_kind == "given" else self.flow_kind
         return TrajectoryModel(
             self.game,
             self.reward,
@@ -178,6 +235,16 @@ class TrajectoryModel:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be computed anew, for a task that travels to another process."""
         return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+
+    @property
+    def flow_is_empirical(self) -> bool:
+        """Whether the flow is the panel's own."""
+        return self.flow_kind == "empirical"
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the flow is the equilibrium's under the reward itself."""
+        return self.flow_kind == "equilibrium"
 
     @property
     def parameters(self) -> list[str]:
@@ -205,27 +272,57 @@ class TrajectoryModel:
 
     def _flow(self, mean_field: Any) -> Tensor:
         T = self.game.shape[0]
-        if isinstance(mean_field, str):
-            if mean_field != "empirical":
-                raise ValueError(
-                    f"`mean_field` must be 'empirical' or an array (T, S); got {mean_field!r}."
-                )
+        if isinstance(mean_field, str) and mean_field not in FLOWS:
+            raise ValueError(
+                "`mean_field` must be 'empirical', 'equilibrium' or an array (T, S); got "
+                f"{mean_field!r}."
+            )
+        if self.panel.horizon > T:
+            raise ValueError(
+                f"the panel has {self.panel.horizon} decision times, more than the horizon {T}."
+            )
+        if self.flow_is_empirical:
             if self.panel.horizon != T:
                 raise ValueError(
                     f"the panel has {self.panel.horizon} decision times and the game a horizon of "
                     f"{T}; make them equal, or pass `mean_field` as an array (T, S)."
                 )
-            own = self.panel.occupancy() if self.game.joint else self.panel.mean_field()
-            return torch.as_tensor(own)
-        flow = self.game.check_flow("mean_field", mean_field)
-        if self.panel.horizon > T:
-            raise ValueError(
-                f"the panel has {self.panel.horizon} decision times, more than the horizon {T}."
-            )
-        return flow
+            return self._own_flow()
+        if self.coupled:
+            seen = self.panel.visits[: self.panel.horizon].sum(-1) > 0
+            if self.panel.horizon == T and seen.all():
+                return self._own_flow()
+            return torch.from_numpy(uniform_flow(self.game)).reshape(self.game.flow_shape)
+        return self.game.check_flow("mean_field", mean_field)
 
-    def _likelihood(self, transition: Tensor) -> Likelihood:
-        game, counts = self.game, self.panel.counts_over(self.game.shape[0])
+    def _own_flow(self) -> Tensor:
+        """Return the panel's flow."""
+        own = self.panel.occupancy() if self.game.joint else self.panel.mean_field()
+        return torch.as_tensor(own)
+
+    def _check_coupled(self, transition: Tensor) -> None:
+        """Raise where the equilibrium's flow has no likelihood here."""
+        if self.likelihood_name != "causal":
+            raise ValueError(
+                "mean_field='equilibrium' needs likelihood='causal': the equilibrium is one of "
+                "agents who act by the causal law."
+            )
+        if self.game.crowd_moves_dynamics and transition.layout != torch.strided:
+            raise ValueError(
+                "mean_field='equilibrium' needs a `transition` that returns dense tensors computed "
+                "in torch where the crowd moves the dynamics; got scipy sparse matrices."
+            )
+
+    def likelihood_of(self, panel: Panel, transition: Tensor) -> Likelihood:
+        """Return the law of a panel of this model's game, with the dynamics along its flow."""
+        game, counts = self.game, panel.counts_over(self.game.shape[0])
+        if self.coupled:
+            moved = game.crowd_moves_dynamics
+            seen = panel.transition_counts() if moved else None
+            moves = None if seen is None else moves_seen(*seen, tuple(transition.shape))
+            return CoupledLikelihood(
+                transition, counts, game.discount, game.temperature, moves, game.stationary
+            )
         if game.stationary:
             return StationaryLikelihood(transition, counts, game.discount, game.temperature)
         if self.likelihood_name == "causal":
@@ -265,8 +362,13 @@ class TrajectoryModel:
         return sites
 
 
-def _check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> None:
-    """Raise where the panel takes actions or steps that the game rules out."""
+def _is_latent(names: Collection[str], site: Any) -> bool:
+    """Return whether a site is a latent parameter, or says how many there are of one."""
+    return site["type"] == "sample" and (site["name"] in names or is_subsample(site))
+
+
+def _check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor | None) -> None:
+    """Raise where the panel takes actions, or steps if their table is known, that are ruled out."""
     faults = []
     forbidden = panel.counts.actions * ~game.available.numpy()
     if forbidden.any():
@@ -278,23 +380,30 @@ def _check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> None:
         remedy = "correct the rows, or `available` in the game"
         what = "action not available in its state"
         faults.append(Fault(what, int(forbidden.sum()), examples, remedy))
+    if transition is not None:
+        faults += _impossible_steps(panel, game, transition)
+    if faults:
+        raise DataError(faults)
+
+
+def _impossible_steps(panel: Panel, game: MeanFieldGame, transition: Tensor) -> list[Fault]:
+    """Return the fault of steps that have probability zero, if there are any."""
     steps, n = panel.transition_counts()
     if len(transition) > 1:  # the step after the last decision has no table of its own
         n = n[steps[:, 0] < len(transition)]
         steps = steps[steps[:, 0] < len(transition)]
     along = as_steps(transition.detach(), game.shape[0])
     impossible = (along.probability(torch.as_tensor(steps)) == 0).numpy()
-    if impossible.any():
-        states = panel.space.labels
-        examples = tuple(
-            f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} by {panel.actions[a]!r}"
-            for t, s, a, x in steps[impossible][:3]
-        )
-        remedy = "correct the rows, or `transition` in the game"
-        what = "step of probability zero under the game"
-        faults.append(Fault(what, int(n[impossible].sum()), examples, remedy))
-    if faults:
-        raise DataError(faults)
+    if not impossible.any():
+        return []
+    states = panel.space.labels
+    examples = tuple(
+        f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} by {panel.actions[a]!r}"
+        for t, s, a, x in steps[impossible][:3]
+    )
+    remedy = "correct the rows, or `transition` in the game"
+    what = "step of probability zero under the game"
+    return [Fault(what, int(n[impossible].sum()), examples, remedy)]
 
 
 def _who(panel: Panel, time: int, state: int, action: int) -> str:

@@ -38,6 +38,14 @@ def decisions(panel: Trajectories, shape: tuple[int, int, int]) -> tuple[np.ndar
     return panel.trajectory[acted], np.ravel_multi_index(taken, shape)
 
 
+def moves(panel: Trajectories, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the trajectory and the flat (t, s, a, x) of each move that has a table."""
+    goes_on = (panel.action[:-1] >= 0) & (np.diff(panel.trajectory) == 0)
+    here = np.flatnonzero(goes_on & (panel.time[:-1] < shape[0]))
+    move = panel.time[here], panel.state[here], panel.action[here], panel.state[here + 1]
+    return panel.trajectory[here], np.ravel_multi_index(move, shape)
+
+
 def add_up(terms: Sequence[Term], tables: Sequence[np.ndarray], n_trajectories: int) -> np.ndarray:
     """Return the log likelihood of each trajectory, shape (J,), nats."""
     total = np.zeros(n_trajectories)

@@ -144,10 +144,10 @@ def check_shape(argument: str, name: str, value: Tensor, fn: Any) -> None:
 
 def is_parameter(site: Mapping[str, Any]) -> bool:
     """Return whether a site of a trace is a latent reward parameter."""
-    return site["type"] == "sample" and not site["is_observed"] and not _is_subsample(site)
+    return site["type"] == "sample" and not site["is_observed"] and not is_subsample(site)
 
 
-def _is_subsample(site: Mapping[str, Any]) -> bool:
+def is_subsample(site: Mapping[str, Any]) -> bool:
     return type(site["fn"]).__name__ == "_Subsample"
 
 

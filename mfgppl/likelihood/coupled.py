@@ -1,0 +1,84 @@
+"""The coupled likelihood: the flow is the equilibrium under the reward itself.
+
+`log L = sum_tsa N_t(s, a) log pi_t(a|s) + sum_tsax M_t(s, a, x) log P_t(x|s, a)`, both along
+`mu(theta)`; the second sum is there where the crowd moves the dynamics, which then tell of it too.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl._kernels import bridge
+from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.terms import Term, moves
+
+
+@dataclass(frozen=True, eq=False)
+class CoupledLikelihood:
+    """The law of actions, and of the moves that the crowd drives, along a flow that is solved for.
+
+    Attributes
+    ----------
+    transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
+        Dynamics along the flow where the search for the equilibrium starts.
+    counts : Counts
+        Sufficient statistics of the panel.
+    discount, temperature : float
+        The game's constants.
+    moves : Tensor, shape (T-1, S, A, S), or None
+        How often each move was seen, where the crowd moves the dynamics.
+    stationary : bool
+        Whether the game has no horizon; T is then 1, and there is one table.
+    """
+
+    transition: Tensor
+    counts: Counts
+    discount: float
+    temperature: float
+    moves: Tensor | None
+    stationary: bool
+
+    @functools.cached_property
+    def kernel_tables(self) -> bridge.Tables:
+        """The transition as the arrays that the kernels read."""
+        return bridge.tables_of(self.transition)
+
+    def along(self, transition: Tensor) -> CausalLikelihood | StationaryLikelihood:
+        """Return the law of the actions along a flow, with its dynamics."""
+        kind = StationaryLikelihood if self.stationary else CausalLikelihood
+        return kind(transition, self.counts, self.discount, self.temperature)
+
+    def tables(self, reward: Tensor, transition: Tensor) -> tuple[Tensor, ...]:
+        """Return the log policy, and the log transition where moves count, along a flow."""
+        (log_policy,) = self.along(transition).tables(reward)
+        return (log_policy,) if self.moves is None else (log_policy, transition.log())
+
+    def log_likelihood(self, reward: Tensor, transition: Tensor) -> Tensor:
+        """Return the log likelihood along a flow, in plain torch."""
+        value = self.along(transition).log_likelihood(reward)
+        return value if self.moves is None else value + self.log_moves(transition)
+
+    def log_moves(self, transition: Tensor) -> Tensor:
+        """Return what the moves add, with a slope also where others are impossible."""
+        assert self.moves is not None
+        seen = transition.masked_fill(self.moves == 0, 1.0)
+        return (self.moves * seen.log()).sum()
+
+    def terms(self, panel: Trajectories) -> list[Term]:
+        """Return what each trajectory adds."""
+        terms = self.along(self.transition).terms(panel)
+        if self.moves is not None:
+            terms.append(Term(1, *moves(panel, tuple(self.moves.shape)), 1.0))
+        return terms
+
+
+def moves_seen(steps: np.ndarray, n: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """Return how often each move (t, s, a, x) was seen, in a table of a shape; later ones drop."""
+    table, kept = torch.zeros(shape, dtype=torch.float64), steps[:, 0] < shape[0]
+    table[tuple(torch.as_tensor(steps[kept].T))] = torch.as_tensor(n[kept])
+    return table
