@@ -221,8 +221,9 @@ class _World(NamedTuple):
 
 def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
     """Return the null's equilibrium at its fit."""
+    sites = density_of(null).program.by_site(np.array(fit.params))
     solution = solve_equilibrium(
-        null.game, null.reward, parameters=fit.params, mean_field=null.mean_field, throw=True
+        null.game, null.reward, parameters=sites, mean_field=null.mean_field, throw=True
     )
     known = null.with_panel(null.panel, mean_field=solution.value.mean_field)
     values = fit.params.to_numpy()[None]
