@@ -279,9 +279,7 @@ def _round(model: TrajectoryModel, fit: Fit, world: str, seed: int) -> _Round:
     values = _independent(fitted, drawn_by("fit", draws))
     if len(values) < FEWEST_KEPT:
         return _Round(truth, NONE, len(values), f"fewer than {FEWEST_KEPT} independent draws")
-    evaluate = fitted.likelihood.evaluator()
-    rewards = density_of(fitted).rewards(np.vstack([truth, values]))
-    heights = np.array([evaluate(np.ascontiguousarray(reward))[0] for reward in rewards])
+    heights = density_of(fitted).heights(np.vstack([truth, values]))
     quantities = np.column_stack([np.vstack([truth, values]), heights])
     below = (quantities[1:] < quantities[0]).sum(0)
     equal = (quantities[1:] == quantities[0]).sum(0)
@@ -325,4 +323,6 @@ def _in_equilibrium(model: TrajectoryModel, truth: np.ndarray, seed: int) -> Tra
         game, found.policy, found.mean_field, n_agents=len(np.unique(panel.agents)),
         random_seed=seed, n_times=n_times,
     )  # fmt: skip
+    if model.coupled:
+        return redrawn(model, drawn)
     return model.with_panel(drawn, mean_field="empirical")

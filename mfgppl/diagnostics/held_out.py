@@ -58,6 +58,7 @@ def held_out(units: Units, fit_method: FitMethod, held: np.ndarray, flow: str) -
     if left.all():
         raise ValueError("nothing is left to fit; there must be at least two to leave one out.")
     given = units.model.mean_field if flow == "panel" else "empirical"
+    given = "equilibrium" if units.model.coupled else given
     training = units.model.with_panel(units.panel.subset(~left), mean_field=given)
     found = scores(training, fit_method(training), units.panel.subset(left))
     order = np.searchsorted(np.sort(held), units.codes[left])

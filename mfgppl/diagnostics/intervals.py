@@ -8,7 +8,7 @@ import numpy as np
 
 from mfgppl._arguments import is_a
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.diagnostics.calibration import Fit, drawn_by, short_nuts
+from mfgppl.diagnostics.calibration import drawn_by, short_nuts
 from mfgppl.inference.bootstrap import resample
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate
@@ -22,7 +22,8 @@ from mfgppl.likelihood.model import TrajectoryModel
 
 REPLICATIONS = 199  # resampled panels of a bootstrap
 
-Method = str | Fit
+# by name, or what takes a model and `random_seed` and returns draws or an estimate
+Method = str | Callable[..., Any]
 
 
 class FitFailed(RuntimeError):
@@ -51,9 +52,12 @@ class PanelFits:
 
     def intervals(self, method: Method) -> np.ndarray:
         """Return estimate, lower and upper end by parameter, (P, 3)."""
-        if not isinstance(method, str):
-            return self.of_draws(method)
-        return METHODS[method](self)
+        if isinstance(method, str):
+            return METHODS[method](self)
+        found = method(self.model, random_seed=self.seed)
+        if isinstance(found, PointEstimate):
+            return self.wald(found)
+        return self.of_draws(found)
 
     @functools.cached_property
     def point(self) -> PointEstimate:
@@ -63,10 +67,12 @@ class PanelFits:
             raise FitFailed("the maximum likelihood fit did not converge")
         return fit
 
-    def wald(self, kind: str) -> np.ndarray:
-        """Return Wald intervals by a kind of covariance."""
-        ends = self.point.conf_int(self.level, kind=kind)
-        return np.column_stack([self.point.params, ends["lower"], ends["upper"]])
+    def wald(self, fit: PointEstimate, kind: str = "observed") -> np.ndarray:
+        """Return Wald intervals of an estimate by a kind of covariance."""
+        if not fit.converged:
+            raise FitFailed("the fit did not converge")
+        ends = fit.conf_int(self.level, kind=kind)
+        return np.column_stack([fit.params, ends["lower"], ends["upper"]])
 
     def bootstrap(self) -> np.ndarray:
         """Return percentiles of refits to resampled agents."""
@@ -90,9 +96,9 @@ class PanelFits:
             raise FitFailed("a profile likelihood did not converge")
         return np.array([(p.estimate, p.lower, p.upper) for p in found])
 
-    def of_draws(self, fit: Fit) -> np.ndarray:
+    def of_draws(self, draws: Any) -> np.ndarray:
         """Return posterior means and equal-tailed intervals."""
-        draws = drawn_by("methods", fit(self.model, random_seed=self.seed))
+        drawn_by("methods", draws)
         flat = flat_draws(density_of(self.model).program, draws, argument="methods")
         values = flat.reshape(-1, flat.shape[-1])
         return np.column_stack([values.mean(0), *np.quantile(values, self.tails, axis=0)])
@@ -104,13 +110,15 @@ class PanelFits:
 
 
 METHODS: dict[str, Callable[[PanelFits], np.ndarray]] = {
-    "wald": lambda panel: panel.wald("observed"),
-    "cluster": lambda panel: panel.wald("cluster"),
+    "wald": lambda panel: panel.wald(panel.point),
+    "cluster": lambda panel: panel.wald(panel.point, "cluster"),
     "bootstrap": PanelFits.bootstrap,
     "profile": PanelFits.profile,
     "laplace": lambda panel: panel.of_draws(
-        functools.partial(laplace, log_likelihood=False, progressbar=False)
+        laplace(panel.model, random_seed=panel.seed, log_likelihood=False, progressbar=False)
     ),
-    "vi": lambda panel: panel.of_draws(functools.partial(vi, log_likelihood=False)),
-    "nuts": lambda panel: panel.of_draws(short_nuts),
+    "vi": lambda panel: panel.of_draws(
+        vi(panel.model, random_seed=panel.seed, log_likelihood=False)
+    ),
+    "nuts": lambda panel: panel.of_draws(short_nuts(panel.model, random_seed=panel.seed)),
 }

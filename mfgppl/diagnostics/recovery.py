@@ -43,7 +43,7 @@ class Recovery:
     level : float
         Level of the intervals.
     flow : str
-        "known" or "observed".
+        "known", "observed" or "equilibrium".
     """
 
     intervals: pd.DataFrame
@@ -135,13 +135,14 @@ def recovery(
         "wald" (observed information), "cluster" (the sandwich over agents), "bootstrap"
         (percentiles of refits to 199 panels of resampled agents), "profile", "laplace", "vi" (full
         rank) and "nuts" (two chains of 500 draws). A mapping gives each a name of one's own, and
-        may hold what takes a model and `random_seed` and returns draws. The first four estimate by
-        maximum likelihood, draws by the posterior mean with an equal-tailed interval.
+        may hold what takes a model and `random_seed` and returns draws, or an estimate with Wald
+        intervals, as `cross_fit` does. The first four estimate by maximum likelihood, draws by the
+        posterior mean with an equal-tailed interval.
     level : float in (0, 1)
         Level of the intervals.
-    flow : {"known", "observed"}
-        What the model is given: the equilibrium's flow, or the panel's own, which is an estimate
-        made of the very choices that are explained.
+    flow : {"known", "observed", "equilibrium"}
+        What the model is given: the flow at the truth; the panel's own, which is an estimate made
+        of the very choices that are explained; or the equilibrium under the reward itself.
     random_seed : int
         Seed of everything.
     n_jobs, progressbar
@@ -163,13 +164,13 @@ def recovery(
     positive_int("n_agents", n_agents)
     positive_int("panels", panels, least=2)
     real_between("level", level, above=0.0, upto=1.0, strict=True)
-    one_of("flow", flow, ["known", "observed"])
+    one_of("flow", flow, ["known", "observed", "equilibrium"])
     named = _named(methods)
     world = solve_equilibrium(game, reward, parameters=truth, throw=True).value
     first = simulate(
         game, world.policy, world.mean_field, n_agents=n_agents, random_seed=0, n_times=n_times
     )
-    field = world.mean_field if flow == "known" else "empirical"
+    field = {"known": world.mean_field, "observed": "empirical"}.get(flow, flow)
     model = TrajectoryModel(game, reward, first, mean_field=field)
     program = density_of(model).program
     values = program.check_values("truth", truth, complete=True)

@@ -111,12 +111,13 @@ def residuals(
 def _moments(model: TrajectoryModel, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the means (T, S, A) of the policy and of its square over draws."""
     sums: list[tuple[np.ndarray, np.ndarray]] = []
+    density = density_of(model)
 
-    def use(part: slice, rewards: np.ndarray) -> None:
-        policy = np.exp(model.likelihood.log_policy(rewards))
+    def use(part: slice, given: np.ndarray) -> None:
+        policy = np.exp(density.log_policies(given))
         sums.append((policy.sum(0), (policy**2).sum(0)))
 
-    over_draws(density_of(model), values, use)
+    over_draws(density, values, use)
     first, second = (sum(s[k] for s in sums) / len(values) for k in (0, 1))
     return np.asarray(first), np.asarray(second)
 

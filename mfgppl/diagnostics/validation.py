@@ -162,7 +162,8 @@ def leave_future_out(
         )
 
     def block(time: int) -> tuple[np.ndarray, int]:
-        training = model.with_panel(before(panel, time), mean_field=model.mean_field)
+        given = "equilibrium" if model.coupled else model.mean_field
+        training = model.with_panel(before(panel, time), mean_field=given)
         found = scores(training, fit_method(training), _blanked(panel, time, step))
         return log_mean(found), len(found)
 

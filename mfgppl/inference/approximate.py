@@ -89,6 +89,7 @@ def finished(
         "compile_time": 0.0,
     }
     tree = to_datatree(model, density, [chain], record, random_seed, log_likelihood)
+    messages = messages + tree.attrs["warnings"]
     tree.attrs["warnings"] = messages
     if messages:
         warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=4)

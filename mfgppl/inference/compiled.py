@@ -5,89 +5,31 @@ differentiated there, and the likelihood's kernel is called in between. No effec
 an evaluation.
 """
 
-import functools
-import math
-import warnings
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import pyro
+import scipy.optimize
 import torch
 from torch import Tensor
 
-from mfgppl._compiler.lowering import KNOWN, Tape, Unlowered, lower
-from mfgppl._compiler.tracing import Trace, record, replay
 from mfgppl._kernels import bridge
 from mfgppl._kernels.density import Affine, Itself
-from mfgppl.exceptions import CompilationWarning
-from mfgppl.inference.program import Program, Run
+from mfgppl.inference.compilation import compile_program
+from mfgppl.inference.coupled import CoupledDensity
+from mfgppl.inference.program import Program
 from mfgppl.inference.progress import stages
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.program import double_precision
 
-AGREEMENT = 1e-9  # relative, of compiled against eager values at the points checked
-LARGEST_MATRIX = 2**25  # entries of a feature matrix worth keeping, 268 MB
 STAGES = (
     "reading the reward program",
     "recording the reward program",
     "loading kernels (compiled once, then kept on disk)",
 )
-
-Forward = Callable[[np.ndarray], np.ndarray]
-Stages = Callable[[], tuple[Forward, Forward]]
-Built = tuple[Stages, Forward, Forward | None, Tape | None]
-
-
-class Features(NamedTuple):
-    """A reward that is affine in the constrained parameters: `offset + weights @ matrix`.
-
-    Attributes
-    ----------
-    matrix : ndarray, shape (K, T * S * A)
-        Its slope, a row a parameter.
-    offset : ndarray, shape (T * S * A,)
-        Its value at zero, -inf where an action is not available.
-    """
-
-    matrix: np.ndarray
-    offset: np.ndarray
-
-
-class Compiled(NamedTuple):
-    """A reward program ready for fast evaluation.
-
-    Attributes
-    ----------
-    stages : callable
-        Returns two functions with a workspace of their own. The first takes unconstrained
-        parameters to the flat array (log prior, log Jacobian, *core), where the core is the
-        constrained parameters if the reward is affine in them, else the reward; the second takes
-        cotangents of the same to the gradient at the point where the first was called last. Their
-        arrays are reused.
-    record : callable
-        Points (N, n_dim) to what the program records there, (N, n_recorded).
-    table : callable or None
-        Flat constrained parameters (N, K) to flat reward tables (N, T * S * A), where the reward
-        is not affine.
-    recorded : list of (group, name, shape)
-        What `record` holds: group 0 constrained values, 1 deterministics, 2 log priors.
-    affine : Features or None
-        The reward, where it is affine in the parameters.
-    path : str
-        "linear", "graph", "torch" or "eager": how it is evaluated.
-    tape : Tape or None
-        The stages as a tape, where they run on the machine.
-    """
-
-    stages: Stages
-    record: Forward
-    table: Forward | None
-    recorded: list[tuple[int, str, tuple[int, ...]]]
-    affine: Features | None
-    path: str
-    tape: Tape | None = None
+STARTS = 15  # draws from the prior whose median is where a search starts
 
 
 class Density:
@@ -122,7 +64,7 @@ class Density:
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        by_kernel = not isinstance(self.model.likelihood, StationaryLikelihood)
+        by_kernel = not isinstance(self.law, StationaryLikelihood)
         return by_kernel and self.compiled.tape is not None
 
     def _load(self) -> None:
@@ -130,7 +72,7 @@ class Density:
         theta = self.program.draw(1)
         native = self.native()
         _ = self.evaluator()(theta) if native is None else native.keeper
-        self.model.likelihood.log_policy(self.rewards(self.constrained(theta[None])))
+        self.law.log_policy(self.rewards(self.constrained(theta[None])))
 
     def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
         """Return theta to (log density, gradient), in a workspace of its own.
@@ -144,9 +86,16 @@ class Density:
         native = self.native(prior=prior, jacobian=jacobian)
         return self._by_stages(prior, jacobian) if native is None else native
 
+    @property
+    def law(self) -> FixedFlow:
+        """The law of trajectories along the model's flow."""
+        likelihood = self.model.likelihood
+        assert not isinstance(likelihood, CoupledLikelihood)
+        return likelihood
+
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
-        compiled, likelihood = self.compiled, self.model.likelihood
+        compiled, likelihood = self.compiled, self.law
         if compiled.tape is None or isinstance(likelihood, StationaryLikelihood):
             return None
         law = likelihood.arrays()
@@ -159,7 +108,7 @@ class Density:
     def _by_stages(self, prior: float, jacobian: float) -> bridge.Evaluator:
         """Return it by the stages' Python functions, with the kernel between them."""
         forward, pullback = self.compiled.stages()
-        likelihood, affine = self.model.likelihood.evaluator(), self.compiled.affine
+        likelihood, affine = self.law.evaluator(), self.compiled.affine
         shape = self.model.game.shape
 
         def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -187,6 +136,20 @@ class Density:
             tables = table(values)
         return tables.reshape(len(values), *self.model.game.shape)
 
+    def tables(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the tables (N, ...) whose entries trajectories add up, at values (N, K)."""
+        return self.law.table_arrays(self.rewards(values))
+
+    def log_policies(self, values: np.ndarray) -> np.ndarray:
+        """Return log policies (N, T, S, A) at flat constrained parameters (N, K)."""
+        return self.law.log_policy(self.rewards(values))
+
+    def heights(self, values: np.ndarray) -> np.ndarray:
+        """Return log likelihoods (N,) at flat constrained parameters (N, K)."""
+        evaluate = self.law.evaluator()
+        rewards = np.ascontiguousarray(self.rewards(values))
+        return np.array([evaluate(reward)[0] for reward in rewards])
+
     def constrained(self, points: np.ndarray) -> np.ndarray:
         """Return flat constrained parameters (N, K) at unconstrained points (N, n_dim)."""
         return self.program.flat_values(self.compiled.record(points))
@@ -196,205 +159,63 @@ class Density:
 
         Each array leads with the points' axis.
         """
-        flat, groups, start = self.compiled.record(points), [{}, {}, {}], 0  # type: ignore[var-annotated]
-        for group, name, shape in self.compiled.recorded:
-            stop = start + math.prod(shape)
-            groups[group][name] = flat[:, start:stop].reshape(len(points), *shape)
-            start = stop
-        return groups
+        return self.compiled.by_group(points)
+
+    def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
+        """Return second derivatives (K, K) of the weighed density, from the plain torch twin."""
+        program, likelihood = self.program, self.law
+
+        def value(free: Tensor) -> Tensor:
+            run = program.run(program.split(free))
+            weighted = prior * run.log_prior + jacobian * run.log_jacobian
+            return likelihood.log_likelihood(run.reward) + weighted
+
+        with double_precision(), pyro.validation_enabled(False):
+            hessian = torch.autograd.functional.hessian(value, torch.from_numpy(theta.copy()))
+        return hessian.numpy()
+
+    def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the slopes of the tables in each unconstrained parameter."""
+        program, likelihood = self.program, self.law
+
+        def tables(free: Tensor) -> tuple[Tensor, ...]:
+            return likelihood.tables(program.run(program.split(free)).reward)
+
+        point = torch.from_numpy(theta.copy())
+        for along in torch.eye(len(theta), dtype=torch.float64):
+            with double_precision(), pyro.validation_enabled(False):
+                slopes = torch.func.jvp(tables, (point,), (along,))[1]
+            yield tuple(slope.nan_to_num(0.0).numpy() for slope in slopes)
 
 
-def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> Density:
+AnyDensity = Density | CoupledDensity
+
+
+def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> AnyDensity:
     """Return the density of a model, compiled at the first call and kept with the model."""
     kept = vars(model)
     if "_density" not in kept:
-        kept["_density"] = Density(model, progressbar=progressbar)
-    density: Density = kept["_density"]
+        kept["_density"] = (
+            CoupledDensity(model, _plug_in_mode(model, progressbar))
+            if model.coupled
+            else Density(model, progressbar=progressbar)
+        )
+    density: AnyDensity = kept["_density"]
     return density
 
 
-def compile_program(program: Program) -> Compiled:
-    """Trace a program and differentiate it; fall back, with a warning, where that fails."""
-    affine = _affine_form(program)
-    outcome = _parameters if affine is not None else _reward
-    point = torch.from_numpy(program.draw(1))
-    with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        run = program.run(program.split(point))
-    groups = (run.values, run.deterministics, run.site_log_priors)
-    recorded = [(k, name, tuple(v.shape)) for k, g in enumerate(groups) for name, v in g.items()]
-    n_core = sum(v.numel() for v in outcome(run))
+def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> np.ndarray:
+    """Return the posterior's mode (K,) along the flow where a coupled model's search begins."""
+    along = model.with_panel(model.panel, mean_field=model.mean_field)
+    density = Density(along, progressbar=progressbar)
+    evaluate = density.evaluator()
 
-    def forward(theta: Tensor, *_: Tensor) -> Tensor:
-        run = program.run(program.split(theta))
-        return _flat([run.log_prior, run.log_jacobian, *outcome(run)])
+    def minus(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        with np.errstate(all="ignore"):
+            value, slope = evaluate(theta)
+        if not (np.isfinite(value) and np.isfinite(slope).all()):
+            return np.inf, np.zeros_like(theta)
+        return -value, -slope
 
-    def pullback(theta: Tensor, cotangent: Tensor, found: Tensor) -> Tensor:
-        # weighing in the open: `grad` given a cotangent would import sympy
-        slope = torch.autograd.grad((found * cotangent).sum(), theta, allow_unused=True)[0]
-        return torch.zeros_like(theta) if slope is None else slope.contiguous()
-
-    def records(theta: Tensor) -> Tensor:
-        run = program.run(program.split(theta))
-        return _flat([v for g in (run.values, run.deterministics, run.site_log_priors)
-                      for v in g.values()])  # fmt: skip
-
-    def table(values: Tensor) -> Tensor:
-        return program.model.masked(program.reward_at(program.by_site(values))).reshape(-1)
-
-    eager = _in_eager(forward, pullback)
-    by_values = None if affine is not None else _by_row(table)
-    in_eager = Compiled(eager, _by_row(records), by_values, recorded, affine, "eager")
-    try:
-        with double_precision(), pyro.validation_enabled(False):
-            inputs = [point.clone().requires_grad_(True), torch.ones(2 + n_core)]
-            trace = record([forward, pullback], inputs, KNOWN)
-            notes = record([records], [point.clone()], KNOWN)
-            values = _flat([v.detach() for v in run.values.values()]).clone()
-            plain = None if affine is not None else record([table], [values], KNOWN)
-    except Exception as error:  # whatever a program does that cannot be followed
-        _warn_eager(str(error))
-        return in_eager
-    path = "graph" if affine is None else "linear"
-    for build, name in ((_on_tape, path), (_in_torch, "torch")):
-        try:
-            stages, kept, tables, tape = build(trace, notes, plain)
-        except Unlowered:
-            continue
-        fast = Compiled(stages, kept, tables, recorded, affine, name, tape)
-        if _agree(program, in_eager, fast):
-            return fast
-    _warn_eager("its traced form gives other numbers; it may depend on the values in Python")
-    return in_eager
-
-
-def _warn_eager(reason: str) -> None:
-    warnings.warn(
-        "the reward program cannot be compiled and runs as Python at each evaluation, which is "
-        f"slower; replace Python branches on parameters by torch.where. Reason: {reason[:200]}",
-        CompilationWarning,
-        stacklevel=4,
-    )
-
-
-def _parameters(run: Run) -> tuple[Tensor, ...]:
-    return tuple(run.values.values())
-
-
-def _reward(run: Run) -> tuple[Tensor, ...]:
-    return (run.reward,)
-
-
-def _flat(values: list[Tensor]) -> Tensor:
-    return torch.cat([v.reshape(-1) for v in values])
-
-
-def _on_tape(trace: Trace, notes: Trace, plain: Trace | None) -> Built:
-    """Return stages, record and table on the tape machine, and the tape of the stages."""
-    tape, noted = lower(trace), lower(notes)
-    tabled = None if plain is None else functools.partial(bridge.each_on_tape, lower(plain))
-    return (
-        lambda: bridge.on_tape(tape),
-        functools.partial(bridge.each_on_tape, noted),
-        tabled,
-        tape,
-    )
-
-
-def _in_torch(trace: Trace, notes: Trace, plain: Trace | None) -> Built:
-    """Return the same by repeating the traced operations, without a tape."""
-    first, second = replay(trace, 0), replay(trace, 1)
-
-    def stages() -> tuple[Forward, Forward]:
-        at: list[Tensor] = []
-
-        def forward(theta: np.ndarray) -> np.ndarray:
-            at[:] = [torch.from_numpy(theta.copy())]
-            return first(*at).numpy()
-
-        return forward, lambda cotangent: second(*at, torch.from_numpy(cotangent)).numpy()
-
-    tabled = None if plain is None else _by_row(replay(plain, 0))
-    return stages, _by_row(replay(notes, 0)), tabled, None
-
-
-def _in_eager(forward: Callable[..., Tensor], pullback: Callable[..., Tensor]) -> Stages:
-    """Return stages that run the program itself."""
-
-    def stages() -> tuple[Forward, Forward]:
-        at: list[Tensor] = []
-
-        def run(theta: np.ndarray) -> np.ndarray:
-            with double_precision(), pyro.validation_enabled(False):
-                point = torch.from_numpy(theta.copy()).requires_grad_(True)
-                at[:] = [point, forward(point)]
-            return at[1].detach().numpy()
-
-        def pull(cotangent: np.ndarray) -> np.ndarray:
-            return pullback(at[0], torch.from_numpy(cotangent), at[1]).numpy()
-
-        return run, pull
-
-    return stages
-
-
-def _by_row(function: Callable[[Tensor], Tensor]) -> Forward:
-    """Let a function of one point take rows of points."""
-
-    def each(points: np.ndarray) -> np.ndarray:
-        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            return np.stack([function(torch.from_numpy(p.copy())).numpy() for p in points])
-
-    return each
-
-
-def _affine_form(program: Program) -> Features | None:
-    """Return the slope and offset of a reward affine in the parameters, or None."""
-    model = program.model
-    size = sum(math.prod(site.shape) for site in program.sites)
-    if size * math.prod(model.game.shape) > LARGEST_MATRIX:
-        return None
-
-    def reward_at(flat: np.ndarray) -> np.ndarray:
-        values = program.by_site(torch.as_tensor(flat))
-        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            return program.reward_at(values).numpy().ravel().copy()
-
-    try:
-        offset = reward_at(np.zeros(size))
-        matrix = np.stack([reward_at(row) - offset for row in np.eye(size)])
-        rng = np.random.default_rng(0)
-        for scale in (0.3, 3.0, 30.0):
-            point = scale * rng.standard_normal(size)
-            expected, predicted = reward_at(point), point @ matrix + offset
-            tolerance = 1e-12 * (np.abs(offset) + np.abs(point) @ np.abs(matrix)) + 1e-300
-            if not bool((np.abs(expected - predicted) <= tolerance).all()):
-                return None
-    except Exception:  # a program may fail away from its support; then it is not affine
-        return None
-    offset[~np.broadcast_to(model.game.available.numpy(), model.game.shape).ravel()] = -np.inf
-    return Features(np.ascontiguousarray(matrix), offset)
-
-
-def _agree(program: Program, eager: Compiled, fast: Compiled) -> bool:
-    """Compare two forms of a program at draws from the prior."""
-    rng = np.random.default_rng(1)
-    (forward, pullback), (quick, quick_pullback) = eager.stages(), fast.stages()
-    for seed, sign in enumerate((1.0, -1.0, 2.0)):
-        theta = sign * program.draw(seed)
-        expected = forward(theta)
-        cotangent = rng.standard_normal(expected.size)
-        pairs = [(expected, quick(theta).copy()), (pullback(cotangent), quick_pullback(cotangent))]
-        pairs.append((eager.record(theta[None]), fast.record(theta[None])))
-        if eager.table is not None and fast.table is not None:
-            values = program.flat_values(pairs[-1][0])
-            pairs.append((eager.table(values), fast.table(values)))
-        if not all(_close(a, b) for a, b in pairs):
-            return False
-    return True
-
-
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    size = np.abs(a[np.isfinite(a)]).max(initial=1.0)  # of what cancels in sums
-    return a.shape == b.shape and np.allclose(
-        a, b, rtol=AGREEMENT, atol=AGREEMENT * float(size), equal_nan=True
-    )
+    start = np.median([density.program.draw(seed) for seed in range(STARTS)], axis=0)
+    return np.asarray(scipy.optimize.minimize(minus, start, jac=True, method="L-BFGS-B").x)

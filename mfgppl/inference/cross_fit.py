@@ -11,7 +11,7 @@ import scipy.optimize
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.curvature import Curvature, analyse_curvature, describe_direction
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.point import Objective, constrained_at, mle, scores_of, starting_values
@@ -121,7 +121,7 @@ class SummedObjective:
         Of models that share their parameters.
     """
 
-    def __init__(self, densities: Sequence[Density]) -> None:
+    def __init__(self, densities: Sequence[AnyDensity]) -> None:
         self.parts = [Objective(density, 0.0, 0.0) for density in densities]
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:

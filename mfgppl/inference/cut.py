@@ -11,7 +11,7 @@ import xarray as xr
 from mfgppl._arguments import is_a, not_negative, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, DataError
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.held import climb_held
@@ -213,7 +213,7 @@ def _from_normal(model: TrajectoryModel, start: PointEstimate, n: int, seed: int
     return _Drawn(_groups(density, theta))
 
 
-def _groups(density: Density, theta: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def _groups(density: AnyDensity, theta: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     return {k: v for k, v in recorded(density, theta).items() if v}
 
 

@@ -11,7 +11,7 @@ from scipy.special import chdtrc
 
 from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.fits import ROUNDING, check_mle, check_same_data, n_known
@@ -255,7 +255,7 @@ def _quadratic(covariance: np.ndarray, gap: np.ndarray, what: str) -> float:
     return float(scaled @ np.linalg.solve(covariance / np.outer(size, size), scaled))
 
 
-def _check_held(density: Density, theta: np.ndarray, held: np.ndarray, names: list[str]) -> None:
+def _check_held(density: AnyDensity, theta: np.ndarray, held: np.ndarray, names: list[str]) -> None:
     """Raise unless values can be held by holding their unconstrained parameters."""
     if not np.isfinite(theta).all():
         raise ValueError(
@@ -273,7 +273,7 @@ def _check_held(density: Density, theta: np.ndarray, held: np.ndarray, names: li
 
 
 def _record_at(
-    density: Density, objective: Objective, found: HeldMaximum, kind: str
+    density: AnyDensity, objective: Objective, found: HeldMaximum, kind: str
 ) -> PointEstimate:
     """Return the curvature and the scores at a point as a record over unconstrained parameters."""
     panel, theta, groups = density.model.panel, found.theta, {}
@@ -300,7 +300,7 @@ def _record_at(
     )
 
 
-def _free_names(density: Density) -> list[str]:
+def _free_names(density: AnyDensity) -> list[str]:
     """Return a name for each unconstrained parameter: its entry's where these correspond."""
     sites, entries = density.program.sites, density.program.entry_names()
     if len(entries) == density.n_dim:

@@ -6,6 +6,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from mfgppl.data.trajectories import with_rows
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.progress import Watch
 from mfgppl.inference.replication import seeds_of
@@ -183,7 +184,7 @@ def nuts(
     attrs["sampling_time"] = time.perf_counter() - compiled
     attrs["interrupted"] = int(interrupted)
     tree = to_datatree(model, density, found, attrs, streams[-1], log_likelihood)
-    messages = convergence_messages(tree)
+    messages = convergence_messages(tree) + tree.attrs["warnings"]
     tree.attrs["warnings"] = messages
     if path is not None:
         finish_store(path, tree)
@@ -204,7 +205,7 @@ def _check_store(store: str | Path, sampler: str) -> Path:
 
 
 def _starts(
-    density: Density,
+    density: AnyDensity,
     init: Mapping[str, Any] | PointEstimate | xr.DataTree | None,
     seeds: Sequence[int],
 ) -> list[_Start]:
@@ -218,7 +219,7 @@ def _starts(
     return [_Start(_start(density, centre, seed), None) for seed in seeds]
 
 
-def _last_draws(density: Density, draws: xr.DataTree, n: int) -> list[_Start]:
+def _last_draws(density: AnyDensity, draws: xr.DataTree, n: int) -> list[_Start]:
     """Return the last draws and step sizes of a result's chains, several of one if need be."""
     posterior = parameters_of(density.program, draws, argument="init")
     n_chains, n_draws = next(iter(posterior.values())).shape[:2]
@@ -236,7 +237,7 @@ def _last_draws(density: Density, draws: xr.DataTree, n: int) -> list[_Start]:
     return starts
 
 
-def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray:
+def _start(density: AnyDensity, centre: np.ndarray | None, seed: int) -> np.ndarray:
     """Return where a chain starts: a point of finite density."""
     rng = np.random.default_rng(seed)
     evaluate = density.evaluator()
@@ -257,7 +258,7 @@ def _start(density: Density, centre: np.ndarray | None, seed: int) -> np.ndarray
 
 
 def _nutpie_chain(
-    density: Density,
+    density: AnyDensity,
     settings: _Settings,
     start: _Start,
     seed: int,
@@ -325,7 +326,7 @@ def _drawn(trace: Any, n_dim: int) -> tuple[Chain, int]:
     return Chain(theta, found), int((~kept).sum())
 
 
-def _by_address(native: NativeDensity, density: Density, start: _Start) -> Any:
+def _by_address(native: NativeDensity, density: AnyDensity, start: _Start) -> Any:
     """Return a density as a sampler's model that calls it by its address, without Python."""
     from nutpie.compile_pymc import CompiledPyMCModel
 
@@ -350,19 +351,31 @@ def _by_address(native: NativeDensity, density: Density, start: _Start) -> Any:
     )
 
 
-def _by_python(density: Density, start: _Start) -> Any:
+def _by_python(density: AnyDensity, start: _Start) -> Any:
     """Return a density as a sampler's model that calls it through Python."""
     from nutpie import compiled_pyfunc
 
     return compiled_pyfunc.from_pyfunc(
         density.n_dim,
-        lambda: _finite_or_reject(density.evaluator()),
+        lambda: _on_a_stack_of_its_own(_finite_or_reject(density.evaluator())),
         lambda *_: lambda theta: {"theta": np.array(theta)},
         [np.dtype("float64")],
         [(density.n_dim,)],
         ["theta"],
         make_initial_point_fn=lambda _: start.theta,
     )
+
+
+def _on_a_stack_of_its_own(
+    evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]],
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Evaluate in a thread of Python's: the sampler's have stacks too small for LAPACK."""
+    pool = ThreadPoolExecutor(1)
+
+    def evaluated(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        return pool.submit(evaluate, theta).result()
+
+    return evaluated
 
 
 def _finite_or_reject(
@@ -380,7 +393,7 @@ def _finite_or_reject(
 
 
 def _pyro_chain(
-    density: Density,
+    density: AnyDensity,
     settings: _Settings,
     start: _Start,
     seed: int,

@@ -18,7 +18,8 @@ from torch import Tensor
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import STARTS, AnyDensity, density_of
+from mfgppl.inference.coupled import CoupledDensity
 from mfgppl.inference.curvature import (
     FLAT,
     Curvature,
@@ -30,9 +31,10 @@ from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.progress import progress
 from mfgppl.inference.replication import replicate
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.likelihood.terms import Term, add_up
+from mfgppl.likelihood.terms import add_up
 from mfgppl.reward.program import double_precision
 
+SVI_STEPS = 200
 MOST_PROBED = 50  # parameters for which effects are looked for at points nearby
 
 
@@ -42,7 +44,7 @@ def mle(
     *,
     init: Mapping[str, Any] | PointEstimate | None = None,
     restarts: int = 0,
-    svi_steps: int = 200,
+    svi_steps: int | None = None,
     learning_rate: float = 0.05,
     tolerance: float = 1e-8,
     max_steps: int = 100,
@@ -57,12 +59,13 @@ def mle(
     model : TrajectoryModel
         The model.
     init : mapping of str to value, or PointEstimate, optional
-        Where to start, by site; by default the median of draws from the prior.
+        Where to start, by site; by default the median of draws from the prior, and for
+        mean_field="equilibrium" the posterior's mode along the flow that was seen.
     restarts : int
         Further starts, at draws from the prior; the best maximum is kept, and `attained` holds
         what each start led to.
-    svi_steps : int
-        Steps of SVI, not negative.
+    svi_steps : int, optional
+        Steps of SVI; by default 200, and none for mean_field="equilibrium".
     learning_rate : float
         Step size of its optimiser.
     tolerance : float
@@ -102,7 +105,7 @@ def map_estimate(
     space: str = "constrained",
     init: Mapping[str, Any] | PointEstimate | None = None,
     restarts: int = 0,
-    svi_steps: int = 200,
+    svi_steps: int | None = None,
     learning_rate: float = 0.05,
     tolerance: float = 1e-8,
     max_steps: int = 100,
@@ -136,7 +139,7 @@ def map_estimate(
 
 class _Settings(NamedTuple):
     restarts: int
-    svi_steps: int
+    svi_steps: Any
     learning_rate: float
     tolerance: float
     max_steps: int
@@ -156,7 +159,10 @@ def _maximise(
 ) -> PointEstimate:
     is_a("model", model, TrajectoryModel)
     positive_int("restarts", settings.restarts, least=0)
-    positive_int("svi_steps", settings.svi_steps, least=0)
+    svi_steps = settings.svi_steps
+    if svi_steps is None:
+        svi_steps = 0 if model.coupled else SVI_STEPS
+    settings = settings._replace(svi_steps=positive_int("svi_steps", svi_steps, least=0))
     positive_int("max_steps", settings.max_steps)
     positive_int("random_seed", settings.random_seed, least=0)
     real_between("learning_rate", settings.learning_rate, above=0.0)
@@ -193,6 +199,10 @@ def _maximise(
         reason += ", but the point is not a maximum"
     params, slope = constrained_at(density, theta)
     messages = _warn(params, slope, curvature, small, reason, hierarchical=prior > 0)
+    if isinstance(density, CoupledDensity):
+        found = density.certificates(params.to_numpy(copy=True)[None])
+        reason += f"; equilibrium within {found.residual[0]:.1e}"
+        messages += _warned(density.messages(found))
     panel, groups = model.panel, {}
     if isinstance(panel, Trajectories):
         groups = {"agent": panel.agents, **panel.groups}
@@ -235,14 +245,18 @@ def _climb(objective: "Objective", start: dict[str, Any], settings: _Settings) -
 
 
 def starting_values(
-    density: Density, init: Mapping[str, Any] | PointEstimate | None, random_seed: int
+    density: AnyDensity, init: Mapping[str, Any] | PointEstimate | None, random_seed: int
 ) -> dict[str, Any]:
     """Return where to start, by site: the given values, else medians of draws from the prior."""
     if isinstance(init, PointEstimate):
         return point_values(density.program, init, argument="init")
     given = density.program.check_values("init", init or {}, complete=False)
-    draws = np.stack([density.program.draw(random_seed + k) for k in range(15)])
-    values = density.record(np.median(draws, axis=0)[None])[0]
+    if isinstance(density, CoupledDensity):
+        centre = density.anchor.theta
+    else:
+        draws = [density.program.draw(random_seed + k) for k in range(STARTS)]
+        centre = np.median(draws, axis=0)
+    values = density.record(centre[None])[0]
     start = {**{k: v[0] for k, v in values.items()}, **given}
     density.program.free(start, argument="init")
     return start
@@ -276,7 +290,7 @@ def _run_svi(
 class Objective:
     """A weighted log density over unconstrained parameters with two derivatives."""
 
-    def __init__(self, density: Density, prior: float, jacobian: float) -> None:
+    def __init__(self, density: AnyDensity, prior: float, jacobian: float) -> None:
         self.density, self.prior, self.jacobian = density, prior, jacobian
         self.evaluate = density.evaluator(prior=prior, jacobian=jacobian)
 
@@ -287,17 +301,8 @@ class Objective:
         return float(value), gradient.copy()
 
     def second_derivatives(self, theta: np.ndarray) -> np.ndarray:
-        """Differentiate the plain torch twin twice."""
-        program, likelihood = self.density.program, self.density.model.likelihood
-
-        def value(free: Tensor) -> Tensor:
-            run = program.run(program.split(free))
-            weighted = self.prior * run.log_prior + self.jacobian * run.log_jacobian
-            return likelihood.log_likelihood(run.reward) + weighted
-
-        with double_precision(), pyro.validation_enabled(False):
-            hessian = torch.autograd.functional.hessian(value, torch.from_numpy(theta.copy()))
-        return hessian.numpy()
+        """Return the second derivatives (K, K)."""
+        return self.density.second_derivatives(theta, prior=self.prior, jacobian=self.jacobian)
 
 
 def _polish(
@@ -341,7 +346,7 @@ def _newton_step(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return vectors @ (inverse * (vectors.T @ (gradient / scale))) / scale
 
 
-def constrained_at(density: Density, theta: np.ndarray) -> tuple[pd.Series, np.ndarray]:
+def constrained_at(density: AnyDensity, theta: np.ndarray) -> tuple[pd.Series, np.ndarray]:
     """Return the constrained parameters by name and their slope in the unconstrained ones."""
     program = density.program
 
@@ -356,7 +361,7 @@ def constrained_at(density: Density, theta: np.ndarray) -> tuple[pd.Series, np.n
     return pd.Series(flat, program.entry_names(), name="estimate"), slope
 
 
-def _probe(density: Density, theta: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+def _probe(density: AnyDensity, theta: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     """Return trajectories' gradients here and at two points nearby, unless that is costly."""
     if len(theta) > MOST_PROBED:
         return None
@@ -366,26 +371,23 @@ def _probe(density: Density, theta: np.ndarray, scores: np.ndarray) -> np.ndarra
     return np.stack([scores, *(s for s in nearby if s is not None)])
 
 
-def scores_of(density: Density, theta: np.ndarray) -> np.ndarray | None:
+def scores_of(density: AnyDensity, theta: np.ndarray) -> np.ndarray | None:
     """Return the gradient of each trajectory's log likelihood, (J, K), None without rows."""
-    program, model = density.program, density.model
+    model = density.model
     if not isinstance(model.panel, Trajectories):
         return None
-
-    def tables(free: Tensor) -> tuple[Tensor, ...]:
-        return model.likelihood.tables(program.run(program.split(free)).reward)
-
-    terms: list[Term] = model.likelihood.terms(model.panel)
+    terms = model.likelihood.terms(model.panel)
     scores = np.zeros((model.panel.n_trajectories, len(theta)))
-    point = torch.from_numpy(theta.copy())
-    with double_precision(), pyro.validation_enabled(False):
-        for k in range(len(theta)):
-            along = torch.zeros_like(point)
-            along[k] = 1.0
-            slopes = torch.func.jvp(tables, (point,), (along,))[1]
-            arrays = [s.nan_to_num(0.0).numpy() for s in slopes]
-            scores[:, k] = add_up(terms, arrays, model.panel.n_trajectories)
+    for k, slopes in enumerate(density.table_slopes(theta)):
+        scores[:, k] = add_up(terms, slopes, model.panel.n_trajectories)
     return scores
+
+
+def _warned(messages: list[str]) -> tuple[str, ...]:
+    """Warn of what the fitted game's equilibria are like."""
+    for message in messages:
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    return tuple(messages)
 
 
 def _warn(

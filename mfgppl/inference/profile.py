@@ -9,7 +9,7 @@ import scipy.optimize
 from scipy.special import chdtri
 
 from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.fits import ROUNDING, check_mle
@@ -161,7 +161,7 @@ def _column(fit: PointEstimate, parameter: str) -> int:
 class _Walk:
     """Re-fits at values of one unconstrained parameter, each started at the nearest before."""
 
-    def __init__(self, density: Density, fit: PointEstimate, parameter: str) -> None:
+    def __init__(self, density: AnyDensity, fit: PointEstimate, parameter: str) -> None:
         self.density, self.fit = density, fit
         self.row, self.column = list(fit.params.index).index(parameter), _column(fit, parameter)
         self.objective = Objective(density, 0.0, 0.0)

@@ -16,6 +16,7 @@ from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import check_shape, double_precision, is_parameter, spread_reward
 
 
@@ -105,8 +106,15 @@ class Program:
             start = stop
         self.n_dim = start
 
-    def run(self, parts: Sequence[Tensor]) -> Run:
-        """Run the program at the unconstrained values of its sites."""
+    def run(self, parts: Sequence[Tensor], *, mean_field: Tensor | None = None) -> Run:
+        """Run the program at the unconstrained values of its sites, along the model's flow.
+
+        Or along another, of any shape with as many entries.
+        """
+        inputs = self.model.inputs
+        if mean_field is not None:
+            game = self.model.game
+            inputs = RewardInputs(game, mean_field.reshape(game.flow_shape))
         free = {site.name: part for site, part in zip(self.sites, parts, strict=True)}
         jacobian = []
 
@@ -117,7 +125,7 @@ class Program:
             return value
 
         with pyro.poutine.block(), pyro.poutine.trace() as tracer, _Substitute(value_of):
-            reward = spread_reward(self.model.reward, self.model.inputs)
+            reward = spread_reward(self.model.reward, inputs)
         values, deterministics, priors = {}, {}, {}
         for name, node in tracer.trace.nodes.items():
             if node["type"] != "sample" or type(node["fn"]).__name__ == "_Subsample":

@@ -1,7 +1,6 @@
 """Fits of many panels from one world: what does not depend on the panel is worked out once."""
 
 import copy
-import dataclasses
 
 import numpy as np
 import torch
@@ -17,8 +16,9 @@ from mfgppl.likelihood.model import TrajectoryModel
 def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:
     """Return the model of a panel drawn from a model's own world, without checking it again.
 
-    Where the flow is given, the new model shares dynamics and compiled reward program with the old
-    one, for which alone they are worked out. Where it is the panel's own, this is `with_panel`.
+    Where the flow is given or solved for, the new model shares dynamics, compiled reward program
+    and anchor with the old one, for which alone they are worked out. Where it is the panel's own,
+    this is `with_panel`.
 
     Parameters
     ----------
@@ -31,10 +31,9 @@ def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:
         return model.with_panel(panel)
     found = copy.copy(model)
     found.panel = panel.pooled() if model.game.stationary else panel
-    counts = found.panel.counts_over(model.game.shape[0])
-    found.likelihood = dataclasses.replace(model.likelihood, counts=counts)
+    found.likelihood = model.likelihood_of(found.panel, model.likelihood.transition)
     vars(found.likelihood)["kernel_tables"] = model.likelihood.kernel_tables
-    found.observed = torch.as_tensor(counts.actions)
+    found.observed = torch.as_tensor(found.likelihood.counts.actions)
     density = copy.copy(density_of(model))
     density.model = found
     vars(found)["_density"] = density

@@ -7,7 +7,7 @@ import numpy as np
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.equilibrium.response import check_policy
+from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.simulation import draw_category
 from mfgppl.equilibrium.steps import as_steps
 from mfgppl.likelihood.model import TrajectoryModel
@@ -18,8 +18,9 @@ def replay(model: TrajectoryModel, policy: Any, *, random_seed: int) -> Trajecto
     """Draw a model's panel again, by a policy along its flow.
 
     Each trajectory starts where and when it did, and is observed for as long; its actions are
-    drawn from the policy, its further states from the game's dynamics along the model's flow. At
-    the soft policy of the true reward this is the law that the causal likelihood assumes.
+    drawn from the policy, its further states from the game's dynamics along the model's flow (of a
+    coupled model, the flow that the policy generates). At the soft policy of the true reward this
+    is the law that the causal likelihood assumes.
 
     Parameters
     ----------
@@ -45,7 +46,10 @@ def replay(model: TrajectoryModel, policy: Any, *, random_seed: int) -> Trajecto
     positive_int("random_seed", random_seed, least=0)
     game, panel = model.game, with_rows(model.panel, "replay")
     chances = check_policy(game, policy).detach().numpy().cumsum(-1)
-    transition = game.transition_along(model.mean_field).detach()
+    flow = model.mean_field
+    if model.coupled and game.crowd_moves_dynamics:  # which answer the crowd that the policy makes
+        flow = generate_mean_field(game, check_policy(game, policy)).detach()
+    transition = game.transition_along(flow).detach()
     if len(transition) > 1:
         panel = _without_last_states(panel)
     steps = as_steps(transition, game.shape[0])

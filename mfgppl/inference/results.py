@@ -18,7 +18,8 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.inference import store
 from mfgppl.inference.chains import Chain
 from mfgppl.inference.checks import convergence_messages
-from mfgppl.inference.compiled import Density
+from mfgppl.inference.compiled import AnyDensity
+from mfgppl.inference.coupled import CoupledDensity
 from mfgppl.inference.program import Program
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import add_up
@@ -31,7 +32,7 @@ LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws wor
 
 def to_datatree(
     model: TrajectoryModel,
-    density: Density,
+    density: AnyDensity,
     chains: Sequence[Chain],
     attrs: dict[str, Any],
     seed: int,
@@ -45,17 +46,28 @@ def to_datatree(
         for group, values in recorded(density, theta.reshape(-1, n_dim)).items()
     }
     groups["sample_stats"] = {k: np.stack([c.stats[k] for c in chains]) for k in chains[0].stats}
+    messages: list[str] = []
+    if isinstance(density, CoupledDensity):
+        found = density.certificates(density.constrained(theta.reshape(-1, n_dim)))
+        groups["sample_stats"] |= {
+            "equilibrium_residual": found.residual.reshape(n_chains, n_draws),
+            "n_equilibria": found.n_equilibria.reshape(n_chains, n_draws),
+        }
+        messages = density.messages(found)
     n_kept = n_chains * n_draws * model.panel.n_trajectories
     small = isinstance(model.panel, Trajectories) and n_kept <= LARGEST_LOG_LIKELIHOOD
     if log_likelihood or (log_likelihood is None and small):
         panel = with_rows(model.panel, "the log likelihood by trajectory")
-        found = log_likelihoods(density, density.constrained(theta.reshape(-1, n_dim)), panel)
-        groups["log_likelihood"] = {"actions": found.reshape(n_chains, n_draws, -1)}
+        logs = log_likelihoods(density, density.constrained(theta.reshape(-1, n_dim)), panel)
+        groups["log_likelihood"] = {"actions": logs.reshape(n_chains, n_draws, -1)}
     groups["posterior_predictive"] = _predictive(model, density, theta, seed)
-    return _labelled(model, groups | _fixed(model), record_of(model, density) | attrs)
+    record = record_of(model, density) | attrs | {"warnings": messages}
+    return _labelled(model, groups | _fixed(model), record)
 
 
-def fixed_datatree(model: TrajectoryModel, density: Density, attrs: dict[str, Any]) -> xr.DataTree:
+def fixed_datatree(
+    model: TrajectoryModel, density: AnyDensity, attrs: dict[str, Any]
+) -> xr.DataTree:
     """Return what a result holds whatever its draws: observed and constant data, attributes."""
     return _labelled(model, _fixed(model), record_of(model, density) | attrs)
 
@@ -111,33 +123,33 @@ def action_shares(counts: np.ndarray) -> dict[str, np.ndarray]:
     return shares
 
 
-def recorded(density: Density, points: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def recorded(density: AnyDensity, points: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Return the groups posterior and log_prior at unconstrained points (N, n_dim)."""
     values, deterministics, priors = density.record(points)
     return {"posterior": values | deterministics, "log_prior": priors}
 
 
 def over_draws(
-    density: Density, values: np.ndarray, use: Callable[[slice, np.ndarray], None]
+    density: AnyDensity, values: np.ndarray, use: Callable[[slice, np.ndarray], None]
 ) -> None:
-    """Call a function with the rewards (n, T, S, A) of a few draws at a time, on all cores.
+    """Call a function with a few draws at a time, on all cores.
 
     Parameters
     ----------
     values : ndarray, shape (N, K)
         Flat constrained parameters.
     use : callable
-        Takes which draws these are, and their rewards; runs in several threads, as kernels release
+        Takes which draws these are, and their values; runs in several threads, as kernels release
         the interpreter's lock.
     """
     entries = math.prod(density.model.game.shape)
     size = int(np.clip(LARGEST_BATCH // entries, 1, DRAWS_AT_ONCE))
     parts = [slice(k, k + size) for k in range(0, len(values), size)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda part: use(part, density.rewards(values[part])), parts))
+        list(pool.map(lambda part: use(part, values[part]), parts))
 
 
-def log_likelihoods(density: Density, values: np.ndarray, panel: Trajectories) -> np.ndarray:
+def log_likelihoods(density: AnyDensity, values: np.ndarray, panel: Trajectories) -> np.ndarray:
     """Return the log likelihood (N, J) of a panel's trajectories, nats.
 
     Parameters
@@ -149,12 +161,12 @@ def log_likelihoods(density: Density, values: np.ndarray, panel: Trajectories) -
     panel : Trajectories
         Coded as the model's.
     """
-    likelihood, n = density.model.likelihood, panel.n_trajectories
-    terms = likelihood.terms(panel)
+    n = panel.n_trajectories
+    terms = density.model.likelihood.terms(panel)
     found = np.empty((len(values), n))
 
-    def use(part: slice, rewards: np.ndarray) -> None:
-        tables = likelihood.table_arrays(rewards)
+    def use(part: slice, given: np.ndarray) -> None:
+        tables = density.tables(given)
         for k, row in enumerate(found[part]):
             row[:] = add_up(terms, [table[k] for table in tables], n)
 
@@ -162,19 +174,19 @@ def log_likelihoods(density: Density, values: np.ndarray, panel: Trajectories) -
     return found
 
 
-def policies(density: Density, values: np.ndarray) -> np.ndarray:
+def policies(density: AnyDensity, values: np.ndarray) -> np.ndarray:
     """Return policies (N, T, S, A) at flat constrained parameters (N, K)."""
     found = np.empty((len(values), *density.model.game.shape))
 
-    def use(part: slice, rewards: np.ndarray) -> None:
-        np.exp(density.model.likelihood.log_policy(rewards), out=found[part])
+    def use(part: slice, given: np.ndarray) -> None:
+        np.exp(density.log_policies(given), out=found[part])
 
     over_draws(density, values, use)
     return found
 
 
 def _predictive(
-    model: TrajectoryModel, density: Density, theta: np.ndarray, seed: int
+    model: TrajectoryModel, density: AnyDensity, theta: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     """Draw action shares at the states visited, from draws thinned evenly."""
     rng = np.random.default_rng(seed)
@@ -233,7 +245,7 @@ def _constants(model: TrajectoryModel) -> dict[str, np.ndarray]:
     }
 
 
-def record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
+def record_of(model: TrajectoryModel, density: AnyDensity) -> dict[str, Any]:
     """Return what is worth knowing of a fit later, as plain attributes."""
     fingerprint = model.fingerprint()
     return {
@@ -245,7 +257,7 @@ def record_of(model: TrajectoryModel, density: Density) -> dict[str, Any]:
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "likelihood": model.likelihood_name,
         "start": model.start if model.likelihood_name == "energy" else "",
-        "flow_is_empirical": int(model.flow_is_empirical),
+        "flow": model.flow_kind,
         "density_path": density.path,
         "discount": model.game.discount,
         "temperature": model.game.temperature,

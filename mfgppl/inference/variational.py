@@ -16,7 +16,7 @@ from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_k
 from mfgppl._kernels import bridge
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.approximate import JUDGED, finished, seed_of
-from mfgppl.inference.compiled import Density, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.point import map_estimate, starting_values
@@ -182,7 +182,7 @@ def _triangle(information: np.ndarray) -> np.ndarray:
 
 
 def _climbed(
-    density: Density, family: Any, max_steps: int, learning_rate: float, particles: int
+    density: AnyDensity, family: Any, max_steps: int, learning_rate: float, particles: int
 ) -> _Climb:
     """Climb the evidence lower bound until it settles at three learning rates."""
     evaluate = density.evaluator()

@@ -186,14 +186,14 @@ class TrajectoryModel:
             If the flow is the equilibrium, and none is found at the parameters drawn.
         """
         with double_precision():
-            if self.coupled:
-                return self._in_equilibrium()
+            if isinstance(self.likelihood, CoupledLikelihood):
+                return self._in_equilibrium(self.likelihood)
             reward = reward_table(self.reward, self.inputs)
             law = ActionCounts(self.likelihood, self.masked(reward))
             pyro.sample("actions", law, obs=self.observed)
         return reward
 
-    def _in_equilibrium(self) -> Tensor:
+    def _in_equilibrium(self, likelihood: CoupledLikelihood) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
         latent = functools.partial(_is_latent, self.sites)
         with pyro.poutine.block(expose_fn=latent), pyro.poutine.trace() as tracer:
@@ -205,10 +205,10 @@ class TrajectoryModel:
         with pyro.poutine.block(hide_fn=latent), pyro.poutine.condition(data=drawn):
             reward = reward_table(self.reward, RewardInputs(self.game, found.mean_field))
         transition = self.game.transition_along(found.mean_field)
-        law = ActionCounts(self.likelihood.along(transition), self.masked(reward))
+        law = ActionCounts(likelihood.along(transition), self.masked(reward))
         pyro.sample("actions", law, obs=self.observed)
-        if self.likelihood.moves is not None:
-            pyro.factor("moves", self.likelihood.log_moves(transition))
+        if likelihood.moves is not None:
+            pyro.factor("moves", likelihood.log_moves(transition))
         return reward
 
     def masked(self, reward: Tensor) -> Tensor:

@@ -25,6 +25,11 @@ NOTED = (
     "created_at", "random_seed", "sampling_time", "compile_time", "density_path", "versions",
     "game_hash", "data_hash", "inference_library_version",
 )  # fmt: skip
+FLOWS = {
+    "empirical": "the panel's own flow, held fixed (plug-in)",
+    "equilibrium": "the equilibrium under the reward (coupled)",
+    "given": "given, held fixed",
+}
 Fit = xr.DataTree | PointEstimate
 
 
@@ -106,7 +111,7 @@ def report(
         model=_model_rows(subject),
         priors=json.loads(subject.record["priors"]),
         source=subject.record["reward_source"],
-        plugged_in=bool(subject.record.get("flow_is_empirical", True)),
+        flow=subject.record.get("flow", "empirical"),
         record=_noted(subject.record),
     )
     path.write_text(page, encoding="utf-8")
@@ -196,10 +201,9 @@ def _method(subject: Subject) -> str:
 def _model_rows(subject: Subject) -> dict[str, str]:
     record = subject.record
     start = f", {record['start']} start" if record["start"] else ""
-    own = record.get("flow_is_empirical", True)
     return {
         "likelihood": f"{record['likelihood']}{start}",
-        "mean field": "the panel's own flow, held fixed (plug-in)" if own else "given, held fixed",
+        "mean field": FLOWS[record.get("flow", "empirical")],
         "discount": f"{record['discount']:g}",
         "temperature": f"{record['temperature']:g} reward units",
         "method": _method(subject),

@@ -48,7 +48,7 @@ def identification(subject: Subject) -> Section | None:
     if model is None:
         return None
     found = identify(model.game, model.reward, parameters=subject.fit,
-                     mean_field=model.mean_field)  # fmt: skip
+                     mean_field=None if model.coupled else model.mean_field)  # fmt: skip
     numbers: dict[str, Any] = {
         "directions that data can tell": found.rank,
         "directions": found.n_directions,

@@ -148,6 +148,7 @@ def is_parameter(site: Mapping[str, Any]) -> bool:
 
 
 def is_subsample(site: Mapping[str, Any]) -> bool:
+    """Return whether a site of a trace is the index of a plate."""
     return type(site["fn"]).__name__ == "_Subsample"
 
 
