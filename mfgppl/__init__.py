@@ -61,6 +61,7 @@ from mfgppl.inference.vuong import vuong_test
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.plays import Plays
 from mfgppl.report.calibration_figures import plot_coverage, plot_ranks, plot_widths
 from mfgppl.report.check_figures import (
     plot_choice_check,
@@ -91,6 +92,7 @@ __all__ = [
     "DataError",
     "IdentificationWarning",
     "MeanFieldGame",
+    "Plays",
     "PointEstimate",
     "RewardInputs",
     "Trajectories",

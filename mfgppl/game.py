@@ -19,7 +19,8 @@ from mfgppl.data.trajectories import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
 RESERVED = (
-    "action", "density", "expect", "mean_field", "occupancy", "shape", "share", "state", "time",
+    "action", "density", "expect", "mean_field", "occupancy", "play", "shape", "share", "state",
+    "time",
 )  # fmt: skip
 ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 

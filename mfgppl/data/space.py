@@ -63,7 +63,7 @@ class StateSpace:
     @property
     def size(self) -> int:
         """Number of states."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def codes(self) -> np.ndarray:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import strict_keywords
+from mfgppl._arguments import one_of, strict_keywords
 from mfgppl.data.panel import Counts, Panel, index_of
 from mfgppl.data.panel import TransitionEstimate as TransitionEstimate
 from mfgppl.data.reading import MISSING, parts_of, read_panel
-from mfgppl.data.space import StateSpace
+from mfgppl.data.space import StateSpace, plain_label
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -237,6 +237,26 @@ class Trajectories(Panel):
             action=self.action[rows],
             groups={k: v[keep] for k, v in self.groups.items()},
         )
+
+    def split(self, by: str) -> dict[Any, "Trajectories"]:
+        """Return the panels of the groups, by label, sorted.
+
+        Parameters
+        ----------
+        by : str
+            A column named in `from_frame(groups=)`.
+
+        Raises
+        ------
+        ValueError
+            If the panel has no such groups.
+        """
+        one_of("by", by, list(self.groups))
+        codes, labels = pd.factorize(self.groups[by], sort=True)
+        return {
+            plain_label(label): self.subset(np.flatnonzero(codes == k))
+            for k, label in enumerate(labels)
+        }
 
 
 def with_rows(panel: Panel, what: str) -> Trajectories:

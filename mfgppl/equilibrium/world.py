@@ -222,10 +222,10 @@ class World:
 
     def put(self, values: Array) -> None:
         """Give a recorded world other parameters: flat, in the order in which it was given them."""
-        given = iter(np.asarray(values, dtype=float))
+        start, flat = 0, torch.tensor(values, dtype=torch.float64)
         for name, value in self._values.items():
-            flat = [next(given) for _ in range(value.numel())]
-            self._values[name] = torch.tensor(flat, dtype=torch.float64).reshape(value.shape)
+            self._values[name] = flat[start : start + value.numel()].reshape(value.shape)
+            start += value.numel()
         for played in (self.arrays.reward, *(self._slopes or ()), *(self._pulls or ())):
             if played.inputs.size:
                 start = played.inputs[-1]

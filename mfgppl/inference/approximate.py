@@ -17,7 +17,7 @@ from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.results import to_datatree
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.plays import Model
 
 JUDGED = 1000  # draws at least from which an approximation is judged
 FEWEST = 10.0  # effective draws of these below which their weights have no shape
@@ -54,7 +54,7 @@ def effective_share(log_weight: np.ndarray) -> float:
 
 
 def finished(
-    model: TrajectoryModel,
+    model: Model,
     theta: np.ndarray,
     log_q: np.ndarray,
     draws: int,
@@ -88,7 +88,7 @@ def finished(
         "effective_share": share,
         "compile_time": 0.0,
     }
-    tree = to_datatree(model, density, [chain], record, random_seed, log_likelihood)
+    tree = to_datatree(density, [chain], record, random_seed, log_likelihood)
     messages = messages + tree.attrs["warnings"]
     tree.attrs["warnings"] = messages
     if messages:

@@ -5,7 +5,8 @@ differentiated there, and the likelihood's kernel is called in between. No effec
 an evaluation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 import pyro
@@ -21,6 +22,7 @@ from mfgppl.inference.program import Program
 from mfgppl.inference.progress import stages
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+from mfgppl.likelihood.plays import Model, Plays
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.program import double_precision
 
@@ -188,11 +190,90 @@ class Density:
             yield tuple(slope.nan_to_num(0.0).numpy() for slope in slopes)
 
 
-AnyDensity = Density | CoupledDensity
+class PlaysDensity:
+    """The log density of several plays over the unconstrained parameters that they share.
+
+    The first play's has the prior; the others add their likelihoods.
+
+    Parameters
+    ----------
+    model : Plays
+        The plays.
+
+    Attributes
+    ----------
+    parts : list of Density or CoupledDensity
+        The plays'.
+    """
+
+    is_native = False
+
+    def __init__(self, model: Plays, *, progressbar: bool = False) -> None:
+        self.model = model
+        self.parts = [_of_one(m, progressbar=progressbar) for m in model.models.values()]
+        self.program, self.n_dim = self.parts[0].program, self.parts[0].n_dim
+        self.path = ", ".join(dict.fromkeys(part.path for part in self.parts))
+
+    def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> None:
+        """Return nothing: the plays are added up in Python."""
+
+    def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
+        """Return theta to (log density, gradient); weights as of `Density.evaluator`."""
+        first, *others = self.parts
+        evaluators = [first.evaluator(prior=prior, jacobian=jacobian)]
+        evaluators += [part.evaluator(prior=0.0, jacobian=0.0) for part in others]
+
+        def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            total, gradient = 0.0, np.zeros(self.n_dim)
+            for one in evaluators:
+                value, slope = one(theta)
+                total += value
+                gradient += slope
+            return total, gradient
+
+        return evaluate
+
+    def constrained(self, points: np.ndarray) -> np.ndarray:
+        """Return flat constrained parameters (N, K) at unconstrained points (N, n_dim)."""
+        return self.parts[0].constrained(points)
+
+    def record(self, points: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Return what the first play's program records at points."""
+        return self.parts[0].record(points)
+
+    def rewards(self, values: np.ndarray) -> np.ndarray:
+        """Return the first play's reward tables (N, T, S, A) at values (N, K)."""
+        return self.parts[0].rewards(values)
+
+    def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
+        """Return second derivatives (K, K) of the weighed density."""
+        first, *others = self.parts
+        found = first.second_derivatives(theta, prior=prior, jacobian=jacobian)
+        for part in others:
+            found = found + part.second_derivatives(theta, prior=0.0, jacobian=0.0)
+        return found
 
 
-def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> AnyDensity:
+OneDensity = Density | CoupledDensity  # of a TrajectoryModel
+AnyDensity = OneDensity | PlaysDensity
+
+
+@overload
+def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> OneDensity: ...
+@overload
+def density_of(model: Model, *, progressbar: bool = False) -> AnyDensity: ...
+def density_of(model: Model, *, progressbar: bool = False) -> AnyDensity:
     """Return the density of a model, compiled at the first call and kept with the model."""
+    if isinstance(model, TrajectoryModel):
+        return _of_one(model, progressbar=progressbar)
+    kept = vars(model)
+    if "_density" not in kept:
+        kept["_density"] = PlaysDensity(model, progressbar=progressbar)
+    density: PlaysDensity = kept["_density"]
+    return density
+
+
+def _of_one(model: TrajectoryModel, *, progressbar: bool) -> OneDensity:
     kept = vars(model)
     if "_density" not in kept:
         kept["_density"] = (
@@ -200,8 +281,13 @@ def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> AnyDensi
             if model.coupled
             else Density(model, progressbar=progressbar)
         )
-    density: AnyDensity = kept["_density"]
+    density: OneDensity = kept["_density"]
     return density
+
+
+def parts_of(density: AnyDensity) -> Sequence[OneDensity]:
+    """Return the densities of the plays, or the one itself."""
+    return density.parts if isinstance(density, PlaysDensity) else [density]
 
 
 def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> np.ndarray:

@@ -10,6 +10,7 @@ begins on the anchor's tangent, so that the density is a function of the paramet
 where a game has several equilibria: it is that of the one which is reached from the anchor.
 """
 
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -34,9 +35,9 @@ from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import bind, double_precision
 
-EXACT, TOLERANCE = 1e-14, 1e-11  # residuals that a search aims at, and that it must reach
+EXACT, TOLERANCE = 1e-13, 1e-11  # residuals that a search aims at, and that it must reach
 ACCURATE = 1e-12  # of lambda, relative
-MOST_STEPS = 25  # with the anchor's factors, before a search of its own
+MOST_STEPS, SLOWEST = 40, 0.7  # with the anchor's factors; then a search of its own
 BUDGET = Budget(TOLERANCE, 300)
 FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
 STEP = 1e-3  # of central differences of the gradient, in units of each parameter
@@ -112,6 +113,7 @@ class CoupledDensity:
         self.n_dim = self.program.n_dim
         self.compiled = compile_program(self.program, coupled=True)
         self.anchor = self._anchor(theta)
+        self._local = threading.local()  # a search a thread, as it writes to its own arrays
         recorded = self._search() is not None and self.compiled.tape is not None
         self.path = "coupled" if recorded else "eager"
 
@@ -231,10 +233,13 @@ class CoupledDensity:
 
     def certificates(self, values: Array) -> Certificates:
         """Look at each point (N, P) for other equilibria, from where the anchor knows to begin."""
-        game, found = self.model.game, []
+        game, found, search = self.model.game, [], self._search()
         for row, image in zip(values, self.images(values), strict=True):
             flows = [image.flow] if image.residual <= TOLERANCE else []
-            world = world_of(game, self.model.reward, self.program.by_site(row))
+            if search is None:
+                world = world_of(game, self.model.reward, self.program.by_site(row))
+            else:
+                world = search.put(row)
             for start in self.anchor.others:
                 other = anderson(world, start, game.temperature, BUDGET).image
                 new = all(np.abs(other.flow - flow).max() > SAME for flow in flows)
@@ -304,7 +309,13 @@ class CoupledDensity:
         return Anchor(theta, values, flow, tangent, factors, others)
 
     def _search(self) -> "_Search | None":
-        """Return a search with a world of its own; None where the world is not recorded."""
+        """Return this thread's search; None where the world is not recorded."""
+        if not hasattr(self._local, "search"):
+            self._local.search = self._new_search()
+        search: _Search | None = self._local.search
+        return search
+
+    def _new_search(self) -> "_Search | None":
         sites = self.program.by_site(self.anchor.values)
         world = world_of(self.model.game, self.model.reward, sites)
         if not isinstance(world, World) or not world.recorded:
@@ -371,6 +382,8 @@ class _Search:
 
     def __init__(self, world: World, anchor: Anchor) -> None:
         self.world, self.anchor, self.heat = world, anchor, world.game.temperature
+        lower_upper, pivots = anchor.factors
+        self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it while it solves
         self._still = np.zeros(world.game.shape)
         self._unmoved = np.zeros((len(world.arrays.moves.ends) - 1, *self._table_shape))
 
@@ -384,11 +397,16 @@ class _Search:
         image = self.world.image(self.anchor.flow, self.heat)
         return self._pull(image, self._still, np.zeros_like(image.flow), self._unmoved) is not None
 
+    def put(self, values: Array) -> World:
+        """Return the world at constrained parameters (P,)."""
+        self.world.put(values)
+        return self.world
+
     def at(self, values: Array) -> Image | None:
         """Return the equilibrium at constrained parameters (P,), None where none is found."""
         if not np.isfinite(values).all():
             return None
-        self.world.put(values)
+        self.put(values)
         image = self.world.image(self._begin(values), self.heat)
         for _ in range(MOST_STEPS):
             gap, residual = image.generated - image.flow, image.residual
@@ -396,7 +414,7 @@ class _Search:
                 break
             moved = as_shares(image.flow + self._solve(gap, transposed=False))
             following = self.world.image(moved, self.heat)
-            if not following.residual < 0.5 * residual:
+            if not following.residual < SLOWEST * residual:
                 break
             image = following
         if image.residual <= TOLERANCE:
@@ -441,7 +459,7 @@ class _Search:
             size = float(np.abs(left).max())
             if size <= scale:
                 return worth
-            if not size < 0.5 * last:
+            if not size < SLOWEST * last:
                 break
             last = size
             worth = worth + self._solve(left, transposed=True)
@@ -451,9 +469,7 @@ class _Search:
             return None
 
     def _solve(self, change: Array, *, transposed: bool) -> Array:
-        found, _ = scipy.linalg.lapack.dgetrs(
-            *self.anchor.factors, change.ravel(), trans=int(transposed)
-        )
+        found, _ = scipy.linalg.lapack.dgetrs(*self._factors, change.ravel(), trans=int(transposed))
         return np.asarray(found).reshape(change.shape)
 
     def _pull(

@@ -1,4 +1,4 @@
-"""The cut posterior: the flow from its own posterior, the reward given each flow drawn."""
+"""The cut posterior: flow and dynamics from their own posteriors, the reward given each draw."""
 
 import warnings
 from collections.abc import Callable
@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, not_negative, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, DataError
-from mfgppl.inference.compiled import AnyDensity, density_of
+from mfgppl.inference.compiled import density_of
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.held import climb_held
@@ -22,6 +23,7 @@ from mfgppl.inference.results import fixed_datatree, labels, parameters_of, reco
 from mfgppl.likelihood.model import TrajectoryModel
 
 RESAMPLED = ["agents", "times"]
+DYNAMICS = ["known", "estimated"]
 FitFlow = Callable[..., xr.DataTree]
 
 
@@ -34,6 +36,7 @@ def cut_posterior(
     fit: FitFlow | None = None,
     resample: str = "agents",
     prior_count: float | None = None,
+    dynamics: str = "known",
     random_seed: int,
     n_jobs: int | None = None,
     progressbar: bool = True,
@@ -65,6 +68,11 @@ def cut_posterior(
         as if the times were panels of other agents: the flow's parts then err independently.
     prior_count : float, optional
         For "times": pseudo-count of each state, by default 1 / S.
+    dynamics : {"known", "estimated"}
+        "estimated" draws the transition along with each flow: each row from a Dirichlet with the
+        game's row as mean and as many counts as the panel has moves from it, so that what is
+        impossible stays so and rows never followed stay as they are. For a coupled model, whose
+        flow is solved for, it alone is drawn.
     random_seed : int
         Seed of it all.
     n_jobs, progressbar
@@ -74,8 +82,9 @@ def cut_posterior(
     -------
     DataTree
         With one chain that holds the draws of one flow after the other; `sample_stats` says of
-        which `flow` each is. R-hat and effective sizes say nothing of such a mixture. Attributes
-        `n_flows` and `n_failed`: flows along which a fit was had, and was not.
+        which `flow` each is. R-hat and effective sizes say nothing of such a mixture. The group
+        `drawn` has the flows, and the transitions if these are estimated. Attributes `n_flows` and
+        `n_failed`: flows along which a fit was had, and was not.
 
     Warns
     -----
@@ -103,17 +112,32 @@ def cut_posterior(
         raise TypeError(f"`fit` must be a function of a model; got {type(fit).__name__}.")
     if prior_count is not None and resample != "times":
         raise ValueError("`prior_count` belongs to resample='times'; leave it out for 'agents'.")
+    one_of("dynamics", dynamics, DYNAMICS)
     panel = with_rows(model.panel, "cut_posterior")
+    if dynamics == "estimated":
+        _check_estimated(model)
+    elif model.coupled:
+        raise ValueError(
+            "a coupled model has no flow to draw; with dynamics='estimated' its transition is "
+            "drawn, else use laplace or nuts."
+        )
     per_flow = -(-draws // flows)
     mode = None if fit is not None else _mode(model)
 
     def one(seed: int) -> _Drawn | str:
-        drawn = draw_flow(model, panel, np.random.default_rng(seed), resample, prior_count)
+        rng = np.random.default_rng(seed)
+        flow = None if model.coupled else draw_flow(model, panel, rng, resample, prior_count)
+        game, table = model.game, None
+        if dynamics == "estimated":
+            table = draw_transition(model, panel, rng)
+            game = game.replace(transition=table)
         try:
-            here = model.with_panel(panel, mean_field=drawn)
+            here = model.with_panel(panel, mean_field=flow, game=game)
             if mode is not None:
-                return _from_normal(here, mode, per_flow, seed)
-            return _from_tree(here, fit(here, random_seed=seed), per_flow)  # type: ignore[misc]
+                groups = _from_normal(here, mode, per_flow, seed)
+            else:
+                groups = _from_tree(here, fit(here, random_seed=seed), per_flow)  # type: ignore[misc]
+            return _Drawn(groups, flow, table)
         except (DataError, ConvergenceError) as error:
             return str(error)
 
@@ -188,10 +212,59 @@ def draw_flow(
     return np.asarray(mass / totals)
 
 
+def draw_transition(
+    model: TrajectoryModel, panel: Trajectories, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw a transition (S, A, S), or (T-1, S, A, S) where it differs by time.
+
+    Rows are Dirichlet with the game's rows as mean and the moves seen from them as counts.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model that is to take it; its dynamics are fixed and dense.
+    panel : Trajectories
+        Its panel.
+    rng : Generator
+        Source of the draw.
+    """
+    table = model.game.transition_along(model.mean_field).numpy()
+    (t, s, a, _), n = (v.T for v in panel.transition_counts())
+    kept = t < len(table) if len(table) > 1 else np.ones(len(t), dtype=bool)
+    seen = np.zeros(table.shape[:-1])
+    np.add.at(seen, (t[kept] if len(table) > 1 else 0, s[kept], a[kept]), n[kept])
+    mass = rng.standard_gamma(seen[..., None] * table)
+    totals = mass.sum(-1, keepdims=True)
+    drawn = np.where(totals > 0, mass / np.where(totals > 0, totals, 1.0), table)
+    return drawn if len(table) > 1 else drawn[0]
+
+
+def _check_estimated(model: TrajectoryModel) -> None:
+    """Raise unless the dynamics are a table that rows can be drawn of."""
+    game = model.game
+    fixed = not game.crowd_moves_dynamics
+    if not fixed or game.transition_along(model.mean_field).layout != torch.strided:
+        kind = "a sparse one" if fixed else "a function of the crowd"
+        raise ValueError(
+            f"dynamics='estimated' needs a game with a dense transition, as of "
+            f"panel.estimate_transition(); got {kind}."
+        )
+
+
 class _Drawn(NamedTuple):
-    """Draws along one flow: arrays (n, ...) by group and name."""
+    """What one flow gave.
+
+    Attributes
+    ----------
+    groups : dict of dict of str to ndarray
+        Draws (n, ...) by group and name.
+    flow, transition : ndarray, or None
+        What was drawn before the reward.
+    """
 
     groups: dict[str, dict[str, np.ndarray]]
+    flow: np.ndarray | None
+    transition: np.ndarray | None
 
 
 def _mode(model: TrajectoryModel) -> PointEstimate:
@@ -200,7 +273,9 @@ def _mode(model: TrajectoryModel) -> PointEstimate:
         return map_estimate(model, space="unconstrained", progressbar=False)
 
 
-def _from_normal(model: TrajectoryModel, start: PointEstimate, n: int, seed: int) -> _Drawn:
+def _from_normal(
+    model: TrajectoryModel, start: PointEstimate, n: int, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
     """Draw from the normal at the posterior's mode near a start."""
     density = density_of(model)
     objective = Objective(density, 1.0, 1.0)
@@ -210,14 +285,10 @@ def _from_normal(model: TrajectoryModel, start: PointEstimate, n: int, seed: int
         raise ConvergenceError("the posterior along the flow has no mode near the panel's own.")
     rng = np.random.default_rng([seed, 1])
     theta = rng.multivariate_normal(found.theta, curvature.covariance, size=n, method="cholesky")
-    return _Drawn(_groups(density, theta))
-
-
-def _groups(density: AnyDensity, theta: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     return {k: v for k, v in recorded(density, theta).items() if v}
 
 
-def _from_tree(model: TrajectoryModel, tree: Any, n: int) -> _Drawn:
+def _from_tree(model: TrajectoryModel, tree: Any, n: int) -> dict[str, dict[str, np.ndarray]]:
     """Take `n` evenly spaced draws of a fit."""
     is_a("fit(model, random_seed=...)", tree, xr.DataTree)
     program: Program = density_of(model).program
@@ -229,7 +300,7 @@ def _from_tree(model: TrajectoryModel, tree: Any, n: int) -> _Drawn:
         if not np.isfinite(flat).all():
             raise ConvergenceError("the fit along the flow has draws that are not finite.")
         found[name] = thinned(flat[None], n)[0]
-    return _Drawn({"posterior": found})
+    return {"posterior": found}
 
 
 def _pooled(model: TrajectoryModel, found: list[_Drawn]) -> xr.DataTree:
@@ -243,7 +314,29 @@ def _pooled(model: TrajectoryModel, found: list[_Drawn]) -> xr.DataTree:
     lengths = [len(next(iter(f.groups["posterior"].values()))) for f in found]
     groups["sample_stats"] = {"flow": np.repeat(np.arange(len(found)), lengths)[None]}
     coords, dims = labels(model)
-    tree = fixed_datatree(model, density_of(model), {})
+    tree = fixed_datatree(density_of(model), {})
     for name, child in from_dict(groups, coords=coords, dims=dims).children.items():
         tree[name] = child
+    tree["drawn"] = xr.DataTree(_conditions(model, found, coords))
     return tree
+
+
+def _conditions(model: TrajectoryModel, found: list[_Drawn], coords: dict[str, Any]) -> xr.Dataset:
+    """Return the flows and the transitions that were drawn."""
+    table = ("time", "state", "action")
+    named = {
+        "mean_field": ("flow", *table[: len(model.game.flow_shape)]),
+        "transition": ("flow", "step", "state", "action", "next_state"),
+    }
+    drawn = {
+        "mean_field": [f.flow for f in found if f.flow is not None],
+        "transition": [f.transition for f in found if f.transition is not None],
+    }
+    arrays: dict[str, Any] = {}
+    for name, values in drawn.items():
+        if values:
+            shared = name == "transition" and values[0].ndim == 3
+            dims = tuple(d for d in named[name] if d != "step" or not shared)
+            arrays[name] = (dims, np.stack(values))
+    kept = {k: v for k, v in coords.items() if any(k in dims for dims, _ in arrays.values())}
+    return xr.Dataset(arrays, kept)

@@ -11,7 +11,7 @@ from scipy.special import chdtrc
 
 from mfgppl._arguments import is_a, one_of, positive_int, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.inference.compiled import AnyDensity, density_of
+from mfgppl.inference.compiled import AnyDensity, OneDensity, density_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.fits import ROUNDING, check_mle, check_same_data, n_known
@@ -273,7 +273,7 @@ def _check_held(density: AnyDensity, theta: np.ndarray, held: np.ndarray, names:
 
 
 def _record_at(
-    density: AnyDensity, objective: Objective, found: HeldMaximum, kind: str
+    density: OneDensity, objective: Objective, found: HeldMaximum, kind: str
 ) -> PointEstimate:
     """Return the curvature and the scores at a point as a record over unconstrained parameters."""
     panel, theta, groups = density.model.panel, found.theta, {}

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special
 import xarray as xr
 
-from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl._arguments import positive_int, strict_keywords
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.inference.approximate import JUDGED, finished, seed_of
 from mfgppl.inference.compiled import density_of
@@ -21,14 +21,14 @@ from mfgppl.inference.curvature import (
 )
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.point import map_estimate
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.plays import Model, check_model
 
 SAME_MODE = 0.1  # standard deviations within which two modes are one
 
 
 @strict_keywords
 def laplace(
-    model: TrajectoryModel,
+    model: Model,
     *,
     draws: int = 1000,
     init: Mapping[str, Any] | PointEstimate | None = None,
@@ -45,7 +45,7 @@ def laplace(
 
     Parameters
     ----------
-    model : TrajectoryModel
+    model : TrajectoryModel or Plays
         The model.
     draws : int
         Number of independent draws.
@@ -81,7 +81,7 @@ def laplace(
     .. [2] Yao, Vehtari, Simpson and Gelman (2018), *Yes, but did it work? Evaluating variational
        inference*, ICML.
     """
-    is_a("model", model, TrajectoryModel)
+    check_model(model)
     positive_int("draws", draws)
     positive_int("restarts", restarts, least=0)
     random_seed = seed_of(random_seed)
@@ -136,14 +136,14 @@ class _Peak(NamedTuple):
         return np.asarray(-0.5 * (away**2).sum(0) - self.log_size)
 
 
-def _peak(model: TrajectoryModel, mode: PointEstimate) -> _Peak:
+def _peak(model: Model, mode: PointEstimate) -> _Peak:
     peak = _Peak(mode.theta, _root(analyse_curvature(mode.information).covariance), 0.0)
     height = density_of(model).evaluator()(mode.theta)[0]
     return peak._replace(log_mass=float(height) + peak.log_size)
 
 
 def _modes(
-    model: TrajectoryModel,
+    model: Model,
     init: Mapping[str, Any] | PointEstimate | None,
     restarts: int,
     random_seed: int,

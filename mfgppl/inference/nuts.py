@@ -15,19 +15,19 @@ import pyarrow as pa
 import torch
 import xarray as xr
 
-from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
 from mfgppl._kernels.bridge import NativeDensity, differentiable
 from mfgppl.data.trajectories import with_rows
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.chains import Chain, complete_chains, run_chains
 from mfgppl.inference.checks import convergence_messages
-from mfgppl.inference.compiled import AnyDensity, density_of
+from mfgppl.inference.compiled import AnyDensity, density_of, parts_of
 from mfgppl.inference.estimate import PointEstimate, point_values
 from mfgppl.inference.progress import Watch
 from mfgppl.inference.replication import seeds_of
 from mfgppl.inference.results import fixed_datatree, parameters_of, recorded, to_datatree
 from mfgppl.inference.store import append_draws, create_store, finish_store
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.plays import Model, check_model, plays_of
 from mfgppl.reward.program import check_finite
 
 try:
@@ -59,7 +59,7 @@ Keep = Callable[[Chain], None]
 
 @strict_keywords
 def nuts(
-    model: TrajectoryModel,
+    model: Model,
     *,
     draws: int = 1000,
     tune: int = 1000,
@@ -78,7 +78,7 @@ def nuts(
 
     Parameters
     ----------
-    model : TrajectoryModel
+    model : TrajectoryModel or Plays
         The model.
     draws, tune : int
         Draws kept and tuning steps of each chain.
@@ -124,7 +124,7 @@ def nuts(
     ----------
     .. [1] Hoffman and Gelman (2014), *The No-U-Turn Sampler*, JMLR 15, 1593-1623.
     """
-    is_a("model", model, TrajectoryModel)
+    check_model(model)
     positive_int("draws", draws)
     positive_int("tune", tune)
     positive_int("chains", chains)
@@ -133,7 +133,8 @@ def nuts(
     one_of("sampler", sampler, ["nutpie", "pyro"])
     path = None if store is None else _check_store(store, sampler)
     if log_likelihood:
-        with_rows(model.panel, "`log_likelihood`")
+        for play in plays_of(model).values():
+            with_rows(play.panel, "`log_likelihood`")
     cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
     if random_seed is None:
         random_seed = secrets.randbits(32)
@@ -159,7 +160,7 @@ def nuts(
         "draws_asked": draws,
     }
     if path is not None:
-        create_store(path, fixed_datatree(model, density, attrs))
+        create_store(path, fixed_datatree(density, attrs))
 
     def keep_in_store(k: int, new: Chain) -> None:
         if path is not None and len(new.theta):
@@ -183,7 +184,7 @@ def nuts(
         raise KeyboardInterrupt("interrupted before the first draw after tuning")
     attrs["sampling_time"] = time.perf_counter() - compiled
     attrs["interrupted"] = int(interrupted)
-    tree = to_datatree(model, density, found, attrs, streams[-1], log_likelihood)
+    tree = to_datatree(density, found, attrs, streams[-1], log_likelihood)
     messages = convergence_messages(tree) + tree.attrs["warnings"]
     tree.attrs["warnings"] = messages
     if path is not None:
@@ -250,8 +251,9 @@ def _start(density: AnyDensity, centre: np.ndarray | None, seed: int) -> np.ndar
             value, gradient = evaluate(theta)
         if np.isfinite(value) and np.isfinite(gradient).all():
             return theta
-    reward = torch.as_tensor(density.rewards(density.constrained(theta[None]))[0])
-    check_finite(reward.masked_fill(density.model.forbidden, 0.0), density.model.game)
+    first = parts_of(density)[0]
+    reward = torch.as_tensor(first.rewards(first.constrained(theta[None]))[0])
+    check_finite(reward.masked_fill(first.model.forbidden, 0.0), first.model.game)
     raise ValueError(
         "no starting point of finite log density in 100 tries; pass `init` with values by site."
     )

@@ -15,10 +15,10 @@ from pyro.optim import ClippedAdam
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
-from mfgppl.inference.compiled import STARTS, AnyDensity, density_of
+from mfgppl.inference.compiled import STARTS, AnyDensity, OneDensity, density_of, parts_of
 from mfgppl.inference.coupled import CoupledDensity
 from mfgppl.inference.curvature import (
     FLAT,
@@ -30,7 +30,8 @@ from mfgppl.inference.curvature import (
 from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.progress import progress
 from mfgppl.inference.replication import replicate
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.model import OBSERVED
+from mfgppl.likelihood.plays import Model, check_model, clusters_of, plays_of
 from mfgppl.likelihood.terms import add_up
 from mfgppl.reward.program import double_precision
 
@@ -40,7 +41,7 @@ MOST_PROBED = 50  # parameters for which effects are looked for at points nearby
 
 @strict_keywords
 def mle(
-    model: TrajectoryModel,
+    model: Model,
     *,
     init: Mapping[str, Any] | PointEstimate | None = None,
     restarts: int = 0,
@@ -56,7 +57,7 @@ def mle(
 
     Parameters
     ----------
-    model : TrajectoryModel
+    model : TrajectoryModel or Plays
         The model.
     init : mapping of str to value, or PointEstimate, optional
         Where to start, by site; by default the median of draws from the prior, and for
@@ -100,7 +101,7 @@ def mle(
 
 @strict_keywords
 def map_estimate(
-    model: TrajectoryModel,
+    model: Model,
     *,
     space: str = "constrained",
     init: Mapping[str, Any] | PointEstimate | None = None,
@@ -117,7 +118,7 @@ def map_estimate(
 
     Parameters
     ----------
-    model : TrajectoryModel
+    model : TrajectoryModel or Plays
         The model.
     space : {"constrained", "unconstrained"}
         Whether the density is over the parameters as declared or over their unconstrained values.
@@ -149,7 +150,7 @@ class _Settings(NamedTuple):
 
 
 def _maximise(
-    model: TrajectoryModel,
+    model: Model,
     init: Mapping[str, Any] | PointEstimate | None,
     settings: _Settings,
     *,
@@ -157,7 +158,7 @@ def _maximise(
     prior: float,
     jacobian: float,
 ) -> PointEstimate:
-    is_a("model", model, TrajectoryModel)
+    check_model(model)
     positive_int("restarts", settings.restarts, least=0)
     svi_steps = settings.svi_steps
     if svi_steps is None:
@@ -199,18 +200,18 @@ def _maximise(
         reason += ", but the point is not a maximum"
     params, slope = constrained_at(density, theta)
     messages = _warn(params, slope, curvature, small, reason, hierarchical=prior > 0)
-    if isinstance(density, CoupledDensity):
-        found = density.certificates(params.to_numpy(copy=True)[None])
-        reason += f"; equilibrium within {found.residual[0]:.1e}"
-        messages += _warned(density.messages(found))
-    panel, groups = model.panel, {}
-    if isinstance(panel, Trajectories):
-        groups = {"agent": panel.agents, **panel.groups}
+    values = params.to_numpy(copy=True)[None]
+    for part in parts_of(density):
+        if isinstance(part, CoupledDensity):
+            found = part.certificates(values)
+            reason += f"; equilibrium within {found.residual[0]:.1e}"
+            messages += _warned(part.messages(found))
+    panels = [play.panel for play in plays_of(model).values()]
     return PointEstimate(
         kind=kind,
         params=params,
         llf=llf,
-        nobs=panel.n_decisions,
+        nobs=sum(panel.n_decisions for panel in panels),
         converged=small and not curvature.saddle,
         residual=residual,
         n_steps=settings.svi_steps + n_newton,
@@ -220,8 +221,8 @@ def _maximise(
         jacobian=slope,
         scores=scores,
         probes=probes,
-        groups=groups,
-        n_trajectories=panel.n_trajectories,
+        groups=clusters_of(model),
+        n_trajectories=sum(panel.n_trajectories for panel in panels),
         theta=theta,
         attained=tuple(climb.value for climb in climbs),
     )
@@ -251,8 +252,9 @@ def starting_values(
     if isinstance(init, PointEstimate):
         return point_values(density.program, init, argument="init")
     given = density.program.check_values("init", init or {}, complete=False)
-    if isinstance(density, CoupledDensity):
-        centre = density.anchor.theta
+    first = parts_of(density)[0]
+    if isinstance(first, CoupledDensity):
+        centre = first.anchor.theta
     else:
         draws = [density.program.draw(random_seed + k) for k in range(STARTS)]
         centre = np.median(draws, axis=0)
@@ -263,15 +265,15 @@ def starting_values(
 
 
 class _OnlyLikelihood(Messenger):
-    """Leave out all sites of a model but its observed actions."""
+    """Leave out all sites of a model but the observed ones."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] != "actions":
+        if msg["name"].rsplit("/")[-1] not in OBSERVED:
             msg["mask"] = False
 
 
 def _run_svi(
-    model: TrajectoryModel, start: dict[str, Any], settings: _Settings, prior: float
+    model: Model, start: dict[str, Any], settings: _Settings, prior: float
 ) -> dict[str, Any]:
     """Take SVI steps with a point guide, in a parameter store of their own."""
     if settings.svi_steps == 0:
@@ -373,6 +375,12 @@ def _probe(density: AnyDensity, theta: np.ndarray, scores: np.ndarray) -> np.nda
 
 def scores_of(density: AnyDensity, theta: np.ndarray) -> np.ndarray | None:
     """Return the gradient of each trajectory's log likelihood, (J, K), None without rows."""
+    found = [_scores(part, theta) for part in parts_of(density)]
+    rows = [scores for scores in found if scores is not None]
+    return np.concatenate(rows) if len(rows) == len(found) else None
+
+
+def _scores(density: OneDensity, theta: np.ndarray) -> np.ndarray | None:
     model = density.model
     if not isinstance(model.panel, Trajectories):
         return None

@@ -8,14 +8,14 @@ import pandas as pd
 import scipy.optimize
 from scipy.special import chdtri
 
-from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
-from mfgppl.inference.compiled import AnyDensity, density_of
+from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
+from mfgppl.inference.compiled import AnyDensity, density_of, parts_of
 from mfgppl.inference.curvature import analyse_curvature, describe_direction
 from mfgppl.inference.estimate import EDGE, PointEstimate, point_values
 from mfgppl.inference.fits import ROUNDING, check_mle
 from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
 from mfgppl.inference.point import Objective
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.plays import Model, check_model
 
 FARTHEST = 50.0  # unconstrained units, or standard errors, that the search goes at most
 PRECISION = 1e-6  # of an end of the interval, in standard errors
@@ -64,7 +64,7 @@ class Profile:
 
 @strict_keywords
 def profile_likelihood(
-    model: TrajectoryModel,
+    model: Model,
     fit: PointEstimate,
     parameter: str,
     *,
@@ -80,7 +80,7 @@ def profile_likelihood(
 
     Parameters
     ----------
-    model : TrajectoryModel
+    model : TrajectoryModel or Plays
         The model.
     fit : PointEstimate
         Its maximum likelihood estimate.
@@ -101,7 +101,7 @@ def profile_likelihood(
     ValueError
         If the data do not tell the parameter, or it cannot be held by itself.
     """
-    is_a("model", model, TrajectoryModel)
+    check_model(model)
     check_mle("fit", fit)
     one_of("parameter", parameter, list(fit.params.index))
     real_between("level", level, above=0.0, upto=1.0, strict=True)
@@ -190,7 +190,7 @@ class _Walk:
         """Whether rewards are so large there that rounding hides the log likelihood."""
         table = self.density.rewards(self.density.constrained(self.place(at)[None]))
         size = np.abs(table[np.isfinite(table)]).max(initial=0.0)
-        temperature = self.density.model.game.temperature
+        temperature = parts_of(self.density)[0].model.game.temperature
         return bool(size * self.fit.nobs * np.finfo(float).eps > LOST * temperature)
 
     def place(self, at: float) -> np.ndarray:

@@ -18,8 +18,9 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.inference import store
 from mfgppl.inference.chains import Chain
 from mfgppl.inference.checks import convergence_messages
-from mfgppl.inference.compiled import AnyDensity
+from mfgppl.inference.compiled import AnyDensity, OneDensity, PlaysDensity, parts_of
 from mfgppl.inference.coupled import CoupledDensity
+from mfgppl.inference.joined import joined
 from mfgppl.inference.program import Program
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import add_up
@@ -31,14 +32,27 @@ LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws wor
 
 
 def to_datatree(
-    model: TrajectoryModel,
     density: AnyDensity,
     chains: Sequence[Chain],
     attrs: dict[str, Any],
     seed: int,
     log_likelihood: bool | None,
 ) -> xr.DataTree:
-    """Return chains as a `DataTree` with all groups of a trajectory model."""
+    """Return chains as a `DataTree` with all groups of a model."""
+    options = (chains, attrs, seed, log_likelihood)
+    if isinstance(density, PlaysDensity):
+        return joined(density, [_of_one(part, *options) for part in density.parts])
+    return _of_one(density, *options)
+
+
+def _of_one(
+    density: OneDensity,
+    chains: Sequence[Chain],
+    attrs: dict[str, Any],
+    seed: int,
+    log_likelihood: bool | None,
+) -> xr.DataTree:
+    model = density.model
     theta = np.stack([c.theta for c in chains])
     n_chains, n_draws, n_dim = theta.shape
     groups: dict[str, dict[str, Any]] = {
@@ -65,11 +79,13 @@ def to_datatree(
     return _labelled(model, groups | _fixed(model), record)
 
 
-def fixed_datatree(
-    model: TrajectoryModel, density: AnyDensity, attrs: dict[str, Any]
-) -> xr.DataTree:
+def fixed_datatree(density: AnyDensity, attrs: dict[str, Any]) -> xr.DataTree:
     """Return what a result holds whatever its draws: observed and constant data, attributes."""
-    return _labelled(model, _fixed(model), record_of(model, density) | attrs)
+    trees = [
+        _labelled(part.model, _fixed(part.model), record_of(part.model, part) | attrs)
+        for part in parts_of(density)
+    ]
+    return joined(density, trees) if isinstance(density, PlaysDensity) else trees[0]
 
 
 def _fixed(model: TrajectoryModel) -> dict[str, dict[str, Any]]:
@@ -130,7 +146,7 @@ def recorded(density: AnyDensity, points: np.ndarray) -> dict[str, dict[str, np.
 
 
 def over_draws(
-    density: AnyDensity, values: np.ndarray, use: Callable[[slice, np.ndarray], None]
+    density: OneDensity, values: np.ndarray, use: Callable[[slice, np.ndarray], None]
 ) -> None:
     """Call a function with a few draws at a time, on all cores.
 
@@ -149,7 +165,7 @@ def over_draws(
         list(pool.map(lambda part: use(part, values[part]), parts))
 
 
-def log_likelihoods(density: AnyDensity, values: np.ndarray, panel: Trajectories) -> np.ndarray:
+def log_likelihoods(density: OneDensity, values: np.ndarray, panel: Trajectories) -> np.ndarray:
     """Return the log likelihood (N, J) of a panel's trajectories, nats.
 
     Parameters
@@ -174,7 +190,7 @@ def log_likelihoods(density: AnyDensity, values: np.ndarray, panel: Trajectories
     return found
 
 
-def policies(density: AnyDensity, values: np.ndarray) -> np.ndarray:
+def policies(density: OneDensity, values: np.ndarray) -> np.ndarray:
     """Return policies (N, T, S, A) at flat constrained parameters (N, K)."""
     found = np.empty((len(values), *density.model.game.shape))
 
@@ -186,7 +202,7 @@ def policies(density: AnyDensity, values: np.ndarray) -> np.ndarray:
 
 
 def _predictive(
-    model: TrajectoryModel, density: AnyDensity, theta: np.ndarray, seed: int
+    model: TrajectoryModel, density: OneDensity, theta: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     """Draw action shares at the states visited, from draws thinned evenly."""
     rng = np.random.default_rng(seed)
@@ -245,7 +261,7 @@ def _constants(model: TrajectoryModel) -> dict[str, np.ndarray]:
     }
 
 
-def record_of(model: TrajectoryModel, density: AnyDensity) -> dict[str, Any]:
+def record_of(model: TrajectoryModel, density: OneDensity) -> dict[str, Any]:
     """Return what is worth knowing of a fit later, as plain attributes."""
     fingerprint = model.fingerprint()
     return {

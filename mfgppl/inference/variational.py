@@ -12,7 +12,7 @@ import xarray as xr
 from pyro.infer import autoguide
 from pyro.nn import PyroParam
 
-from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
+from mfgppl._arguments import one_of, positive_int, real_between, strict_keywords
 from mfgppl._kernels import bridge
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.inference.approximate import JUDGED, finished, seed_of
@@ -20,7 +20,7 @@ from mfgppl.inference.compiled import AnyDensity, density_of
 from mfgppl.inference.curvature import analyse_curvature
 from mfgppl.inference.estimate import PointEstimate
 from mfgppl.inference.point import map_estimate, starting_values
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.plays import Model, check_model
 from mfgppl.reward.program import double_precision
 
 WINDOW = 500  # steps over which the bound is averaged
@@ -37,7 +37,7 @@ GUIDES: dict[str, Guide] = {
 
 @strict_keywords
 def vi(
-    model: TrajectoryModel,
+    model: Model,
     *,
     guide: str = "full_rank",
     draws: int = 1000,
@@ -56,7 +56,7 @@ def vi(
 
     Parameters
     ----------
-    model : TrajectoryModel
+    model : TrajectoryModel or Plays
         The model.
     guide : {"full_rank", "diagonal", "low_rank", "flow"}
         The family over unconstrained values: normals with a full, a diagonal or a low-rank plus
@@ -95,7 +95,7 @@ def vi(
     .. [2] Yao, Vehtari, Simpson and Gelman (2018), *Yes, but did it work? Evaluating variational
        inference*, ICML.
     """
-    is_a("model", model, TrajectoryModel)
+    check_model(model)
     one_of("guide", guide, GUIDES)
     positive_int("draws", draws)
     positive_int("max_steps", max_steps)
@@ -147,9 +147,7 @@ class _Climb(NamedTuple):
     settled: bool
 
 
-def _family(
-    model: TrajectoryModel, guide: str, start: Mapping[str, Any], information: np.ndarray
-) -> Any:
+def _family(model: Model, guide: str, start: Mapping[str, Any], information: np.ndarray) -> Any:
     """Return one of Pyro's guides, set up at the mode and as wide as the curvature there says."""
     values = {k: torch.tensor(v, dtype=torch.float64) for k, v in start.items()}
     curvature = np.maximum(np.diag(information), 1e-6)
@@ -157,7 +155,7 @@ def _family(
     if guide != "flow":
         scale = float(np.median(curvature**-0.5))
         options = {"init_loc_fn": autoguide.init_to_value(values=values), "init_scale": scale}
-    family = GUIDES[guide](pyro.poutine.block(model, hide=["actions"]), **options)
+    family = GUIDES[guide](pyro.poutine.block(model, hide_fn=_is_observed), **options)
     family()
     positive = torch.distributions.constraints.positive
     if guide in ("diagonal", "low_rank"):  # the nearest normal with independent entries
@@ -169,6 +167,10 @@ def _family(
             root / root.diagonal()[:, None], pyro.distributions.constraints.unit_lower_cholesky
         )
     return family.double()
+
+
+def _is_observed(site: Any) -> bool:
+    return bool(site["type"] == "sample" and site["is_observed"])
 
 
 def _triangle(information: np.ndarray) -> np.ndarray:

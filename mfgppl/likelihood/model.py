@@ -36,8 +36,9 @@ from mfgppl.reward.program import (
     reward_table,
 )
 
-# what results call their dimensions, and the observed sites
-TAKEN = ("actions", "action", "chain", "draw", "feature", "moves", "state", "time", "trajectory")
+OBSERVED = ("actions", "moves")  # sites
+# these, and what results call their dimensions
+TAKEN = (*OBSERVED, "action", "chain", "draw", "feature", "play", "state", "time", "trajectory")
 FLOWS = ["empirical", "equilibrium"]  # that have a name
 
 FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
@@ -195,7 +196,7 @@ class TrajectoryModel:
 
     def _in_equilibrium(self, likelihood: CoupledLikelihood) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
-        latent = functools.partial(_is_latent, self.sites)
+        latent = functools.partial(is_latent, self.sites)
         with pyro.poutine.block(expose_fn=latent), pyro.poutine.trace() as tracer:
             reward_table(self.reward, self.inputs)
         drawn = {name: tracer.trace.nodes[name]["value"] for name in self.sites}
@@ -215,7 +216,9 @@ class TrajectoryModel:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
 
-    def with_panel(self, panel: Panel, *, mean_field: Any = None) -> "TrajectoryModel":
+    def with_panel(
+        self, panel: Panel, *, mean_field: Any = None, game: MeanFieldGame | None = None
+    ) -> "TrajectoryModel":
         """Return the model of another panel, along a flow as the constructor takes it.
 
         By default that panel's own if this model's is, the equilibrium's if this model's is, else
@@ -224,7 +227,7 @@ class TrajectoryModel:
         if mean_field is None:
             mean_field = self.mean_field if self.flow_kind == "given" else self.flow_kind
         return TrajectoryModel(
-            self.game,
+            self.game if game is None else game,
             self.reward,
             panel,
             likelihood=self.likelihood_name,
@@ -362,7 +365,7 @@ class TrajectoryModel:
         return sites
 
 
-def _is_latent(names: Collection[str], site: Any) -> bool:
+def is_latent(names: Collection[str], site: Any) -> bool:
     """Return whether a site is a latent parameter, or says how many there are of one."""
     return site["type"] == "sample" and (site["name"] in names or is_subsample(site))
 

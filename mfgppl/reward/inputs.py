@@ -76,9 +76,13 @@ class RewardInputs:
         The flow.
     density : Tensor, shape (T, S, 1)
         Share of the crowd in one's own state.
+    play : Labels, shape (1, 1, 1)
+        In `Plays` only: which play this is.
     occupancy : Tensor, shape (T, S, A)
         In joint games only: share of the crowd in one's own state that takes one's own action.
     """
+
+    play: Labels
 
     def __init__(self, game: MeanFieldGame, mean_field: Tensor) -> None:
         self._game = game
@@ -154,6 +158,11 @@ class RewardInputs:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name == "play":
+            raise AttributeError(
+                "this model has one play; x.play, which of several a program is in, is there with "
+                "mfgppl.Plays."
+            )
         if name == "occupancy":
             raise AttributeError(
                 "this game's mean field is over states alone; x.occupancy, its distribution over "
