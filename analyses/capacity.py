@@ -135,6 +135,21 @@ def treatments(fits: Fits) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
+    """Return the coupling where the flow, and the dynamics too, are as uncertain as they are."""
+    rows, seen, solved = [], capacity.model(panel), coupled_model(panel, "crowd")
+    for flow, model, dynamics in (("observed", seen, "known"), ("observed", seen, "estimated"),
+                                  ("solved", solved, "estimated")):  # fmt: skip
+        found = mfg.cut_posterior(
+            model, flows=size.draws // 10, draws=10 * size.draws, dynamics=dynamics,
+            random_seed=SEED, progressbar=False,
+        )  # fmt: skip
+        drawn = found["posterior"][TERM]
+        row = {"flow": flow, "dynamics": dynamics, "mean": float(drawn.mean())}
+        rows.append(row | {"s.d.": float(drawn.std())})
+    return pd.DataFrame(rows)
+
+
 def clusters(point: mfg.PointEstimate) -> pd.DataFrame:
     """Return each weight with its standard error of each kind."""
     errors = {"observed information": point.bse}
@@ -171,7 +186,7 @@ def coupling_tests(panel: mfg.Trajectories, size: Size) -> tuple[pd.DataFrame, d
     for flow, (pair, n) in pairs.items():
         test = mfg.coupling_test(*pair, replications=n, random_seed=SEED, progressbar=False)
         found[flow] = test
-        for name, row in test.table.drop(columns="survives").iterrows():
+        for name, row in test.table.drop(columns="survives").dropna().iterrows():
             rows.append({"flow": flow, "panels": n, "test": name} | row.to_dict())
     return pd.DataFrame(rows), found
 
@@ -331,6 +346,8 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     write_table(treated, out, "treatments")
     write_figure(draw_treatments(treated), out, "treatments")
     write_table(clusters(fits["crowd", "plug-in"][0]), out, "clusters")
+    if not quick:
+        write_table(cut_posteriors(panel, size), out, "cut_posteriors", 2)
     tested, tests = coupling_tests(panel, size)
     write_table(tested, out, "coupling_tests")
     for flow, test in tests.items():

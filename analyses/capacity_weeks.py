@@ -46,7 +46,7 @@ def three_crowds() -> tuple[mfg.MeanFieldGame, mfg.Trajectories]:
     one = capacity.game()
     pooled = one.transition.numpy().reshape(one.shape[1], one.shape[2], -1)
     moves = np.einsum("ab,sux->asubx", np.eye(len(AIRPORTS)), pooled)
-    n = panel.space.n_states
+    n = len(AIRPORTS) * one.n_states
     game = mfg.MeanFieldGame(
         states={"airport": AIRPORTS, "capacity": range(one.n_states)},
         actions=one.actions,

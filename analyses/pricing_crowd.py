@@ -13,6 +13,7 @@
 """Price setting in a supermarket: treatments of the crowd's flow, and what they do not show."""
 
 import argparse
+import itertools
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,6 +156,26 @@ def profile(panel: mfg.Trajectories) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
+    """Return each coupling where the flow, and the dynamics too, are as uncertain as they are."""
+    rows = []
+    for name in size.rewards:
+        models = {"observed": pricing.model(panel, name=name)}
+        if (name, "coupled") != UNBOUNDED:
+            models["solved"] = coupled_model(panel, models["observed"].reward)
+        for (flow, model), dynamics in itertools.product(models.items(), ("known", "estimated")):
+            if (flow, dynamics) != ("solved", "known"):  # which has nothing to draw
+                found = mfg.cut_posterior(
+                    model, flows=size.draws // 10, draws=10 * size.draws, dynamics=dynamics,
+                    random_seed=SEED, progressbar=False,
+                )  # fmt: skip
+                term = pricing.REWARDS[name][-1]
+                drawn = found["posterior"][term]
+                row = {"reward": name, "flow": flow, "dynamics": dynamics, "term": term}
+                rows.append(row | {"mean": float(drawn.mean()), "s.d.": float(drawn.std())})
+    return pd.DataFrame(rows)
+
+
 def drawn_around(point: mfg.PointEstimate, n: int) -> pd.DataFrame:
     """Return parameters drawn from the normal of the estimate, clustered by product."""
     rng = np.random.default_rng(SEED)
@@ -185,7 +206,7 @@ def coupling_tests(panel: mfg.Trajectories, size: Size) -> tuple[pd.DataFrame, d
     for (term, how), (pair, n) in pairs.items():
         test = mfg.coupling_test(*pair, replications=n, random_seed=SEED, progressbar=False)
         found[term, how] = test
-        for name, row in test.table.drop(columns="survives").iterrows():
+        for name, row in test.table.drop(columns="survives").dropna().iterrows():
             rows.append({"term": term, "model": how, "panels": n, "test": name} | row.to_dict())
     return pd.DataFrame(rows), found
 
@@ -363,12 +384,13 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     treated = treatments(fits)
     write_table(treated, out, "treatments", 2)
     write_figure(draw_treatments(treated), out, "treatments")
+    if not quick:
+        write_table(cut_posteriors(panel, size), out, "cut_posteriors", 2)
+        write_table(profile(panel), out, "profile", 1)
     tested, tests = coupling_tests(panel, size)
     write_table(tested, out, "coupling_tests", 3)
     for (term, how), test in tests.items():
         write_figure(mfg.plot_coupling(test), out, f"coupling_{term}_{how}")
-    if not quick:
-        write_table(profile(panel), out, "profile", 1)
     solved, flows = equilibria(panel, fits, size)
     write_table(solved, out, "equilibria")
     write_figure(draw_flows(panel, flows), out, "flows")

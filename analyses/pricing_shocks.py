@@ -153,7 +153,7 @@ def tests(panel: mfg.Trajectories) -> tuple[pd.DataFrame, dict[str, Any]]:
             *pair, replications=REPLICATIONS, random_seed=SEED, progressbar=False
         )
         found[term] = test
-        for name, row in test.table.drop(columns="survives").iterrows():
+        for name, row in test.table.drop(columns="survives").dropna().iterrows():
             rows.append({"term": term, "panels": REPLICATIONS, "test": name} | row.to_dict())
     return pd.DataFrame(rows), found
 
