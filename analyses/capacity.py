@@ -350,8 +350,7 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
         write_table(cut_posteriors(panel, size), out, "cut_posteriors", 2)
     tested, tests = coupling_tests(panel, size)
     write_table(tested, out, "coupling_tests")
-    for flow, test in tests.items():
-        write_figure(mfg.plot_coupling(test), out, f"coupling_{flow}")
+    write_figure(mfg.plot_coupling(tests["plug-in"]), out, "coupling_plug-in")
     solved, flows = equilibria(panel, fits, size)
     write_table(solved, out, "equilibria")
     write_figure(draw_flows(panel, flows), out, "flows")

@@ -43,23 +43,13 @@ COLOURS = {"base": "#5b6b7b", "market": "#2a7f62", "both": "#1f3a5f", "herd": "#
 
 
 class Size(NamedTuple):
-    """How much of everything a run does.
+    """How much of everything a run does."""
 
-    Attributes
-    ----------
-    rewards, flows : tuple of str
-        The rewards with a crowd, and the treatments of its flow.
-    replications, slow : int
-        Panels drawn for a test of coupling; for one along a solved flow, 0 for none.
-    draws : int
-        Draws of parameters whose equilibrium is solved.
-    """
-
-    rewards: tuple[str, ...]
-    flows: tuple[str, ...]
-    replications: int
-    slow: int
-    draws: int
+    rewards: tuple[str, ...]  # with a crowd
+    flows: tuple[str, ...]  # treatments of the crowd's flow
+    replications: int  # panels drawn for a test of coupling
+    slow: int  # the same along a solved flow, 0 for no such test
+    draws: int  # of parameters whose equilibrium is solved
 
 
 FULL = Size(("market", "both", "herd"), ("plug-in", "cross-fit", "nested", "coupled"), 199, 19, 200)
@@ -68,7 +58,7 @@ QUICK = Size(("herd",), ("plug-in", "coupled"), 19, 0, 10)
 # %% [markdown]
 # ## Data and model
 #
-# The bundled panel, and the rewards of `models/pricing.py` with and without terms of the crowd.
+# The bundled panel, and the rewards of `models/pricing.py`, with and without terms of the crowd.
 
 
 # %%
@@ -127,10 +117,8 @@ def treatments(fits: Fits) -> pd.DataFrame:
     for (name, flow), (point, ended) in fits.items():
         term = pricing.REWARDS[name][-1] if name != NULL else ""
         row: dict[str, Any] = {"reward": name, "flow": flow, "term": term}
-        clustered = point.standard_errors("cluster")
-        for label, value in (("estimate", point.params), ("s.e.", point.bse),
-                             ("clustered s.e.", clustered)):  # fmt: skip
-            row[label] = value.get(term, np.nan)
+        row |= {"estimate": point.params.get(term, np.nan), "s.e.": point.bse.get(term, np.nan)}
+        row["clustered s.e."] = point.standard_errors("cluster").get(term, np.nan)
         row |= {"log likelihood": point.llf, "over base": point.llf - null, "converged": ended}
         rows.append(row | {k: v for k, v in point.params.items() if k != term})
     return pd.DataFrame(rows)
@@ -390,7 +378,8 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     tested, tests = coupling_tests(panel, size)
     write_table(tested, out, "coupling_tests", 3)
     for (term, how), test in tests.items():
-        write_figure(mfg.plot_coupling(test), out, f"coupling_{term}_{how}")
+        if how == "plug-in":
+            write_figure(mfg.plot_coupling(test), out, f"coupling_{term}_{how}")
     solved, flows = equilibria(panel, fits, size)
     write_table(solved, out, "equilibria")
     write_figure(draw_flows(panel, flows), out, "flows")

@@ -129,10 +129,10 @@ def coupling_test(
       score the others' choices; agents are the clusters of a one-sided normal test. Conservative,
       as the further parameters cost.
 
-    In a coupled model (`mean_field="equilibrium"`) the flow is not made of the choices, and the
-    textbook's law holds as far as the equilibrium does. Each panel drawn is refitted with its flow
-    solved for, which takes its time. All but the last take agents to be independent given the flow: shocks common to agents reject
-    too. Shocks common to all agents deceive the last as well.
+    All but the last take agents to be independent given the flow: shocks common to agents reject
+    too. Shocks common to all agents deceive the last as well. In a coupled model
+    (`mean_field="equilibrium"`) the flow is not made of the choices, and the textbook's law holds
+    as far as the equilibrium does; each panel drawn is refitted with its flow solved for.
 
     Parameters
     ----------
