@@ -92,8 +92,12 @@ def analyse_curvature(information: np.ndarray, gradients: np.ndarray | None = No
     Returns
     -------
     Curvature
-        Covariance on the known directions, and the flat ones.
+        Covariance on the known directions, and the flat ones; nothing known where a derivative is
+        not finite.
     """
+    if not np.isfinite(information).all():
+        n = len(information)
+        return Curvature(np.zeros((n, n)), np.zeros(n, dtype=bool), np.zeros((0, n)), False)
     if gradients is not None:
         idle = without_effect(gradients)
         # what has no effect has no curvature: the rest of it is rounding

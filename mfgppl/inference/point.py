@@ -190,12 +190,15 @@ def _maximise(
         )
     theta, _, n_newton, residual = max(climbs, key=lambda climb: climb.value)
     information = -objective.second_derivatives(theta)
+    bends = bool(np.isfinite(information).all())
     scores = scores_of(density, theta)
     probes = None if prior or scores is None else _probe(density, theta, scores)
     curvature = analyse_curvature(information, probes)
     llf = density.evaluator(prior=0.0, jacobian=0.0)(theta)[0]
-    small = residual <= settings.tolerance * max(1.0, abs(llf))
+    small = residual <= settings.tolerance * max(1.0, abs(llf)) and bends
     reason = f"largest gradient {residual:.1e}"
+    if not bends:
+        reason += ", but near the point the fitted game has no equilibrium that is found"
     if curvature.saddle:
         reason += ", but the point is not a maximum"
     params, slope = constrained_at(density, theta)
@@ -323,7 +326,10 @@ def _polish(
     for _ in range(settings.max_steps):
         if np.abs(gradient).max() <= 0.01 * settings.tolerance * max(1.0, abs(value)):
             break
-        step = _newton_step(objective.second_derivatives(theta), gradient)
+        hessian = objective.second_derivatives(theta)
+        if not np.isfinite(hessian).all():
+            break
+        step = _newton_step(hessian, gradient)
         for halving in range(30):
             trial = theta + 0.5**halving * step
             new_value, new_gradient = objective.value_and_gradient(trial)

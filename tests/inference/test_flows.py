@@ -6,14 +6,24 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
-from games import ROADS_TRUTH, STANDARD_ERRORS, as_frame, avoid_crowds, played, two_roads
+from games import (
+    ROADS_TRUTH,
+    STANDARD_ERRORS,
+    as_frame,
+    avoid_crowds,
+    epidemic,
+    fear,
+    played,
+    two_roads,
+)
 
 import mfgppl as mfg
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.cross_fit import SummedObjective, cross_fit
-from mfgppl.inference.cut import cut_posterior, draw_flow
+from mfgppl.inference.cut import cut_posterior, draw_flow, draw_transition
 from mfgppl.inference.pseudo_likelihood import nested_pseudo_likelihood
 from mfgppl.models import market
 
@@ -375,3 +385,91 @@ def test_a_fit_that_mostly_fails_is_an_error():
 def test_wrong_inputs_of_the_cut_are_refused(arguments, kind, words):
     with pytest.raises(kind, match=words):
         cut_posterior(roads_model(20, 1), **({"random_seed": 1, "flows": 3} | arguments))
+
+
+# uncertain dynamics
+
+
+def rough_model(n_agents, seed=1, **arguments):
+    """Return the market with its dynamics estimated on the panel itself."""
+    game = market.game().replace(horizon=6, features={})
+    panel = played(game, market.reward, market.TRUTH, n_agents, seed)
+    estimated = game.replace(transition=panel.estimate_transition(prior_count=0.5))
+    return mfg.TrajectoryModel(estimated, market.reward, panel, **arguments)
+
+
+def test_transitions_drawn_are_dirichlet_around_the_games():
+    """Mean P; variance P (1 - P) / (n + 1), with n the moves seen from the row."""
+    model, n = rough_model(60), 4000
+    rng = np.random.default_rng(1)
+    drawn = np.stack([draw_transition(model, model.panel, rng) for _ in range(n)])
+    mean = model.game.transition.numpy()
+    steps, seen = model.panel.transition_counts()
+    moves = np.zeros(mean.shape[:2])
+    np.add.at(moves, tuple(steps[:, 1:3].T), seen)
+    variance = mean * (1 - mean) / (moves[..., None] + 1)
+    error = STANDARD_ERRORS * np.sqrt(variance / n)
+    often = np.broadcast_to(moves[..., None] >= 20, mean.shape)
+    assert (np.abs(drawn.mean(0) - mean) <= error + 1e-12)[often].all()
+    told = often & (mean > 0.05)
+    np.testing.assert_allclose(drawn.var(0)[told], variance[told], rtol=0.3)
+    np.testing.assert_allclose(drawn.sum(-1), 1.0)
+    assert (drawn[:, mean == 0] == 0).all()
+
+
+def test_rows_never_followed_stay_as_the_game_has_them():
+    panel = played(ROADS, avoid_crowds, ROADS_TRUTH, 1, 1)
+    game = two_roads(transition=np.full((2, 2, 2), 0.5))
+    model = mfg.TrajectoryModel(game, avoid_crowds, panel, mean_field=np.full((4, 2), 0.5))
+    drawn = draw_transition(model, model.panel, np.random.default_rng(1))
+    steps, _ = model.panel.transition_counts()
+    seen = np.zeros((2, 2), dtype=bool)
+    seen[tuple(steps[:, 1:3].T)] = True
+    assert not seen.all()
+    assert (drawn[~seen] == 0.5).all()
+    assert (drawn[seen] != 0.5).all()
+
+
+def test_dynamics_by_time_are_drawn_by_time():
+    game = ROADS.replace(transition=np.full((3, 2, 2, 2), 0.5))
+    model = mfg.TrajectoryModel(game, avoid_crowds, roads_model(20, 1).panel)
+    drawn = draw_transition(model, model.panel, np.random.default_rng(1))
+    assert drawn.shape == (3, 2, 2, 2)
+    assert not np.allclose(drawn[0], drawn[1])
+
+
+def test_uncertain_dynamics_widen_the_posterior():
+    """By the variance, between transitions drawn, of the modes that they lead to."""
+    model, modes = rough_model(60, mean_field="equilibrium"), []
+    tree = cut_posterior(model, flows=8, draws=4000, dynamics="estimated", random_seed=1)
+    assert tree["drawn"]["transition"].sizes == {
+        "flow": 8, "state": 8, "action": 3, "next_state": 8,
+    }  # fmt: skip
+    for table in tree["drawn"]["transition"].values:
+        here = model.with_panel(model.panel, game=model.game.replace(transition=table))
+        modes.append(mfg.map_estimate(here, space="unconstrained", progressbar=False))
+    margin = tree["posterior"]["margin"].values.reshape(8, 500)
+    errors = np.array([m.bse["margin"] / m.params["margin"] for m in modes])
+    found = np.log([m.params["margin"] for m in modes])
+    away = (np.log(margin).mean(1) - found) / (errors / np.sqrt(500))
+    assert (np.abs(away) < STANDARD_ERRORS).all()
+    assert np.log(margin).var() == pytest.approx((errors**2).mean() + found.var(), rel=0.1)
+    assert found.std() > 0.0
+
+
+def test_what_cannot_be_drawn_is_refused():
+    panel = roads_model(20, 1).panel
+    coupled = mfg.TrajectoryModel(ROADS, avoid_crowds, panel, mean_field="equilibrium")
+    with pytest.raises(ValueError, match="a coupled model has no flow to draw"):
+        cut_posterior(coupled, random_seed=1)
+    with pytest.raises(ValueError, match="`dynamics` must be one of 'known', 'estimated'"):
+        cut_posterior(roads_model(20, 1), dynamics="estimate", random_seed=1)
+    sick = mfg.TrajectoryModel(
+        epidemic(), fear, played(epidemic(), fear, {"illness": 1.0, "distance": 0.5}, 20, 1)
+    )
+    with pytest.raises(ValueError, match="dense transition, .* got a function of the crowd"):
+        cut_posterior(sick, dynamics="estimated", random_seed=1)
+    moves = scipy.sparse.csr_array(ROADS.transition.numpy().reshape(4, 2))
+    sparse = mfg.TrajectoryModel(ROADS.replace(transition=moves), avoid_crowds, panel)
+    with pytest.raises(ValueError, match="dense transition, .* got a sparse one"):
+        cut_posterior(sparse, dynamics="estimated", random_seed=1)
