@@ -137,15 +137,13 @@ def treatments(fits: Fits) -> pd.DataFrame:
 
 def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
     """Return the coupling where the flow, and the dynamics too, are as uncertain as they are."""
-    rows, seen, solved = [], capacity.model(panel), coupled_model(panel, "crowd")
-    for flow, model, dynamics in (("observed", seen, "known"), ("observed", seen, "estimated"),
-                                  ("solved", solved, "estimated")):  # fmt: skip
-        found = mfg.cut_posterior(
-            model, flows=size.draws // 10, draws=10 * size.draws, dynamics=dynamics,
-            random_seed=SEED, progressbar=False,
-        )  # fmt: skip
-        drawn = found["posterior"][TERM]
-        row = {"flow": flow, "dynamics": dynamics, "mean": float(drawn.mean())}
+    rows = []
+    for dynamics in ("known", "estimated"):
+        drawn = mfg.cut_posterior(
+            capacity.model(panel), flows=size.draws // 10, draws=10 * size.draws,
+            dynamics=dynamics, random_seed=SEED, progressbar=False,
+        )["posterior"][TERM]  # fmt: skip
+        row = {"dynamics": dynamics, "term": TERM, "mean": float(drawn.mean())}
         rows.append(row | {"s.d.": float(drawn.std())})
     return pd.DataFrame(rows)
 

@@ -147,20 +147,14 @@ def profile(panel: mfg.Trajectories) -> pd.DataFrame:
 def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
     """Return each coupling where the flow, and the dynamics too, are as uncertain as they are."""
     rows = []
-    for name in size.rewards:
-        models = {"observed": pricing.model(panel, name=name)}
-        if (name, "coupled") != UNBOUNDED:
-            models["solved"] = coupled_model(panel, models["observed"].reward)
-        for (flow, model), dynamics in itertools.product(models.items(), ("known", "estimated")):
-            if (flow, dynamics) != ("solved", "known"):  # which has nothing to draw
-                found = mfg.cut_posterior(
-                    model, flows=size.draws // 10, draws=10 * size.draws, dynamics=dynamics,
-                    random_seed=SEED, progressbar=False,
-                )  # fmt: skip
-                term = pricing.REWARDS[name][-1]
-                drawn = found["posterior"][term]
-                row = {"reward": name, "flow": flow, "dynamics": dynamics, "term": term}
-                rows.append(row | {"mean": float(drawn.mean()), "s.d.": float(drawn.std())})
+    for name, dynamics in itertools.product(size.rewards, ("known", "estimated")):
+        term = pricing.REWARDS[name][-1]
+        drawn = mfg.cut_posterior(
+            pricing.model(panel, name=name), flows=size.draws // 10, draws=10 * size.draws,
+            dynamics=dynamics, random_seed=SEED, progressbar=False,
+        )["posterior"][term]  # fmt: skip
+        row = {"reward": name, "dynamics": dynamics, "term": term, "mean": float(drawn.mean())}
+        rows.append(row | {"s.d.": float(drawn.std())})
     return pd.DataFrame(rows)
 
 
