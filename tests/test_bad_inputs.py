@@ -100,6 +100,11 @@ def few_draws(init: Any) -> xr.DataTree:
     return mfg.nuts(model(), draws=5, tune=5, chains=1, cores=1, random_seed=1, init=init)
 
 
+def sparse_moves() -> scipy.sparse.csr_array:
+    """Return the dynamics of `two_roads` as a sparse matrix."""
+    return scipy.sparse.csr_array(two_roads().transition.numpy().reshape(4, 2))
+
+
 @functools.cache
 def estimate() -> mfg.PointEstimate:
     """Return a point estimate."""
@@ -409,6 +414,25 @@ MODELS = [
     ("flow sums", lambda: model(mean_field=0.8 * FLOW), ValueError, "`mean_field`.* sum to 1"),
     ("flow NaN", lambda: model(mean_field=NAN * FLOW), ValueError, "`mean_field`"),
     ("foreign word", lambda: model(likelihod="causal"), TypeError, "did you mean `likelihood`"),
+    ("equilibrium of the energy law", lambda: model(likelihood="energy", mean_field="equilibrium"),
+     ValueError, "mean_field='equilibrium' needs likelihood='causal'"),
+    ("equilibrium of sparse dynamics", lambda: model(
+        game=two_roads(transition=lambda mean_field, time: sparse_moves()),
+        mean_field="equilibrium"), ValueError, "dense tensors.*sparse"),
+    ("play where there is one", lambda: inputs().play, AttributeError, "one play.*Plays"),
+    ("one play", lambda: mfg.Plays(two_roads(), avoid_crowds, {"north": panel()}), ValueError,
+     r"`panels`.*at least two plays.*\['north'\]"),
+    ("plays of one panel", lambda: mfg.Plays(two_roads(), avoid_crowds, panel()), TypeError,
+     "`panels`.*Mapping.*Trajectories.*split"),
+    ("a play without a game", lambda: mfg.Plays({"north": two_roads()}, avoid_crowds,
+     {"north": panel(), "south": panel()}), ValueError, "`game`.*'south'.*'north'"),
+    ("a play's flow", lambda: mfg.Plays(two_roads(), avoid_crowds,
+     {"north": panel(), "south": panel()}, mean_field="known"), ValueError,
+     "play 'north'.*`mean_field`.*'known'"),
+    ("a play that is not there", lambda: mfg.Plays(two_roads(), avoid_crowds,
+     {"north": panel(), "south": panel()})["east"], KeyError, "no play 'east'.*'north', 'south'"),
+    ("split by no group", lambda: panel().split("city"), ValueError,
+     r"no groups.*groups=\['city'\]"),
     ("action not available", lambda: model(game=game(available=[[1, 0], [1, 1]])), mfg.DataError,
      "action not available in its state.*agent=[0-9]+, time=[0-9], state='left'"),
     ("impossible step", lambda: model(game=two_roads(transition=np.stack([np.eye(2)] * 2, 1))),
@@ -694,6 +718,10 @@ CHECKS: list[tuple[str, Any, type[Exception], str]] = [
     ("pseudo-likelihood without steps",
      lambda: mfg.nested_pseudo_likelihood(model(), damping=0.0), ValueError,
      "`damping` must lie in"),
+    ("a cut of a coupled model", lambda: mfg.cut_posterior(
+        model(mean_field="equilibrium"), random_seed=1), ValueError, "no flow to draw"),
+    ("a cut of dynamics", lambda: mfg.cut_posterior(model(), dynamics="unknown", random_seed=1),
+     ValueError, "`dynamics`.*'known', 'estimated'.*'unknown'"),
     ("a cut of one flow", lambda: mfg.cut_posterior(model(), flows=1, random_seed=1), ValueError,
      "`flows` must be at least 2"),
     ("coupling against itself",

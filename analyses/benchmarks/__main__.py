@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import counting
+import coupled
 import density
 import samplers
 from tables import machine
@@ -18,6 +19,7 @@ def main(quick: bool, out: Path) -> str:
     (out / "machine.md").write_text(where + "\n")
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
+    sections.append(f"## With the equilibrium inside\n\n{coupled.main(quick, out)}\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
     # chains fork, which a process with JAX's threads should not, and MFGLib computes in the default
     # type, which the others set

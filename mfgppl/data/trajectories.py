@@ -251,6 +251,11 @@ class Trajectories(Panel):
         ValueError
             If the panel has no such groups.
         """
+        if not self.groups:
+            raise ValueError(
+                f"the panel has no groups to split by; name the column when reading it, "
+                f"Trajectories.from_frame(..., groups=[{by!r}])."
+            )
         one_of("by", by, list(self.groups))
         codes, labels = pd.factorize(self.groups[by], sort=True)
         return {

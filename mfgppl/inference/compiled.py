@@ -10,14 +10,13 @@ from typing import overload
 
 import numpy as np
 import pyro
-import scipy.optimize
 import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge
 from mfgppl._kernels.density import Affine, Itself
 from mfgppl.inference.compilation import compile_program
-from mfgppl.inference.coupled import CoupledDensity
+from mfgppl.inference.coupled import CoupledDensity, climbed
 from mfgppl.inference.program import Program
 from mfgppl.inference.progress import stages
 from mfgppl.likelihood.coupled import CoupledLikelihood
@@ -294,14 +293,5 @@ def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> np.ndarray:
     """Return the posterior's mode (K,) along the flow where a coupled model's search begins."""
     along = model.with_panel(model.panel, mean_field=model.mean_field)
     density = Density(along, progressbar=progressbar)
-    evaluate = density.evaluator()
-
-    def minus(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        with np.errstate(all="ignore"):
-            value, slope = evaluate(theta)
-        if not (np.isfinite(value) and np.isfinite(slope).all()):
-            return np.inf, np.zeros_like(theta)
-        return -value, -slope
-
     start = np.median([density.program.draw(seed) for seed in range(STARTS)], axis=0)
-    return np.asarray(scipy.optimize.minimize(minus, start, jac=True, method="L-BFGS-B").x)
+    return climbed(density.evaluator(), start)

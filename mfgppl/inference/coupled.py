@@ -5,11 +5,13 @@ With `mu(theta)` the flow that its own response F generates, and lambda the wort
     (I - F_mu)' lambda = dL/dmu,      dL/dtheta = L_theta + lambda' F_theta
 
 both by one sweep backwards (`World.pull`). Steps towards the flow, and towards lambda, use the
-factored `I - F_mu` of one anchor, the equilibrium at the plug-in posterior's mode. The search
-begins on the anchor's tangent, so that the density is a function of the parameters alone, also
-where a game has several equilibria: it is that of the one which is reached from the anchor.
+factored `I - F_mu` of one anchor, the equilibrium at the posterior's mode, itself reached from the
+flow observed. The search begins on the anchor's tangent, so that the density is a function of the
+parameters alone, also where a game has several equilibria: it is that of the one which is reached
+from the anchor.
 """
 
+import functools
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import pyro
 import scipy.linalg
+import scipy.optimize
+import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
@@ -37,7 +41,7 @@ from mfgppl.reward.program import bind, double_precision
 
 EXACT, TOLERANCE = 1e-13, 1e-11  # residuals that a search aims at, and that it must reach
 ACCURATE = 1e-12  # of lambda, relative
-MOST_STEPS, SLOWEST = 40, 0.7  # with the anchor's factors; then a search of its own
+MOST_STEPS, SLOWEST = 12, 0.3  # with the anchor's factors alone, before these are but a help
 BUDGET = Budget(TOLERANCE, 300)
 FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
 STEP = 1e-3  # of central differences of the gradient, in units of each parameter
@@ -94,7 +98,7 @@ class CoupledDensity:
     model : TrajectoryModel
         With mean_field="equilibrium".
     theta : ndarray, shape (K,)
-        Unconstrained parameters at which the anchor is.
+        Unconstrained parameters from which the posterior's mode is sought.
 
     Attributes
     ----------
@@ -112,8 +116,9 @@ class CoupledDensity:
         self.program = Program(model)
         self.n_dim = self.program.n_dim
         self.compiled = compile_program(self.program, coupled=True)
-        self.anchor = self._anchor(theta)
+        self.anchor = self._anchor(theta, model.mean_field)
         self._local = threading.local()  # a search a thread, as it writes to its own arrays
+        self._move_to_mode()
         recorded = self._search() is not None and self.compiled.tape is not None
         self.path = "coupled" if recorded else "eager"
 
@@ -133,7 +138,7 @@ class CoupledDensity:
             found = forward(theta)
             log_prior, log_jacobian = found[:2].tolist()
             values = found[2:].copy()
-            value, slope = self._eager(law, values) if search is None else search.climb(law, values)
+            value, slope = self.by_autograd(values) if search is None else search.climb(law, values)
             if not np.isfinite(value):
                 return -np.inf, np.zeros_like(theta)
             gradient = pullback(np.concatenate([[prior, jacobian], slope]))
@@ -184,8 +189,9 @@ class CoupledDensity:
     def heights(self, values: Array) -> Array:
         """Return log likelihoods (N,) at flat constrained parameters (N, P)."""
         search, law = self._search(), _Law(self.model)
-        climb = self._eager if search is None else search.climb
-        return np.array([climb(law, row)[0] for row in values])
+        if search is None:
+            return np.array([self.by_autograd(row)[0] for row in values])
+        return np.array([search.climb(law, row)[0] for row in values])
 
     def second_derivatives(self, theta: Array, *, prior: float, jacobian: float) -> Array:
         """Return second derivatives (K, K): central differences, of fourth order, of the gradient.
@@ -286,20 +292,29 @@ class CoupledDensity:
         with double_precision(), torch.no_grad():
             return game.transition_along(torch.from_numpy(flow.copy()).reshape(game.flow_shape))
 
-    def _anchor(self, theta: Array) -> Anchor:
-        """Return the equilibrium at a point, reached from where the model says."""
+    def _move_to_mode(self) -> None:
+        """Put the anchor at the posterior's mode, along the equilibria between."""
+        theta = climbed(self.evaluator(), self.anchor.theta)
+        (image,) = self.images(self.constrained(theta[None]))
+        if np.isfinite(image.residual):
+            flow = torch.from_numpy(image.flow.copy()).reshape(self.model.game.flow_shape)
+            self.anchor = self._anchor(theta, flow)
+            self._local = threading.local()
+
+    def _anchor(self, theta: Array, start: Tensor) -> Anchor:
+        """Return the equilibrium at a point, reached from a flow."""
         game, model = self.model.game, self.model
         values = self.constrained(theta[None])[0]
         sites = self.program.by_site(values)
         with torch.no_grad():
             solution = solve_equilibrium(
-                game, model.reward, parameters=sites, mean_field=model.mean_field,
+                game, model.reward, parameters=sites, mean_field=start,
                 tolerance=TOLERANCE,
             )  # fmt: skip
             known = find_equilibria(
                 game, model.reward, parameters=sites, n_starts=SEARCHES, tolerance=TOLERANCE
             ).solutions
-        own = solution.value.mean_field if solution.converged else model.mean_field
+        own = solution.value.mean_field if solution.converged else start
         flow = own.numpy().reshape(flat_shape(game)).copy()
         world = world_of(game, model.reward, sites)
         image = world.image(flow, game.temperature)
@@ -330,8 +345,11 @@ class CoupledDensity:
         found = settled(world, self.anchor.flow, game.temperature, BUDGET).image
         return found if found.residual <= TOLERANCE else self._nothing
 
-    def _eager(self, law: "_Law", values: Array) -> tuple[float, Array]:
-        """Return the log likelihood and its slope by autograd through the solution."""
+    def by_autograd(self, values: Array) -> tuple[float, Array]:
+        """Return the log likelihood at constrained parameters (P,) and its slope in them.
+
+        By autograd through the solution: the plain twin, and what runs where nothing is recorded.
+        """
         game, at = self.model.game, torch.from_numpy(values.copy()).requires_grad_(True)
         start = torch.from_numpy(self.anchor.flow.copy()).reshape(game.flow_shape)
         sites = self.program.by_site(at)
@@ -347,6 +365,19 @@ class CoupledDensity:
             value = self._likelihood.log_likelihood(found.value.reward, transition)
             (slope,) = torch.autograd.grad(value, at)
         return float(value.detach()), slope.numpy()
+
+
+def climbed(evaluate: bridge.Evaluator, theta: Array) -> Array:
+    """Return where a climb by L-BFGS from a point ends; impossible points count as far below."""
+
+    def minus(point: Array) -> tuple[float, Array]:
+        with np.errstate(all="ignore"):
+            value, slope = evaluate(point)
+        if not (np.isfinite(value) and np.isfinite(slope).all()):
+            return np.inf, np.zeros_like(point)
+        return -value, -slope
+
+    return np.asarray(scipy.optimize.minimize(minus, theta, jac=True, method="L-BFGS-B").x)
 
 
 class _Law:
@@ -421,6 +452,11 @@ class _Search:
             return image
         if not np.isfinite(self.world.image(self.anchor.flow, self.heat).residual):
             return None
+        start = image.flow if np.isfinite(image.residual) else self.anchor.flow
+        solve = functools.partial(self._solve, transposed=False)
+        found = anderson(self.world, start, self.heat, BUDGET, precondition=solve).image
+        if found.residual <= TOLERANCE:
+            return found
         found = settled(self.world, self.anchor.flow, self.heat, BUDGET).image
         return found if found.residual <= TOLERANCE else None
 
@@ -453,9 +489,9 @@ class _Search:
         scale = ACCURATE * max(float(np.abs(slope).max()), 1e-300)
         last = np.inf
         for _ in range(MOST_STEPS):
-            found = self._pull(image, self._still, worth, self._unmoved)
-            assert found is not None
-            left = slope - worth + found[0]
+            pulled = self._pull(image, self._still, worth, self._unmoved)
+            assert pulled is not None
+            left = slope - worth + pulled[0]
             size = float(np.abs(left).max())
             if size <= scale:
                 return worth
@@ -463,10 +499,34 @@ class _Search:
                 break
             last = size
             worth = worth + self._solve(left, transposed=True)
+        found = self._by_krylov(image, slope)
+        if found is not None:
+            return found
         try:
             return inverse(self.world, image, self.heat)[1](slope)
         except ConvergenceError:  # where equilibria meet
             return None
+
+    def _by_krylov(self, image: Image, slope: Array) -> Array | None:
+        """Return lambda by GMRES, with the anchor's factors to help; None where it is slow."""
+        shape = slope.shape
+
+        def residual(v: Array) -> Array:
+            found = self._pull(image, self._still, v.reshape(shape), self._unmoved)
+            assert found is not None
+            return np.asarray(v - found[0].ravel())
+
+        def near_inverse(v: Array) -> Array:
+            return self._solve(v, transposed=True)
+
+        system, help_ = (
+            scipy.sparse.linalg.LinearOperator((slope.size, slope.size), matvec=f, dtype=float)
+            for f in (residual, near_inverse)
+        )
+        found, failed = scipy.sparse.linalg.gmres(
+            system, slope.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
+        )
+        return None if failed else np.asarray(found).reshape(shape)
 
     def _solve(self, change: Array, *, transposed: bool) -> Array:
         found, _ = scipy.linalg.lapack.dgetrs(*self._factors, change.ravel(), trans=int(transposed))

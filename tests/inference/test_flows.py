@@ -467,9 +467,9 @@ def test_what_cannot_be_drawn_is_refused():
     sick = mfg.TrajectoryModel(
         epidemic(), fear, played(epidemic(), fear, {"illness": 1.0, "distance": 0.5}, 20, 1)
     )
-    with pytest.raises(ValueError, match="dense transition, .* got a function of the crowd"):
+    with pytest.raises(ValueError, match=r"dense transition, .* got a function of the crowd"):
         cut_posterior(sick, dynamics="estimated", random_seed=1)
     moves = scipy.sparse.csr_array(ROADS.transition.numpy().reshape(4, 2))
     sparse = mfg.TrajectoryModel(ROADS.replace(transition=moves), avoid_crowds, panel)
-    with pytest.raises(ValueError, match="dense transition, .* got a sparse one"):
+    with pytest.raises(ValueError, match=r"dense transition, .* got a sparse one"):
         cut_posterior(sparse, dynamics="estimated", random_seed=1)
