@@ -58,7 +58,7 @@ class Size(NamedTuple):
 
 ALL = ("plug-in", "cross-fit by service", "cross-fit by carrier", "nested", "coupled")
 FULL = Size(ALL, 199, 19, 200)
-QUICK = Size(("plug-in", "coupled"), 19, 0, 10)
+QUICK = Size(("plug-in",), 19, 0, 10)
 
 # %% [markdown]
 # ## Data and model
@@ -354,7 +354,7 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     write_figure(draw_flows(panel, flows), out, "flows")
     changed, found = subsidy(panel, fits, size)
     write_table(changed, out, "subsidy", 2)
-    write_figure(mfg.plot_counterfactual(found["coupled"]), out, "subsidy")
+    write_figure(mfg.plot_counterfactual(found[size.flows[-1]]), out, "subsidy")
     if not quick:
         write_table(discounts(panel), out, "discounts")
 
