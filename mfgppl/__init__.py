@@ -18,6 +18,7 @@ from mfgppl.diagnostics.predictive import predictive_check
 from mfgppl.diagnostics.prior import prior_predictive
 from mfgppl.diagnostics.recovery import recovery
 from mfgppl.diagnostics.residuals import residuals
+from mfgppl.diagnostics.runaway import runaway
 from mfgppl.diagnostics.scales import default_scales, weakly_informative
 from mfgppl.diagnostics.validation import kfold, leave_future_out
 from mfgppl.equilibrium.exploitability import exploitability, regularised_exploitability
@@ -67,6 +68,7 @@ from mfgppl.report.check_figures import (
     plot_exploitability,
     plot_flow_check,
     plot_residuals,
+    plot_runaway,
     plot_statistics,
 )
 from mfgppl.report.counterfactual_figures import (
@@ -146,6 +148,7 @@ __all__ = [
     "plot_prior_flows",
     "plot_ranks",
     "plot_residuals",
+    "plot_runaway",
     "plot_statistics",
     "plot_widths",
     "policy",
@@ -159,6 +162,7 @@ __all__ = [
     "replicate",
     "report",
     "residuals",
+    "runaway",
     "save",
     "sbc",
     "score_test",

@@ -119,7 +119,7 @@ def branches_at(
 ) -> list[Tensor]:
     """Return the flow of the equilibrium sought from a start, then of the others found."""
     with torch.no_grad():
-        own = _attempt(game, reward, parameters, start, search)
+        own = attempt(game, reward, parameters, start, search)
         try:
             found = find_equilibria(
                 game,
@@ -274,10 +274,10 @@ def _solve(
     setting: Setting, search: Search, draw: np.ndarray, start: Tensor, method: str
 ) -> Solution | None:
     values = setting.by_site(draw)
-    return _attempt(setting.game, setting.reward, values, start, search, method)
+    return attempt(setting.game, setting.reward, values, start, search, method)
 
 
-def _attempt(
+def attempt(
     game: MeanFieldGame,
     reward: RewardProgram,
     values: dict[str, Any],

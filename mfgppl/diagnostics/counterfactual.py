@@ -4,12 +4,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords
 from mfgppl.diagnostics.branches import Search, Setting, Solved, branches_at, solve_all
+from mfgppl.diagnostics.drawn import nearest_to_mean, values_or_replications
 from mfgppl.diagnostics.paired import (
     PARTS,
     WORLDS,
@@ -24,7 +24,7 @@ from mfgppl.diagnostics.welfare import NAMES
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.products import Fit, values_of
+from mfgppl.inference.products import Fit
 from mfgppl.inference.program import Program
 from mfgppl.inference.results import labels
 from mfgppl.likelihood.model import TrajectoryModel
@@ -123,8 +123,8 @@ def counterfactual(
         positive_int("n_starts", n_starts),
     )
     program = density_of(model).program
-    values, n_left_out = _values(model, program, fit, positive_int("draws", draws))
-    centre = values[_nearest_to_mean(values)]
+    values, n_left_out = values_or_replications(model, fit, positive_int("draws", draws))
+    centre = values[nearest_to_mean(values)]
     reference = program.by_site(centre)
     after = model.reward if reward is None else reward
     if reward is not None:
@@ -197,32 +197,6 @@ def _checked(statistics: Mapping[str, Statistic] | None) -> dict[str, Statistic]
         if name in ("flow", "policy", "parameters", *NAMES):
             raise ValueError(f"`statistics` names {name!r}, which is there already; rename it.")
     return dict(given)
-
-
-def _values(
-    model: TrajectoryModel, program: Program, fit: Any, draws: int
-) -> tuple[np.ndarray, int]:
-    """Return flat constrained parameters (N, K), and how many replications have none."""
-    if not isinstance(fit, pd.DataFrame):
-        return values_of(model, fit, draws)[0], 0
-    names = program.entry_names()
-    if list(fit.columns) != names:
-        raise ValueError(
-            f"`fit` has the columns {list(fit.columns)}; the model has the parameters {names}."
-        )
-    rows = fit.to_numpy(dtype=float)
-    sound = rows[np.isfinite(rows).all(1)]
-    if not len(sound):
-        raise ValueError("`fit` has no replication with an estimate.")
-    kept = np.linspace(0, len(sound) - 1, min(draws, len(sound))).round().astype(int)
-    return sound[kept], len(rows) - len(sound)
-
-
-def _nearest_to_mean(values: np.ndarray) -> int:
-    """Return which row (N, K) is nearest to the mean, in standard deviations."""
-    spread = values.std(0)
-    away = (values - values.mean(0)) / np.where(spread > 0, spread, 1.0)
-    return int((away**2).sum(1).argmin())
 
 
 def _status(solved: list[Solved], search: Search) -> pd.DataFrame:

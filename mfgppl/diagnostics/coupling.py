@@ -123,13 +123,16 @@ def coupling_test(
       their covariance. Reflection moves estimates, so that zero is not where they lie without
       coupling. It rejects too where the null's panels differ from the observed one otherwise;
     - shifted flows: the ratio among those along the observed flow shifted in time, in a circle. A
-      shifted flow holds no reflection, the true one does: a description;
+      shifted flow holds no reflection, the true one does: a description, and none of a coupled
+      model, whose flow is solved for;
     - held-out agents: both models are fitted to some agents along those agents' own flow, and
       score the others' choices; agents are the clusters of a one-sided normal test. Conservative,
       as the further parameters cost.
 
     All but the last take agents to be independent given the flow: shocks common to agents reject
-    too. Shocks common to all agents deceive the last as well.
+    too. Shocks common to all agents deceive the last as well. In a coupled model
+    (`mean_field="equilibrium"`) the flow is not made of the choices, and the textbook's law holds
+    as far as the equilibrium does; each panel drawn is refitted with its flow solved for.
 
     Parameters
     ----------
@@ -221,8 +224,9 @@ class _World(NamedTuple):
 
 def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
     """Return the null's equilibrium at its fit."""
+    sites = density_of(null).program.by_site(np.array(fit.params))
     solution = solve_equilibrium(
-        null.game, null.reward, parameters=fit.params, mean_field=null.mean_field, throw=True
+        null.game, null.reward, parameters=sites, mean_field=null.mean_field, throw=True
     )
     known = null.with_panel(null.panel, mean_field=solution.value.mean_field)
     values = fit.params.to_numpy()[None]
@@ -250,8 +254,10 @@ def _near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:
 
 
 def _shifted(model: TrajectoryModel, fits: _Fits) -> pd.Series:
-    """Return likelihood ratios along flows shifted in time, by shift; none without a horizon."""
-    still = model.game.stationary or model.game.crowd_moves_dynamics
+    """Return likelihood ratios along flows shifted in time, by shift; none where it is solved for
+    or does not change in time.
+    """
+    still = model.game.stationary or model.game.crowd_moves_dynamics or model.coupled
     T = 0 if still else len(model.mean_field)
     ratios = {}
     for k in range(1, T):

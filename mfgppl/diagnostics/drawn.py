@@ -4,7 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 
+from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.curvature import analyse_curvature
@@ -36,7 +39,51 @@ def values_around(model: TrajectoryModel, fit: Fit, draws: int, random_seed: int
     return density_of(model).constrained(theta)
 
 
-def flow_shares(panel: Trajectories) -> np.ndarray:
+def values_or_replications(
+    model: TrajectoryModel, fit: Fit | pd.DataFrame, draws: int
+) -> tuple[np.ndarray, int]:
+    """Return flat constrained parameters (N, K), and how many replications have none.
+
+    Of draws and of replications of `bootstrap` at most `draws`, evenly spaced; of a point one.
+    """
+    if not isinstance(fit, pd.DataFrame):
+        return values_of(model, fit, draws)[0], 0
+    names = density_of(model).program.entry_names()
+    if list(fit.columns) != names:
+        raise ValueError(
+            f"`fit` has the columns {list(fit.columns)}; the model has the parameters {names}."
+        )
+    rows = fit.to_numpy(dtype=float)
+    sound = rows[np.isfinite(rows).all(1)]
+    if not len(sound):
+        raise ValueError("`fit` has no replication with an estimate.")
+    kept = np.linspace(0, len(sound) - 1, min(draws, len(sound))).round().astype(int)
+    return sound[kept], len(rows) - len(sound)
+
+
+def nearest_to_mean(values: np.ndarray) -> int:
+    """Return which row (N, K) is nearest to the mean, in standard deviations."""
+    spread = values.std(0)
+    away = (values - values.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return int((away**2).sum(1).argmin())
+
+
+def observed_flow(model: TrajectoryModel) -> torch.Tensor:
+    """Return the panel's own flow, the model's where the panel does not have all of it."""
+    panel, game = model.panel, model.game
+    seen = panel.visits[: panel.horizon].sum(-1) > 0
+    if game.joint or panel.horizon < game.shape[0] or not seen.all():
+        return model.mean_field
+    return torch.as_tensor(panel.mean_field())
+
+
+def flow_distance(panel: Panel, shares: np.ndarray) -> float:
+    """Return the total variation between a panel's flow and shares (T, S), mean over time."""
+    gap = 0.5 * np.abs(flow_shares(panel) - shares[: panel.horizon]).sum(-1)
+    return float(np.nanmean(gap))
+
+
+def flow_shares(panel: Panel) -> np.ndarray:
     """Return the share of the agents seen in each state (T, S), NaN at times without any."""
     visits = panel.visits[: panel.horizon]
     totals = visits.sum(-1, keepdims=True)

@@ -13,11 +13,13 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.diagnostics.drawn import (
     LEVEL,
     TAILS,
-    flow_shares,
+    flow_distance,
     needs_causal,
+    observed_flow,
     upper_tail,
     values_around,
 )
+from mfgppl.diagnostics.welfare import shares_of
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.equilibrium.worlds import AnyWorld, gain, world_of
@@ -190,7 +192,7 @@ class _Kept:
     """What is computed once for all rounds at the same parameters."""
 
     def __init__(self, model: TrajectoryModel) -> None:
-        self.model, self.start = model, _observed_flow(model)
+        self.model, self.start = model, observed_flow(model)
         self.value: np.ndarray | None = None
 
     def at(self, value: np.ndarray, density: Any) -> _Solved:
@@ -205,15 +207,6 @@ class _Kept:
             self.solved = _Solved(fitted, world, found)
             self.value = value
         return self.solved
-
-
-def _observed_flow(model: TrajectoryModel) -> torch.Tensor:
-    """Return the panel's own flow, the model's where the panel does not have all of it."""
-    panel, game = model.panel, model.game
-    seen = panel.visits[: panel.horizon].sum(-1) > 0
-    if game.joint or panel.horizon < game.shape[0] or not seen.all():
-        return model.mean_field
-    return torch.as_tensor(panel.mean_field())
 
 
 def _play(model: TrajectoryModel, found: Equilibrium, seed: int) -> Trajectories:
@@ -239,7 +232,7 @@ def _measured(
     return {
         "regularised": gain(world, policy, model.game.temperature),
         "plain": gain(world, policy),
-        "distance": np.nan if found is None else _distance(panel, found, model.game.joint),
+        "distance": np.nan if found is None else _apart(model, panel, found),
         "filled": float(shares[nobody].sum() / len(shares)),
     }
 
@@ -253,12 +246,8 @@ def _empirical_policy(panel: Trajectories, fitted: np.ndarray) -> tuple[np.ndarr
     return np.where(nobody[..., None], fitted, shares), nobody
 
 
-def _distance(panel: Trajectories, found: Equilibrium, joint: bool) -> float:
-    """Return the total variation between a panel's flow and an equilibrium's, mean over time."""
-    flow = found.mean_field.detach().numpy()
-    flow = flow.sum(-1) if joint else flow
-    gap = 0.5 * np.abs(flow_shares(panel) - flow[: panel.horizon]).sum(-1)
-    return float(np.nanmean(gap))
+def _apart(model: TrajectoryModel, panel: Trajectories, found: Equilibrium) -> float:
+    return flow_distance(panel, shares_of(model.game, found).detach().numpy())
 
 
 def _row(rounds: pd.DataFrame, name: str) -> dict[str, float]:

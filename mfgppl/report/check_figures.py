@@ -9,6 +9,7 @@ from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.diagnostics.observed import ObservedExploitability
 from mfgppl.diagnostics.predictive import PredictiveCheck
 from mfgppl.diagnostics.residuals import Residuals
+from mfgppl.diagnostics.runaway import Runaway
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ INK, BAND, DOT, GREY, PAPER = "#1f3a5f", "#9db8d9", "#c2452d", "#5b6b7b", "#e9ec
 COLUMNS = 3  # of small multiples
 LARGEST_RESIDUAL = 4.0  # where the colours end
 MOST_LABELS = 24  # states named along an axis
+BINS = 50  # of total variation and of shares
 
 
 @strict_keywords
@@ -194,6 +196,48 @@ def plot_exploitability(result: ObservedExploitability) -> "Figure":
         axis.set_title(f"{name}\np = {row['p']:.2g}", fontsize=10)
         axis.set_xlabel(unit)
         axis.locator_params(axis="x", nbins=4)
+    return figure
+
+
+@strict_keywords
+def plot_runaway(result: Runaway) -> "Figure":
+    """Draw how far the equilibria of the fitted game lie from the observed flow, draw by draw.
+
+    Parameters
+    ----------
+    result : Runaway
+        As of `runaway`.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib: the total variation, with the bound beyond which a draw runs away and what
+        sampling alone gives; and the largest share of one state, with the observed one.
+    """
+    is_a("result", result, Runaway, " Make it with runaway.")
+    figure, axes = _grid(2, sharey=True)
+    table = result.table
+    found = table[table["converged"]]
+    marks = [("sampling alone", result.chance, GREY, ":"), ("runs away", result.beyond, DOT, "--")]
+    for axis, name, lines in (
+        (axes[0], "distance", marks),
+        (axes[1], "largest", [("observed", result.largest, DOT, "-")]),
+    ):
+        axis.hist(found[name], BINS, range=(0.0, 1.0), color=BAND)
+        for label, place, colour, style in lines:
+            axis.axvline(place, color=colour, ls=style, lw=1.6, label=label)
+        axis.legend(frameon=False, fontsize=8, loc="upper right")
+        axis.set_xlim(0.0, 1.0)
+        _bare(axis)
+    axes[0].set_xlabel("total variation from the observed flow")
+    axes[1].set_xlabel("largest share of one state")
+    axes[0].set_ylabel("draws")
+    figure.suptitle(
+        f"{len(table)} draws, {result.n_failed} without an equilibrium; runs away with probability "
+        f"{result.probability:.2g}",
+        fontsize=9,
+        color=GREY,
+    )
     return figure
 
 

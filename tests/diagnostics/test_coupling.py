@@ -51,6 +51,38 @@ def with_coupling():
     return result_of(avoid_crowds, COUPLED, 2, n_agents=1000, replications=19)
 
 
+def by_time(x):
+    """Return `alone` with an effort of its own at each time, as one site."""
+    effort = pyro.sample("effort", dist.Normal(0.0, 3.0).expand([4]).to_event(1))
+    return -effort[:, None, None] * (x.action == "turn")
+
+
+def test_sites_may_be_vectors():
+    """Both models have a site of four entries; the ratio is that of their fits."""
+    panel = played(ROADS, alone, ALONE, 200, 1)
+
+    def crowded(x):
+        return by_time(x) - pyro.sample("crowding", dist.Normal(0.0, 1.0)) * x.density
+
+    full, null = (mfg.TrajectoryModel(ROADS, reward, panel) for reward in (crowded, by_time))
+    test = coupling_test(full, null, replications=19, random_seed=1)
+    ratio = 2 * (mfg.mle(full).llf - mfg.mle(null).llf)
+    assert test.statistic == pytest.approx(ratio, abs=1e-6)
+    assert test.n_failed == 0
+    assert list(test.estimates) == ["crowding"]
+
+
+def test_a_coupled_model_has_no_flow_to_shift():
+    """Its ratio is that of its own fits, its panels have ratios near the textbook's mean."""
+    panel = played(ROADS, alone, ALONE, 200, 1)
+    full, null = models(panel, mean_field="equilibrium")
+    test = coupling_test(full, null, replications=39, random_seed=1)
+    assert test.statistic == pytest.approx(2 * (mfg.mle(full).llf - mfg.mle(null).llf), abs=1e-6)
+    assert test.shifted.empty
+    assert np.isnan(test.table["p"]["shifted flows"])
+    assert np.nanmean(test.drawn) < 1 + STANDARD_ERRORS * np.sqrt(2 / 39)
+
+
 def test_the_table_is_what_its_parts_say():
     test, panel = without_coupling(), played(ROADS, alone, ALONE, 200, 1)
     full, null = (mfg.mle(m, svi_steps=0) for m in models(panel))

@@ -9,6 +9,7 @@ import mfgppl as mfg
 from mfgppl.models import (
     beach_bar,
     building_evacuation,
+    capacity,
     crowd_motion,
     equilibrium_price,
     four_rooms,
@@ -400,3 +401,26 @@ def test_a_settled_crowd_reproduces_itself():
     np.testing.assert_allclose(world.policy[0], policy, atol=SOLVER)
     moved = np.einsum("s,sa,sax->x", crowd, policy, rows)
     np.testing.assert_allclose(moved, crowd, atol=SOLVER)
+
+
+def test_adding_flights_answers_the_share_below_normal():
+    """By hand at one week: six terms, of which the coupling alone looks at the crowd."""
+    weights = {"cut": -1.0, "raise": -2.0, "level": 0.5, "level2": 0.25, "regular": 3.0}
+    weights |= {"raise_x_D": 4.0}
+    game = capacity.game()
+    crowd = everywhere(game)  # a third is in the two lowest bins
+    table = rewards(capacity, crowd, weights, game)[0]
+    lowest, normal = 0.5 * -6.9 + 0.25 * 6.9**2, 3.0
+    answer = 4.0 * (1 / 3 - capacity.USUAL)
+    np.testing.assert_allclose(table[0], [lowest - 1, lowest, lowest - 2 + answer], atol=ROUNDING)
+    np.testing.assert_allclose(table[3], [normal - 1, normal, normal - 2 + answer], atol=ROUNDING)
+
+
+def test_the_usual_share_below_normal_is_that_of_the_panel():
+    """The constant of the coupling is the panel's own mean, to its three digits."""
+    panel = capacity.panel()
+    assert panel.mean_field()[:, :2].sum(1).mean() == pytest.approx(capacity.USUAL, abs=5e-4)
+    assert (panel.n_trajectories, panel.n_decisions) == (247, 12_597)
+    assert {k: len(set(v)) for k, v in panel.groups.items()} == {
+        "carrier": 15, "airport": 3, "dest": 82,
+    }  # fmt: skip
