@@ -178,13 +178,15 @@ class CoupledDensity:
 
     def tables(self, values: Array) -> tuple[Array, ...]:
         """Return the tables (N, ...) whose entries trajectories add up, at values (N, P)."""
-        images = self.images(values)
+        found = [self.tables_of(image) for image in self.images(values)]
+        return tuple(np.stack(tables) for tables in zip(*found, strict=True))
+
+    def tables_of(self, image: Image) -> tuple[Array, ...]:
+        """Return the tables along one equilibrium."""
         with np.errstate(divide="ignore"):
-            logs = np.log(np.stack([image.policy for image in images]))
             if self._likelihood.moves is None:
-                return (logs,)
-            along = [self._transition(image.flow).numpy() for image in images]
-            return logs, np.log(np.stack(along))
+                return (np.log(image.policy),)
+            return np.log(image.policy), np.log(self._transition(image.flow).numpy())
 
     def heights(self, values: Array) -> Array:
         """Return log likelihoods (N,) at flat constrained parameters (N, P)."""
@@ -212,10 +214,16 @@ class CoupledDensity:
         return 0.5 * (found + found.T)
 
     def table_slopes(self, theta: Array) -> Iterator[tuple[Array, ...]]:
-        """Yield the slopes of the tables in each unconstrained parameter, the flow's among them."""
+        """Yield the slopes of the tables in each unconstrained parameter, the flow's among them.
+
+        NaN where no equilibrium is found.
+        """
         game, program, shape = self.model.game, self.program, self.model.game.flow_shape
         values = self.constrained(theta[None])[0]
         (image,) = self.images(values[None])
+        if not np.isfinite(image.residual):
+            yield from [self.tables_of(image)] * len(theta)
+            return
         world = world_of(game, self.model.reward, program.by_site(values))
         world.image(image.flow, game.temperature)
         along_flow = inverse(world, image, game.temperature)[0]

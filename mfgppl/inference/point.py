@@ -376,7 +376,7 @@ def _probe(density: AnyDensity, theta: np.ndarray, scores: np.ndarray) -> np.nda
     rng = np.random.default_rng(0)
     steps = 0.1 * (1 + np.abs(theta)) * rng.standard_normal((2, len(theta)))
     nearby = [scores_of(density, theta + step) for step in steps]
-    return np.stack([scores, *(s for s in nearby if s is not None)])
+    return np.stack([scores, *(s for s in nearby if s is not None and np.isfinite(s).all())])
 
 
 def scores_of(density: AnyDensity, theta: np.ndarray) -> np.ndarray | None:
