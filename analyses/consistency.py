@@ -235,7 +235,7 @@ def across(table: pd.DataFrame, value: str, form: str) -> pd.DataFrame:
     """Return one figure by game, parameter and treatment, a column a size."""
     keys = ["game", "parameter", "treatment"]
     order = table[keys].drop_duplicates()
-    wide = table.pivot(index=keys, columns="agents", values=value)
+    wide = table.pivot_table(values=value, index=keys, columns="agents")
     return order.merge(wide.map(form.format).reset_index(), on=keys, how="left")
 
 

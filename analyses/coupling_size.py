@@ -172,9 +172,9 @@ def study(name: str, case: Case, worlds: int, few: int) -> pd.DataFrame:
 # %% [markdown]
 # ## Checks
 #
-# Failure would be a bootstrap that rejects outside 3 to 8 % where there is no coupling, or a coupled
-# test that does; a curve that does not rise with the strength of coupling sees nothing. The test by
-# shifted flows has as many values as there are months: with 8 it cannot reach 5 %.
+# Failure would be a bootstrap that rejects outside 3 to 8 % where there is no coupling, or a
+# coupled test that does; a curve that does not rise with the strength of coupling sees nothing.
+# The test by shifted flows has as many values as there are times: 8 or 12 cannot reach 5 %.
 
 # %%
 STYLES = {
@@ -227,8 +227,8 @@ def write(table: pd.DataFrame, out: Path) -> None:
     cells = [
         f"{r.rejects:.1%} ({r.lower:.0%} to {r.upper:.0%})" for r in table.itertuples(index=False)
     ]
-    wide = table.assign(cell=cells).pivot(
-        index=["game", "test"], columns="coupling", values="cell"
+    wide = table.assign(cell=cells).pivot_table(
+        values="cell", index=["game", "test"], columns="coupling", aggfunc="first"
     )
     order = table[["game", "test"]].drop_duplicates()
     shown = order.merge(wide.reset_index(), on=["game", "test"]).fillna("")

@@ -308,9 +308,7 @@ def _gains(
     return pd.Series(gain, index, name="gain")
 
 
-def _table(
-    statistic: float, df: int, drawn: np.ndarray, estimates: pd.DataFrame
-) -> pd.DataFrame:
+def _table(statistic: float, df: int, drawn: np.ndarray, estimates: pd.DataFrame) -> pd.DataFrame:
     """Return a row a test that looks at the observed flow, or at the equilibrium, alone."""
     away, observed = _distances(estimates)
     return _rows(
