@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.world import World
 from mfgppl.equilibrium.worlds import world_of
@@ -87,7 +88,7 @@ class _Along:
     """The log likelihood of a panel along a flow, in a world that is recorded."""
 
     def __init__(
-        self, model: TrajectoryModel, world: World, panel: Trajectories, flow: np.ndarray
+        self, model: TrajectoryModel, world: World, panel: Panel, flow: np.ndarray
     ) -> None:
         T, S, A = model.game.shape
         density = density_of(model)
