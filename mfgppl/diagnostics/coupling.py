@@ -1,7 +1,7 @@
 """Does the crowd matter? Tests of coupling terms that survive reflection."""
 
 import functools
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,20 +10,20 @@ import pandas as pd
 from scipy.special import chdtrc, chdtri, ndtr, ndtri
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
-from mfgppl.data.trajectories import with_rows
+from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.diagnostics.drawn import needs_causal
-from mfgppl.diagnostics.validation import kfold
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.exceptions import ConvergenceError, IdentificationWarning
+from mfgppl.exceptions import ConvergenceError
+from mfgppl.inference.along import Refit, Refits
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.held import HeldMaximum
 from mfgppl.inference.hypotheses import likelihood_ratio_test
 from mfgppl.inference.point import mle
 from mfgppl.inference.redrawn import climb_near, redrawn
 from mfgppl.inference.replay import replay
 from mfgppl.inference.replication import replicate
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.terms import add_up
 
 LEVEL = 0.05  # of the verdict
 BELOW = 1e-6  # a likelihood ratio this far below zero is no maximum
@@ -56,11 +56,15 @@ class CouplingTest:
         The coupling parameters' estimates on these panels, a row a panel; the last row, "observed",
         is the panel's own.
     shifted : Series
-        Likelihood ratios along the observed flow shifted in time, by shift.
+        Likelihood ratios along the observed flow shifted in time, by shift; none for coupled
+        models.
     gains : Series
-        Log likelihood that the coupling terms gain on each held-out agent, nats.
+        Log likelihood that the coupling terms gain on each held-out agent, nats; none for coupled
+        models.
     n_failed : int
         Replications without a refit.
+    coupled : bool
+        Whether the flow is solved for, so that no choice explains itself.
     """
 
     table: pd.DataFrame
@@ -71,6 +75,7 @@ class CouplingTest:
     shifted: pd.Series
     gains: pd.Series
     n_failed: int
+    coupled: bool
 
     @property
     def p(self) -> float:
@@ -81,10 +86,11 @@ class CouplingTest:
     def verdict(self) -> str:
         """What the bootstrap says, in one sentence."""
         naive = float(self.table["p"]["chi-squared"])
+        cause = "chance" if self.coupled else "reflection"
         said = (
-            "the coupling terms gain more than reflection alone gives them"
+            f"the coupling terms gain more than {cause} alone gives them"
             if self.p <= LEVEL
-            else "the coupling terms gain no more than reflection alone may give them"
+            else f"the coupling terms gain no more than {cause} alone may give them"
         )
         return f"{said}: bootstrap p = {self.p:.3g} (the chi-squared law says {naive:.3g})"
 
@@ -130,9 +136,12 @@ def coupling_test(
       as the further parameters cost.
 
     All but the last take agents to be independent given the flow: shocks common to agents reject
-    too. Shocks common to all agents deceive the last as well. In a coupled model
-    (`mean_field="equilibrium"`) the flow is not made of the choices, and the textbook's law holds
-    as far as the equilibrium does; each panel drawn is refitted with its flow solved for.
+    too. Shocks common to all agents deceive the last as well.
+
+    Of coupled models (mean_field="equilibrium" in both) the flow is no outcome of the choices
+    explained, and there is no reflection: the chi-squared law holds in large panels, the bootstrap
+    in small ones too, and the last two tests are left out. These models tell more, too, where
+    reflection hides the crowd from the others; but they trust that the crowd is in equilibrium.
 
     Parameters
     ----------
@@ -174,20 +183,23 @@ def coupling_test(
     positive_int("replications", replications, least=19)
     positive_int("folds", folds, least=2)
     positive_int("random_seed", random_seed, least=0)
-    with_rows(model.panel, "coupling_test")
+    panel = with_rows(model.panel, "coupling_test")
     if set(model.parameters) <= set(null.parameters):
         raise ValueError(
             "`model` must have parameters that `null` lacks: pass the model with coupling first."
         )
-    if model.fingerprint()["data"] != null.fingerprint()["data"]:
+    same = model.fingerprint()["data"] == null.fingerprint()["data"]
+    if not same or model.coupled != null.coupled:
         raise ValueError("`model` and `null` must be of the same panel and flow; theirs differ.")
     fits = _Fits(mle(model, progressbar=False), mle(null, progressbar=False))
     observed = likelihood_ratio_test(fits.null, fits.full)
     world = _world(null, fits.null)
 
+    full, fewer = _refits(model, fits.full), _refits(world.refitted, fits.null)
+
     def one(seed: int) -> tuple[float, np.ndarray]:
         panel = replay(world.model, world.policy, random_seed=seed)
-        return _refitted(redrawn(model, panel), redrawn(world.refitted, panel), fits)
+        return _ratio(full(panel), fewer(panel))
 
     found = replicate(
         one, replications, random_seed=random_seed, n_jobs=n_jobs, progressbar=progressbar
@@ -200,11 +212,18 @@ def coupling_test(
     estimates = pd.DataFrame([*(v for _, v in found), fits.full.params.to_numpy()], columns=names)
     estimates = estimates.rename(index={replications: "observed"})
     estimates = estimates[[n for n in names if n not in fits.null.params.index]]
-    shifted, gains = _shifted(model, fits), _gains(model, null, fits, folds, random_seed)
-    table = _table(observed.statistic, observed.df, drawn, estimates, shifted, gains)
+    table = _table(observed.statistic, observed.df, drawn, estimates)
+    shifted, gains = pd.Series(dtype=float), pd.Series(dtype=float)
+    if model.coupled:
+        table.loc["chi-squared", "survives"] = True
+    else:
+        shifted = _shifted(model, panel, fits)
+        gains = _gains(model, null, panel, fits, folds, random_seed)
+        table = pd.concat([table, _further(observed.statistic, shifted, gains)])
     return CouplingTest(
-        table, observed.statistic, observed.df, drawn, estimates, shifted, gains, n_failed
-    )
+        table.rename_axis("test"), observed.statistic, observed.df, drawn, estimates, shifted,
+        gains, n_failed, model.coupled,
+    )  # fmt: skip
 
 
 class _Fits(NamedTuple):
@@ -236,74 +255,88 @@ def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
     return _World(known, solution.value.policy.numpy(), known if blind else null)
 
 
-def _refitted(
-    model: TrajectoryModel, null: TrajectoryModel, fits: _Fits
-) -> tuple[float, np.ndarray]:
-    """Return the likelihood ratio of a panel drawn again and the model's estimates, else NaN."""
-    full = _near(model, fits.full)
-    rise = 2 * (full.value - _near(null, fits.null).value)
-    if not rise > -BELOW:
-        return np.nan, np.full(len(fits.full.params), np.nan)
-    return max(rise, 0.0), density_of(model).constrained(full.theta[None])[0]
+def _refits(model: TrajectoryModel, fit: PointEstimate) -> Callable[[Trajectories], Refit]:
+    """Return what fits a panel that is like a model's near the model's fit."""
+    return Refits(model, fit) if model.flow_is_empirical else functools.partial(_near, model, fit)
 
 
-def _near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:
-    """Return the maximum near a fit of a like panel, its value NaN where it is not found."""
-    found = climb_near(model, fit)
-    return found if found.converged else found._replace(value=np.nan)
+def _near(model: TrajectoryModel, fit: PointEstimate, panel: Trajectories) -> Refit:
+    """Return the maximum near a fit of a like panel, along a flow that is given or solved for."""
+    here = redrawn(model, panel)
+    found, density = climb_near(here, fit), density_of(here)
+    values = density.constrained(found.theta[None])
+    return Refit(found, values[0], density.log_policies(values)[0])
 
 
-def _shifted(model: TrajectoryModel, fits: _Fits) -> pd.Series:
-    """Return likelihood ratios along flows shifted in time, by shift; none where it is solved for
-    or does not change in time.
-    """
-    still = model.game.stationary or model.game.crowd_moves_dynamics or model.coupled
-    T = 0 if still else len(model.mean_field)
+def _ratio(full: Refit, null: Refit) -> tuple[float, np.ndarray]:
+    """Return a likelihood ratio and the full model's estimates, NaN where a refit failed."""
+    rise = 2 * (full.found.value - null.found.value)
+    if not (full.found.converged and null.found.converged and rise > -BELOW):
+        return np.nan, np.full(len(full.values), np.nan)
+    return max(rise, 0.0), full.values
+
+
+def _shifted(model: TrajectoryModel, panel: Trajectories, fits: _Fits) -> pd.Series:
+    """Return likelihood ratios along flows shifted in time, by shift; none without a horizon."""
+    still = model.game.stationary or model.game.crowd_moves_dynamics
+    flow, refits = model.mean_field.numpy(), Refits(model, fits.full)
     ratios = {}
-    for k in range(1, T):
-        moved = model.with_panel(model.panel, mean_field=model.mean_field.roll(k, 0))
-        ratios[k] = 2 * (_near(moved, fits.full).value - fits.null.llf)
+    for k in range(1, 0 if still else len(flow)):
+        found = refits(panel, np.roll(flow, k, 0)).found
+        ratios[k] = 2 * (found.value - fits.null.llf) if found.converged else np.nan
     return pd.Series(ratios, name="likelihood_ratio", dtype=float).rename_axis("shift")
 
 
 def _gains(
-    model: TrajectoryModel, null: TrajectoryModel, fits: _Fits, folds: int, seed: int
-) -> pd.Series:
-    """Return the log likelihood gained on each agent by fits to others."""
-    scores = []
-    for given, fit in ((model, fits.full), (null, fits.null)):
-        method = functools.partial(mle, init=fit, svi_steps=0, progressbar=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IdentificationWarning)  # scores need no standard error
-            found = kfold(
-                given, method, folds=folds, by="agent", flow="training", random_seed=seed,
-                progressbar=False,
-            )  # fmt: skip
-        scores.append(found.elpd_i.to_series())
-    return (scores[0] - scores[1]).rename("gain")
+    model: TrajectoryModel, null: TrajectoryModel, panel: Trajectories, fits: _Fits, folds: int,
+    seed: int,
+) -> pd.Series:  # fmt: skip
+    """Return the log likelihood gained on each agent by fits to others along others' flow."""
+    codes, agents = pd.factorize(panel.agents)
+    if folds > len(agents):
+        raise ValueError(f"`folds` must be at most {len(agents)}, how many agents there are.")
+    order = np.random.default_rng(seed).permutation(len(agents))
+    both = [Refits(model, fits.full), Refits(null, fits.null)]
+    gain = np.zeros(len(agents))
+    for part in np.array_split(order, folds):
+        left = np.isin(codes, part)
+        held, rest = panel.subset(left), panel.subset(~left)
+        terms = model.likelihood.terms(held)
+        full, fewer = (
+            add_up(terms, [refits(rest).log_policy], held.n_trajectories) for refits in both
+        )
+        np.add.at(gain, codes[left], full - fewer)
+    index = pd.Index([str(a) for a in agents], name="agent")
+    return pd.Series(gain, index, name="gain")
 
 
-def _table(
-    statistic: float,
-    df: int,
-    drawn: np.ndarray,
-    estimates: pd.DataFrame,
-    shifted: pd.Series,
-    gains: pd.Series,
-) -> pd.DataFrame:
-    """Return a row a test."""
+def _table(statistic: float, df: int, drawn: np.ndarray, estimates: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a test that looks at the observed flow, or at the equilibrium, alone."""
     away, observed = _distances(estimates)
+    return _rows(
+        {
+            "chi-squared": (statistic, df, chdtri(df, LEVEL), chdtrc(df, statistic)),
+            "bootstrap ratio": (statistic, *_against(drawn, statistic)),
+            "bootstrap estimates": (observed, *_against(away, observed)),
+        }
+    )
+
+
+def _further(statistic: float, shifted: pd.Series, gains: pd.Series) -> pd.DataFrame:
+    """Return a row a test that looks at flows of other times, or of other agents."""
     z = gains.sum() / np.sqrt(len(gains) * gains.var())
-    rows = {
-        "chi-squared": (statistic, df, chdtri(df, LEVEL), chdtrc(df, statistic)),
-        "bootstrap ratio": (statistic, *_against(drawn, statistic)),
-        "bootstrap estimates": (observed, *_against(away, observed)),
-        "shifted flows": (statistic, *_against(shifted.to_numpy(), statistic)),
-        "held-out agents": (z, 0.0, ndtri(1 - LEVEL), ndtr(-z)),
-    }
+    return _rows(
+        {
+            "shifted flows": (statistic, *_against(shifted.to_numpy(), statistic)),
+            "held-out agents": (z, 0.0, ndtri(1 - LEVEL), ndtr(-z)),
+        }
+    )
+
+
+def _rows(rows: dict[str, tuple[float, ...]]) -> pd.DataFrame:
     columns = ["statistic", "mean", "upper", "p"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
-    return table.assign(survives=[SURVIVES[name] for name in rows]).rename_axis("test")
+    return table.assign(survives=[SURVIVES[name] for name in rows])
 
 
 def _distances(estimates: pd.DataFrame) -> tuple[np.ndarray, float]:

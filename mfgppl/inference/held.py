@@ -1,6 +1,6 @@
 """Maximum likelihood over some parameters while the others are held."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import scipy.optimize
@@ -9,6 +9,14 @@ from mfgppl.inference.curvature import FLAT, equilibrate
 from mfgppl.inference.point import Objective
 
 SMALL = 1e-3  # gradient in standard errors: the rise still to be had is half its square, nats
+
+
+class Height(Protocol):
+    """What is climbed."""
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the value and its gradient, an array of its own."""
+        ...
 
 
 class HeldMaximum(NamedTuple):
@@ -47,14 +55,14 @@ def whitening(information: np.ndarray) -> np.ndarray:
 
 
 def maximise_held(
-    objective: Objective, theta: np.ndarray, held: np.ndarray, directions: np.ndarray
+    objective: Height, theta: np.ndarray, held: np.ndarray, directions: np.ndarray
 ) -> HeldMaximum:
     """Maximise over the parameters not held by L-BFGS in whitened coordinates.
 
     Parameters
     ----------
-    objective : Objective
-        The log likelihood.
+    objective : Height
+        The log likelihood, with its gradient.
     theta : ndarray, shape (K,)
         Where to start; the held entries stay.
     held : ndarray of bool, shape (K,)

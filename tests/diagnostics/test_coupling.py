@@ -11,6 +11,7 @@ from games import ROADS_TRUTH, STANDARD_ERRORS, avoid_crowds, played, two_roads
 
 import mfgppl as mfg
 from mfgppl.diagnostics.coupling import coupling_test
+from mfgppl.inference.along import Refits
 from mfgppl.report.coupling_figures import plot_coupling
 
 ROADS = two_roads()
@@ -203,3 +204,47 @@ def test_wrong_inputs_are_refused():
         coupling_test(full, null, random_seed=1, replications=3)
     with pytest.raises(TypeError, match="must be a CouplingTest; got int"):
         plot_coupling(3)
+
+
+@functools.cache
+def coupled_test(kind):
+    reward, truth = {"alone": (alone, ALONE), "crowd": (avoid_crowds, COUPLED)}[kind]
+    panel = played(ROADS, reward, truth, 1000, 2)
+    return coupling_test(*models(panel, mean_field="equilibrium"), replications=39, random_seed=1)
+
+
+def test_of_coupled_models_rows_about_other_flows_are_left_out():
+    """Their flow is no outcome of the choices explained: chi-squared survives."""
+    test = coupled_test("crowd")
+    rows = ["chi-squared", "bootstrap ratio", "bootstrap estimates"]
+    assert test.table.index.tolist() == rows
+    assert test.table["survives"].all()
+    assert test.coupled
+    assert len(test.shifted) == len(test.gains) == 0
+    assert "more than chance alone" in test.verdict
+
+
+def test_ratios_of_coupled_models_are_chi_squared_without_coupling():
+    drawn = coupled_test("alone").drawn
+    drawn = drawn[np.isfinite(drawn)]
+    assert len(drawn) >= 35
+    assert scipy.stats.kstest(drawn, scipy.stats.chi2(1).cdf).pvalue > 0.001
+
+
+def test_models_of_one_panel_with_flows_of_two_kinds_are_refused():
+    panel = played(ROADS, alone, ALONE, 200, 1)
+    coupled = models(panel, mean_field="equilibrium")[0]
+    with pytest.raises(ValueError, match="same panel and flow"):
+        coupling_test(coupled, models(panel)[1], random_seed=1, replications=19)
+
+
+def test_refits_in_a_recorded_world_are_those_of_models_compiled_anew():
+    """One recording serves all flows: estimates, likelihoods and policies are the same."""
+    panel, other = (played(ROADS, avoid_crowds, ROADS_TRUTH, 200, k) for k in (1, 2))
+    model = models(panel)[0]
+    refits = Refits(model, mfg.mle(model))
+    assert refits._world is not None
+    fast, slow = refits(other), refits._compiled_anew(other, other.mean_field())
+    assert fast.found.value == pytest.approx(slow.found.value, abs=1e-6)
+    np.testing.assert_allclose(fast.values, slow.values, atol=1e-3)
+    np.testing.assert_allclose(fast.log_policy, slow.log_policy, atol=1e-3)
