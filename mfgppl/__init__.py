@@ -1,6 +1,6 @@
 """Probabilistic inverse reinforcement learning in mean field games."""
 
-from mfgppl import datasets
+from mfgppl import baselines, datasets
 from mfgppl._version import __version__
 from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
@@ -78,6 +78,7 @@ from mfgppl.report.html import report
 from mfgppl.report.prior_figures import plot_prior_choices, plot_prior_flows
 from mfgppl.report.tables import compare_fits
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.network import network_reward
 from mfgppl.reward.program import linear_reward
 from mfgppl.reward.taxed import taxed
 
@@ -95,6 +96,7 @@ __all__ = [
     "TrajectoryModel",
     "__version__",
     "agents_for",
+    "baselines",
     "bootstrap",
     "choice_probabilities",
     "compare_fits",
@@ -130,6 +132,7 @@ __all__ = [
     "map_estimate",
     "mle",
     "nested_pseudo_likelihood",
+    "network_reward",
     "nuts",
     "observed_exploitability",
     "plot_choice_check",
