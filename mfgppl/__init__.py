@@ -57,6 +57,7 @@ from mfgppl.inference.results import load, save
 from mfgppl.inference.transformed import delta_method
 from mfgppl.inference.variational import vi
 from mfgppl.inference.vuong import vuong_test
+from mfgppl.interop.gymnasium import to_gymnasium
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
@@ -170,6 +171,7 @@ __all__ = [
     "solve_equilibrium",
     "solve_nash",
     "taxed",
+    "to_gymnasium",
     "to_mfglib",
     "to_openspiel",
     "vi",

@@ -35,7 +35,7 @@ POTENTIALS = ["table", "network"]
 USUAL = {"exact": (60, 50), "sampled": (600, 2)}  # rounds, discriminator steps a round
 STILL = 1e-3  # change of advantages over a round that counts as none, temperatures
 NEARER, RETREAT, SLOWEST = 0.9, 0.7, 0.02  # when, and by how much, the reward goes more slowly
-DRIFT = 0.05  # the same over the last quarter of the rounds of a sampled fit
+DRIFT = 0.01  # the same over the last quarter of the rounds of a sampled fit
 FAR_FROM_A_LAW = 2.0  # nats of a log partition function
 SATURATED = 0.95  # accuracy from which the discriminator has won
 LAST = 0.25  # share of the rounds over which a sampled fit is averaged
@@ -53,7 +53,7 @@ def mfairl(
     potential: str = "table",
     n_rounds: int | None = None,
     discriminator_steps: int | None = None,
-    learning_rate: float = 0.03,
+    learning_rate: float = 0.1,
     n_agents: int = 100,
     policy_rate: float = 0.2,
 ) -> Estimate:
