@@ -64,6 +64,7 @@ def recovery_metrics(
     parameters: Mapping[str, Any] | pd.Series | None = None,
     recovered_parameters: Mapping[str, Any] | pd.Series | None = None,
     policy: Any = None,
+    mean_field: Tensor | None = None,
 ) -> RecoveryMetrics:
     """Solve the equilibria of a true and a recovered reward and compare them.
 
@@ -79,6 +80,9 @@ def recovery_metrics(
         A value for each latent site of the two.
     policy : array, shape (T, S, A), optional
         A policy to judge in place of the recovered reward's equilibrium.
+    mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game, optional
+        Where the search for the recovered reward's equilibrium starts, as a flow that was seen;
+        it matters where there are several.
 
     Returns
     -------
@@ -103,7 +107,9 @@ def recovery_metrics(
     truth = solve_equilibrium(game, reward, parameters=parameters)
     found_all = truth.converged
     if policy is None and recovered is not None:
-        found = solve_equilibrium(game, recovered, parameters=recovered_parameters)
+        found = solve_equilibrium(
+            game, recovered, parameters=recovered_parameters, mean_field=mean_field
+        )
         found_all = found_all and found.converged
         table = found.value.policy.detach()
     else:
@@ -113,8 +119,8 @@ def recovery_metrics(
     if recovered is not None:
         correlation, distance = reward_distances(
             game,
-            bind(reward, dict(parameters or {})),
-            bind(recovered, dict(recovered_parameters or {})),
+            bind(reward, _values(parameters)),
+            bind(recovered, _values(recovered_parameters)),
             expert.mean_field.detach(),
         )
     shares = _shares(game, expert.mean_field.detach())
@@ -160,3 +166,7 @@ def _divergence(first: Tensor, second: Tensor) -> Tensor:
 
 def _shares(game: MeanFieldGame, flow: Tensor) -> Tensor:
     return flow.sum(-1) if game.joint else flow
+
+
+def _values(parameters: Mapping[str, Any] | pd.Series | None) -> dict[str, Any]:
+    return {} if parameters is None else dict(parameters)

@@ -2,6 +2,7 @@
 
 import games
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from baselines.worlds import ALONE, alone, coin
@@ -64,6 +65,16 @@ def test_the_distance_ignores_shaping_and_scale_and_knows_signs():
     opposite = measured(game, bound(-ALONE["height"], -ALONE["cost"]))
     assert opposite.reward_distance == pytest.approx(1.0)
     assert opposite.reward_correlation == pytest.approx(-1.0)
+
+
+def test_parameters_of_both_may_be_given_as_series():
+    """A program with a fit's parameters is the program with them fixed."""
+    game, values = coin(), {"height": 0.2, "cost": 1.5}
+    fixed = measured(game, bound(**values))
+    series = baselines.recovery_metrics(
+        game, alone, alone, parameters=pd.Series(ALONE), recovered_parameters=pd.Series(values)
+    )
+    np.testing.assert_allclose(series, fixed, atol=1e-9)
 
 
 def test_a_policy_can_be_judged_without_a_reward():
