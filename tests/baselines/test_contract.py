@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyro.distributions as dist
 import pytest
+import scipy.sparse
 import torch
 
 import mfgppl as mfg
@@ -122,3 +123,34 @@ def test_an_unavailable_action_is_never_taken():
         assert torch.isfinite(found.policy).all(), name
         if found.reward is not None:
             assert torch.isfinite(found.reward).all(), name
+
+
+def test_one_decision_is_enough():
+    """A game of one decision has no moves: all methods end at the log odds of its shares."""
+    game = games.two_roads(horizon=1, initial=[1.0, 0.0])
+    reward = mfg.linear_reward({"turn": lambda x: x.action == "turn"}, dist.Normal(0.0, 1.0))
+    panel = games.played(game, reward, {"turn": 0.7}, 400, 1)
+    turned = panel.counts.actions[0, 0, 1] / 400
+    odds = np.log(turned / (1 - turned))
+    for name in ("max_causal_entropy", "mfirl", "plirl", "mfairl"):
+        more = {"n_rounds": 30} if name == "mfairl" else {}
+        found = fitted(name, panel, reward=reward, game=game, **more)
+        assert found.params["turn"] == pytest.approx(odds, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_sparse_transition_gives_what_a_dense_one_does(name, roads_panel):
+    """The same numbers by stored entries."""
+    rows = np.stack([np.eye(2), np.eye(2)[::-1]], axis=1).reshape(4, 2)
+    sparse = games.two_roads(transition=scipy.sparse.csr_array(rows))
+    one, other = (fitted(name, roads_panel, game=g) for g in (games.two_roads(), sparse))
+    torch.testing.assert_close(one.policy, other.policy, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["mfirl", "plirl", "mfairl", "mfairl sampled"])
+def test_a_joint_game_that_reads_states_alone_is_the_plain_game(name, roads_panel):
+    """Rewards of the shares of states give the same fit where the mean field is joint."""
+    one, other = (
+        fitted(name, roads_panel, game=games.two_roads(joint=joint)) for joint in (False, True)
+    )
+    np.testing.assert_allclose(one.params, other.params, atol=1e-4)
