@@ -178,7 +178,7 @@ def recovered(
 def announced(estimate: Estimate) -> Estimate:
     """Return an estimate; warn of what was detected."""
     for line in estimate.messages:
-        warnings.warn(f"{estimate.method}: {line}", ConvergenceWarning, stacklevel=4)
+        warnings.warn(f"{estimate.method}: {line}", ConvergenceWarning, stacklevel=5)
     return estimate
 
 

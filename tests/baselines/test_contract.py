@@ -9,9 +9,12 @@ import pyro.distributions as dist
 import pytest
 import scipy.sparse
 import torch
+from baselines.worlds import ALONE, alone, coin
 
 import mfgppl as mfg
 from mfgppl import baselines
+from mfgppl.baselines.estimate import sampling_gap, total_variation
+from mfgppl.baselines.task import task_of
 
 METHODS = {
     "behaviour_cloning": {},
@@ -154,3 +157,23 @@ def test_a_joint_game_that_reads_states_alone_is_the_plain_game(name, roads_pane
         fitted(name, roads_panel, game=games.two_roads(joint=joint)) for joint in (False, True)
     )
     np.testing.assert_allclose(one.params, other.params, atol=1e-4)
+
+
+def test_chance_explains_the_gap_that_panels_have_from_their_own_law():
+    """The formula is the mean over panels of the same size, to a tenth."""
+    game = coin()
+    policy = mfg.solve_equilibrium(game, alone, parameters=ALONE).value.policy
+    flow = mfg.generate_mean_field(game, policy)
+    law, gaps = flow[..., None] * policy, []
+    for seed in range(40):
+        panel = mfg.simulate(game, policy, flow, n_agents=100, random_seed=seed)
+        task = task_of(panel, game, None)
+        gaps.append(total_variation(task.occupancy, law))
+    assert sampling_gap(task, law) == pytest.approx(np.mean(gaps), rel=0.1)
+
+
+def test_a_warning_points_at_the_callers_line(roads_panel):
+    """It names this file, so that a user sees which fit it was."""
+    with pytest.warns(mfg.ConvergenceWarning) as caught:
+        baselines.mfirl(roads_panel, games.two_roads(), reward=games.avoid_crowds, max_steps=1)
+    assert {w.filename for w in caught} == {__file__}
