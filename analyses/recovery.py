@@ -426,6 +426,12 @@ def write_table(table: pd.DataFrame, out: Path, name: str) -> None:
     (out / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
+def beside_it(figure: plt.Figure, axis: Any) -> None:
+    """Put the names of the methods on the right of a figure."""
+    lines, names = axis.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside right upper", frameon=False, fontsize=8)
+
+
 def draw_plays(found: pd.DataFrame) -> plt.Figure:
     """Draw deviation of policies against plays, a column a task, a row a world."""
     tasks, worlds = found["task"].unique(), found["world"].unique()
@@ -437,10 +443,10 @@ def draw_plays(found: pd.DataFrame) -> plt.Figure:
             here = found[(found["task"] == task) & (found["world"] == world)]
             for method, group in here.groupby("method", sort=False):
                 middle = group.groupby("plays")["policy_deviation"].median().clip(lower=1e-5)
-                ours = method in OURS
+                ours = method in OURS  # below, and wide: others may lie on it
                 axis.plot(
-                    middle.index, middle, "o-", ms=4, color=COLOURS[str(method)], label=method,
-                    lw=2.2 if ours else 1.2, zorder=3 if ours else 2,
+                    middle.index, middle, "o-", ms=9 if ours else 4, lw=4 if ours else 1.2,
+                    color=COLOURS[str(method)], label=method, zorder=1 if ours else 2,
                 )  # fmt: skip
             axis.set(xscale="log", yscale="log")
             axis.set_xticks(list(PLAYS), [str(n) for n in PLAYS])
@@ -450,9 +456,9 @@ def draw_plays(found: pd.DataFrame) -> plt.Figure:
         axis.set_title(words(str(task)), fontsize=10)
     for row, world in zip(axes, worlds, strict=True):
         row[0].set_ylabel(f"Dev. policy (nats)\n{world} dynamics", fontsize=9)
-    figure.supxlabel("plays of 100 agents", fontsize=10)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=9,
-                  frameon=False, fontsize=8)  # fmt: skip
+    for axis in axes[-1]:
+        axis.set_xlabel(f"plays of {PLAY} agents", fontsize=9)
+    beside_it(figure, axes[0][0])
     return figure
 
 
@@ -464,7 +470,7 @@ def draw_costs(found: pd.DataFrame) -> plt.Figure:
         middle = group.groupby("task")[["seconds", "policy_deviation"]].median()
         axis.scatter(
             middle["seconds"], middle["policy_deviation"].clip(lower=1e-5), s=36,
-            color=COLOURS[str(method)], label=method, zorder=3 if method in OURS else 2,
+            color=COLOURS[str(method)], label=method,
         )  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel="seconds a fit", ylabel="Dev. policy (nats)")
     axis.spines[["top", "right"]].set_visible(False)
@@ -476,7 +482,7 @@ def draw_imperfect(found: pd.DataFrame) -> plt.Figure:
     """Draw deviation of policies, a panel a task, a group of dots a kind of agents."""
     tasks, kinds = found["task"].unique(), list(found["agents"].unique())
     figure, axes = plt.subplots(
-        1, len(tasks), figsize=(2.7 * len(tasks) + 0.6, 3.6), layout="constrained", sharey=True,
+        1, len(tasks), figsize=(2.7 * len(tasks) + 2.0, 3.6), layout="constrained", sharey=True,
         squeeze=False,
     )  # fmt: skip
     methods = list(found["method"].unique())
@@ -495,8 +501,7 @@ def draw_imperfect(found: pd.DataFrame) -> plt.Figure:
         axis.tick_params(axis="y", length=0)
         axis.hlines(np.arange(len(kinds) - 1) + 0.5, *axis.get_xlim(), color="0.9", lw=1, zorder=0)
         axis.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=7,
-                  frameon=False, fontsize=8)  # fmt: skip
+    beside_it(figure, axes[0][0])
     return figure
 
 
