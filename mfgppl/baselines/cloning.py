@@ -58,7 +58,7 @@ def behaviour_cloning(
     counts = torch.where(unseen, game.available.to(counts.dtype), counts)
     policy = counts / counts.sum(-1, keepdim=True)
     return Estimate(
-        "behaviour cloning", game, None, None, None, policy, pd.DataFrame(), True,
+        "behaviour cloning", game, None, None, None, None, policy, pd.DataFrame(), True,
         f"frequencies of {task.panel.n_decisions} decisions", (), 0, 0,
         time.perf_counter() - began,
     )  # fmt: skip

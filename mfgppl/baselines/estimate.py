@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class Estimate:
         The reward with its parameters fixed: a reward program for any world of the same spaces.
     params : Series or None
         The parameters, an entry each.
+    values : dict of str to ndarray, or None
+        The value of each latent site, as `mle`, `nuts` and `vi` take an `init`.
     policy : Tensor, shape (T, S, A)
         How agents act by the method's own account along the panel's flow.
     history : DataFrame
@@ -62,6 +65,7 @@ class Estimate:
     reward: Tensor | None
     reward_program: RewardProgram | None
     params: pd.Series | None
+    values: dict[str, np.ndarray] | None
     policy: Tensor
     history: pd.DataFrame
     converged: bool
@@ -166,9 +170,10 @@ def recovered(
     if policy is None:
         policy = task.response(reward)[1].exp()
     messages = (*ending.messages, *equal_actions(task, reward))
+    values = {name: value.numpy() for name, value in weights.numbers(point).items()}
     return announced(
         Estimate(
-            method, task.game, reward, program, weights.series(point), policy,
+            method, task.game, reward, program, weights.series(point), values, policy,
             pd.DataFrame(ending.history), ending.converged, ending.reason, messages,
             ending.n_interactions, ending.n_evaluations, ending.seconds,
         )

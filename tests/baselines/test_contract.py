@@ -172,6 +172,16 @@ def test_chance_explains_the_gap_that_panels_have_from_their_own_law():
     assert sampling_gap(task, law) == pytest.approx(np.mean(gaps), rel=0.1)
 
 
+def test_an_estimate_is_where_other_fits_may_start(roads_panel):
+    """Its values by site are an `init`, and hold what its parameters do."""
+    game = games.two_roads()
+    found = fitted("mfirl", roads_panel)
+    assert {k: float(v) for k, v in found.values.items()} == found.params.to_dict()
+    model = mfg.TrajectoryModel(game, games.avoid_crowds, roads_panel)
+    point = mfg.mle(model, init=found.values, svi_steps=0, progressbar=False)
+    np.testing.assert_allclose(point.params, found.params, atol=1e-4)
+
+
 def test_a_warning_points_at_the_callers_line(roads_panel):
     """It names this file, so that a user sees which fit it was."""
     with pytest.warns(mfg.ConvergenceWarning) as caught:
