@@ -1,6 +1,6 @@
 """Probabilistic inverse reinforcement learning in mean field games."""
 
-from mfgppl import datasets
+from mfgppl import baselines, datasets
 from mfgppl._version import __version__
 from mfgppl.data.counting import CountedPanel
 from mfgppl.data.trajectories import Trajectories
@@ -58,6 +58,7 @@ from mfgppl.inference.results import load, save
 from mfgppl.inference.transformed import delta_method
 from mfgppl.inference.variational import vi
 from mfgppl.inference.vuong import vuong_test
+from mfgppl.interop.gymnasium import to_gymnasium
 from mfgppl.interop.mfglib import from_mfglib, to_mfglib
 from mfgppl.interop.openspiel import from_openspiel, to_openspiel
 from mfgppl.likelihood.model import TrajectoryModel
@@ -81,6 +82,7 @@ from mfgppl.report.html import report
 from mfgppl.report.prior_figures import plot_prior_choices, plot_prior_flows
 from mfgppl.report.tables import compare_fits
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.network import network_reward
 from mfgppl.reward.program import linear_reward
 from mfgppl.reward.taxed import taxed
 
@@ -99,6 +101,7 @@ __all__ = [
     "TrajectoryModel",
     "__version__",
     "agents_for",
+    "baselines",
     "bootstrap",
     "choice_probabilities",
     "compare_fits",
@@ -134,6 +137,7 @@ __all__ = [
     "map_estimate",
     "mle",
     "nested_pseudo_likelihood",
+    "network_reward",
     "nuts",
     "observed_exploitability",
     "plot_choice_check",
@@ -173,6 +177,7 @@ __all__ = [
     "solve_equilibrium",
     "solve_nash",
     "taxed",
+    "to_gymnasium",
     "to_mfglib",
     "to_openspiel",
     "vi",

@@ -739,6 +739,83 @@ CHECKS: list[tuple[str, Any, type[Exception], str]] = [
 ]  # fmt: skip
 
 
+def parts() -> mfg.Trajectories:
+    """Return a panel of which one agent came late."""
+    frame = as_frame(panel())
+    return read(frame.drop(index=0), state="state", state_labels={"state": ["left", "right"]})
+
+
+def earlier(method: str = "mfirl", *given: Any, **options: Any) -> Any:
+    """Run an earlier method on the small panel."""
+    seen, world = given or (panel(), two_roads())
+    return getattr(mfg.baselines, method)(seen, world, **({"reward": avoid_crowds} | options))
+
+
+BASELINES = [
+    ("panel of no panel", lambda: earlier("mfirl", as_frame(panel()), two_roads()), TypeError,
+     "`trajectories` must be Trajectories or a CountedPanel; got DataFrame"),
+    ("panel of parts", lambda: earlier("mfirl", parts(), two_roads()), mfg.DataError,
+     "trajectory begins after the first time.*keep agents seen at all decision times"),
+    ("panel of another horizon", lambda: earlier("mfairl", panel(), two_roads(horizon=6)),
+     ValueError, "the panel has 4 decision times and the game a horizon of 6"),
+    ("panel with forbidden acts",
+     lambda: earlier("plirl", panel(), two_roads(available=[[1, 0], [1, 1]])), mfg.DataError,
+     "action not available.*state='left', action='turn'"),
+    ("panel with impossible moves",
+     lambda: earlier("mfirl", panel(), two_roads(transition=np.stack([np.eye(2)] * 2, 1))),
+     mfg.DataError, "step of probability zero.*'left' to 'right' by 'turn'"),
+    ("game of no game", lambda: earlier("mfirl", panel(), "roads"), TypeError,
+     "`game` must be a MeanFieldGame; got str"),
+    ("game stationary", lambda: earlier("mfirl", panel(), forever()), ValueError,
+     "for games with a `horizon`"),
+    ("reward no program", lambda: earlier(reward=3), TypeError,
+     "`reward` must be a Pyro program of x; got int"),
+    ("reward without sites", lambda: earlier(reward=lambda x: -x.density), ValueError,
+     "`reward` has no latent site"),
+    ("reward with a param", lambda: earlier(
+        reward=lambda x: pyro.param("w", torch.tensor(1.0)) * x.density), ValueError,
+     "`pyro.param` site 'w'"),
+    ("reward discrete", lambda: earlier(reward=site("n", dist.Poisson(1.0))), ValueError,
+     "'n' is discrete"),
+    ("seed a foreign word", lambda: earlier(seed=1), TypeError, "did you mean `random_seed`"),
+    ("seed a word", lambda: earlier(random_seed="one"), TypeError, "`random_seed`.*'one'"),
+    ("MFIRL normalisation", lambda: earlier(normalisation="norm"), ValueError,
+     "`normalisation`.*'entropy', 'advantage', 'none'.*'norm'"),
+    ("MFIRL steps", lambda: earlier(max_steps=0), ValueError, "`max_steps`.*at least 1"),
+    ("MFIRL tolerance", lambda: earlier(tolerance=0.0), ValueError, "`tolerance`.*above 0"),
+    ("PLIRL partition", lambda: earlier("plirl", partition="IS"), ValueError,
+     "`partition`.*'exact', 'sampled'.*'IS'"),
+    ("PLIRL one flow", lambda: earlier("plirl", n_flows=1), ValueError, "`n_flows`.*at least 2"),
+    ("MF-AIRL sampler", lambda: earlier("mfairl", sampler="ppo"), ValueError,
+     "`sampler`.*'exact', 'sampled'.*'ppo'"),
+    ("MF-AIRL next state", lambda: earlier("mfairl", next_state="mean"), ValueError,
+     "`next_state`.*'observed', 'expected'.*'mean'"),
+    ("MF-AIRL potential", lambda: earlier("mfairl", potential="linear"), ValueError,
+     "`potential`.*'table', 'network'.*'linear'"),
+    ("MF-AIRL rate", lambda: earlier("mfairl", policy_rate=2.0), ValueError,
+     r"`policy_rate`.*\(0, 1\].*2"),
+    ("cloning count", lambda: earlier("behaviour_cloning", prior_count=-1.0), ValueError,
+     "`prior_count`.*not negative"),
+    ("metrics of nothing", lambda: mfg.baselines.recovery_metrics(
+        two_roads(), avoid_crowds, None, parameters=ROADS_TRUTH), ValueError,
+     "give `recovered`, a reward program, or a `policy`"),
+    ("metrics stationary", lambda: mfg.baselines.recovery_metrics(
+        forever(), avoid_crowds, avoid_crowds, parameters=ROADS_TRUTH), ValueError,
+     "needs a game with a horizon"),
+    ("network without layers", lambda: mfg.network_reward(()), ValueError, "at least one layer"),
+    ("network of a number", lambda: mfg.network_reward(8), TypeError,
+     "`hidden` must be a sequence of layer sizes"),
+    ("Gymnasium stationary", lambda: mfg.to_gymnasium(
+        forever(), avoid_crowds, FLOW[:1], parameters=ROADS_TRUTH), ValueError,
+     "needs a game with a `horizon`"),
+    ("Gymnasium flow", lambda: mfg.to_gymnasium(
+        two_roads(), avoid_crowds, FLOW[:2], parameters=ROADS_TRUTH), ValueError,
+     "`mean_field` must have shape"),
+    ("Gymnasium without parameters", lambda: mfg.to_gymnasium(two_roads(), avoid_crowds, FLOW),
+     ValueError, "`parameters` lack"),
+]  # fmt: skip
+
+
 def foreign_file() -> str:
     """Write a netCDF file that is no result."""
     xr.Dataset({"a": 1}).to_netcdf("other.nc", engine="h5netcdf")
@@ -754,6 +831,7 @@ TABLES = {
     "solver": SOLVERS,
     "result": RESULTS,
     "check": CHECKS,
+    "earlier method": BASELINES,
 }
 ROWS = [
     pytest.param(*row[1:], id=f"{room}: {row[0]}") for room, rows in TABLES.items() for row in rows

@@ -18,14 +18,27 @@ import mfgppl.models
 
 
 def test_all_is_sorted_and_equals_what_is_visible():
-    """`__all__` lists every public name, the version and the datasets; rooms are not public."""
+    """`__all__` lists every public name, the version, and two namespaces; rooms are not public."""
     visible = {
         name
         for name, value in vars(mfg).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
     assert list(mfg.__all__) == sorted(mfg.__all__)
-    assert set(mfg.__all__) == visible | {"__version__", "datasets"}
+    assert set(mfg.__all__) == visible | {"__version__", "baselines", "datasets"}
+
+
+def test_the_baselines_are_a_namespace_of_their_own():
+    """Its `__all__` is sorted and complete, and each name is documented."""
+    room = mfg.baselines
+    visible = {
+        name
+        for name, value in vars(room).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert list(room.__all__) == sorted(visible)
+    for name in room.__all__:
+        assert (inspect.getdoc(getattr(room, name)) or "").split("\n")[0].endswith(".")
 
 
 @pytest.mark.parametrize("name", [n for n in mfg.__all__ if not n.startswith("__")])
