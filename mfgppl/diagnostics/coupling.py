@@ -125,8 +125,8 @@ def coupling_test(
     - chi-squared: the textbook's law, which does not survive reflection;
     - bootstrap ratio: the panel is drawn again by the null's fitted policy (same agents, times and
       first states), its flow is taken anew, both models are refitted; the verdict rests on it;
-    - bootstrap estimates: how far the coupling parameters lie from their mean on those panels, in
-      their covariance. Reflection moves estimates, so that zero is not where they lie without
+    - bootstrap estimates: how far the coupling parameters lie from their mean over those panels and
+      the observed one, in their covariance. Reflection moves estimates, so that zero is not where they lie without
       coupling. It rejects too where the null's panels differ from the observed one otherwise;
     - shifted flows: the ratio among those along the observed flow shifted in time, in a circle. A
       shifted flow holds no reflection, the true one does: a description, and none of a coupled
@@ -340,9 +340,13 @@ def _rows(rows: dict[str, tuple[float, ...]]) -> pd.DataFrame:
 
 
 def _distances(estimates: pd.DataFrame) -> tuple[np.ndarray, float]:
-    """Return squared distances of estimates from those drawn: of each drawn, of the observed."""
+    """Return squared distances of estimates from their mean: of each drawn, of the observed.
+
+    Mean and covariance are of all, the observed among them: without coupling it is one like the
+    others, and so is its distance.
+    """
     table = estimates.to_numpy()
-    known = table[:-1][np.isfinite(table[:-1]).all(1)]
+    known = table[np.isfinite(table).all(1)]
     centred = table - known.mean(0)
     inverse = np.linalg.pinv(np.atleast_2d(np.cov(known.T)))
     found = np.einsum("ri,ij,rj->r", centred, inverse, centred)

@@ -13,6 +13,7 @@ from the anchor.
 
 import functools
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.world import Array, Image, World, flat_shape, uniform_flow
 from mfgppl.equilibrium.worlds import LARGEST_SYSTEM, AnyWorld, inverse, world_of
-from mfgppl.exceptions import ConvergenceError
+from mfgppl.exceptions import CompilationWarning, ConvergenceError
 from mfgppl.inference.compilation import compile_program
 from mfgppl.inference.program import Program
 from mfgppl.likelihood.coupled import CoupledLikelihood
@@ -121,6 +122,14 @@ class CoupledDensity:
         self._move_to_mode()
         recorded = self._search() is not None and self.compiled.tape is not None
         self.path = "coupled" if recorded else "eager"
+        if not recorded and not model.game.stationary and self.compiled.tape is not None:
+            warnings.warn(
+                "the game's reward or dynamics cannot be recorded; each equilibrium is solved and "
+                "differentiated by running them as Python, which is slower: compute both in torch, "
+                "without branches on values.",
+                CompilationWarning,
+                stacklevel=4,
+            )
 
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> None:
         """Return nothing: the search runs in Python."""
