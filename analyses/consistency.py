@@ -32,8 +32,8 @@ from mfgppl.models import left_right, market, sis
 from mfgppl.report.calibration_figures import GREY, RED
 
 LEVEL = 0.9
-SIZES = (30, 200, 1500, 10000)
-PANELS = 20  # at each size
+SIZES = (50, 500, 5000)
+PANELS = 16  # at each size
 N_COVERED, COVERED = 1000, 500  # agents and panels of the study of coverage
 FOLDS, FLOWS, DRAWS = 10, 20, 1000
 SEED = 20250
