@@ -99,8 +99,8 @@ def truth_of(name: str, random_share: float = 0.0, temperature: float = 1.0) -> 
 # All methods fit the declared reward of the task, with its parameters unknown. Those that recover a
 # reward are judged by the equilibrium under it; behaviour cloning by its policy. Ours are the
 # causal maximum likelihood estimate, the nested pseudo-likelihood, which replaces the flow that was
-# seen by the fitted one, and the posterior mean under the priors of the gallery. A fit with the
-# equilibrium inside the likelihood is one more entry of `METHODS`.
+# seen by the fitted one, the coupled maximum likelihood estimate, which solves for it, and the
+# posterior mean under the priors of the gallery.
 
 
 # %%
@@ -149,6 +149,12 @@ def pseudo_likelihood(game: Any, reward: Any, panel: Any, seed: int) -> Fit:
     return Fit(reward, found.estimate.params, None, 0, ())
 
 
+def coupled(game: Any, reward: Any, panel: Any, seed: int) -> Fit:
+    """Return the maximum of the coupled likelihood, whose flow is the equilibrium's."""
+    model = mfg.TrajectoryModel(game, reward, panel, mean_field="equilibrium")
+    return Fit(reward, mfg.mle(model, progressbar=False).params, None, 0, ())
+
+
 METHODS = {
     "cloning": earlier("behaviour_cloning"),
     "no crowd": earlier("max_causal_entropy"),
@@ -159,19 +165,22 @@ METHODS = {
     "MF-AIRL, sampled": earlier("mfairl", sampler="sampled", n_rounds=400),
     "MLE": maximum_likelihood,
     "pseudo-likelihood": pseudo_likelihood,
+    "coupled": coupled,
     "posterior mean": posterior_mean,
 }
-OURS = ("MLE", "pseudo-likelihood", "posterior mean")
+OURS = ("MLE", "pseudo-likelihood", "coupled", "posterior mean")
 SLOW = (
     "MF-AIRL, expected",
     "MF-AIRL, sampled",
     "pseudo-likelihood",
     "posterior mean",
+    "coupled",
 )  # left out by --quick
 COLOURS = {
     "cloning": "#9aa0a6", "no crowd": "#d99a2b", "PLIRL": "#7a5195", "MFIRL": "#2a7f62",
     "MF-AIRL": "#c2452d", "MF-AIRL, expected": "#e58f7b", "MF-AIRL, sampled": "#8c2d1c",
     "MLE": "#1f3a5f", "posterior mean": "#6fa8dc", "pseudo-likelihood": "#3f7fbf",
+    "coupled": "#0b1f33",
 }  # fmt: skip
 
 
