@@ -126,8 +126,9 @@ def coupling_test(
     - bootstrap ratio: the panel is drawn again by the null's fitted policy (same agents, times and
       first states), its flow is taken anew, both models are refitted; the verdict rests on it;
     - bootstrap estimates: how far the coupling parameters lie from their mean over those panels and
-      the observed one, in their covariance. Reflection moves estimates, so that zero is not where they lie without
-      coupling. It rejects too where the null's panels differ from the observed one otherwise;
+      the observed one, in their covariance. Reflection moves estimates, so that zero is not where
+      they lie without coupling. It rejects too where the null's panels differ from the observed one
+      otherwise;
     - shifted flows: the ratio among those along the observed flow shifted in time, in a circle. A
       shifted flow holds no reflection, the true one does: a description, and none of a coupled
       model, whose flow is solved for;
