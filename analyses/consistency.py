@@ -6,7 +6,7 @@
 # How far are five treatments of the flow from the truth as agents become more, what does the first
 # stage cost, and whose 90 % intervals hold the truth nine times in ten?
 #
-# Run `python analyses/consistency.py` (about 40 minutes on one core) or, smaller, with `--quick`.
+# Run `python analyses/consistency.py` (some 40 minutes on one core) or, smaller, with `--quick`.
 
 # %%
 """Bias, error and coverage of five treatments of the flow, by number of agents."""
@@ -201,6 +201,7 @@ def size_figure(table: pd.DataFrame, shown: dict[str, str]) -> Any:
         column[0].set_ylim(-reach, reach)
         column[1].set_ylim(0, 1.25 * float(rest["scaled"].max()))
         column[1].set_xscale("log")
+        column[1].set_xlim(0.7 * here["agents"].min(), 1.4 * here["agents"].max())
         column[1].set_xlabel("agents")
     axes[0, 0].set_ylabel("bias, two standard errors")
     axes[1, 0].set_ylabel("RMSE × √agents")
