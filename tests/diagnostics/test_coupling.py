@@ -73,17 +73,6 @@ def test_sites_may_be_vectors():
     assert list(test.estimates) == ["crowding"]
 
 
-def test_a_coupled_model_has_no_flow_to_shift():
-    """Its ratio is that of its own fits, its panels have ratios near the textbook's mean."""
-    panel = played(ROADS, alone, ALONE, 200, 1)
-    full, null = models(panel, mean_field="equilibrium")
-    test = coupling_test(full, null, replications=39, random_seed=1)
-    assert test.statistic == pytest.approx(2 * (mfg.mle(full).llf - mfg.mle(null).llf), abs=1e-6)
-    assert test.shifted.empty
-    assert np.isnan(test.table["p"]["shifted flows"])
-    assert np.nanmean(test.drawn) < 1 + STANDARD_ERRORS * np.sqrt(2 / 39)
-
-
 def test_the_table_is_what_its_parts_say():
     test, panel = without_coupling(), played(ROADS, alone, ALONE, 200, 1)
     full, null = (mfg.mle(m, svi_steps=0) for m in models(panel))
