@@ -100,6 +100,8 @@ def climb_held(objective: Objective, theta: np.ndarray, held: np.ndarray) -> Hel
     found = HeldMaximum(theta, -np.inf, np.inf)
     for climb in range(4):
         information = -objective.second_derivatives(found.theta)
+        if not np.isfinite(information).all():
+            break
         found = maximise_held(
             objective, found.theta, held, whitening(information[np.ix_(~held, ~held)])
         )

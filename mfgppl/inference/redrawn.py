@@ -8,7 +8,7 @@ import torch
 from mfgppl.data.panel import Panel
 from mfgppl.inference.compiled import density_of
 from mfgppl.inference.estimate import PointEstimate
-from mfgppl.inference.held import HeldMaximum, maximise_held, whitening
+from mfgppl.inference.held import HeldMaximum, climb_held, maximise_held, whitening
 from mfgppl.inference.point import Objective
 from mfgppl.likelihood.model import TrajectoryModel
 
@@ -50,9 +50,11 @@ def climb_near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:
     """Maximise the likelihood near a fit of a like panel.
 
     L-BFGS in coordinates in which the fit's curvature is that of the unit normal, down to a
-    gradient that could move the estimate by a thousandth of a standard error.
+    gradient that could move the estimate by a thousandth of a standard error; with the scale taken
+    anew where that ends too early, as where the panel's maximum is far from the fit.
     """
     density = density_of(model)
     nothing = np.zeros(density.n_dim, dtype=bool)
-    directions = whitening(fit.information)
-    return maximise_held(Objective(density, 0.0, 0.0), fit.theta, nothing, directions)
+    objective, directions = Objective(density, 0.0, 0.0), whitening(fit.information)
+    found = maximise_held(objective, fit.theta, nothing, directions)
+    return found if found.converged else climb_held(objective, found.theta, nothing)
