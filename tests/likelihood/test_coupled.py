@@ -22,8 +22,8 @@ from games import (
 
 import mfgppl as mfg
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
+from mfgppl.inference.anchored import TOLERANCE
 from mfgppl.inference.compiled import density_of
-from mfgppl.inference.coupled import TOLERANCE
 from mfgppl.inference.redrawn import redrawn
 from mfgppl.models import malware, market, multiple_equilibria, stationary_repair, treasure_hunting
 
@@ -262,7 +262,7 @@ def test_large_games_are_solved_without_factors(monkeypatch):
     """Where `I - F_mu` is too large to be factored, iterations alone reach the same."""
     model = coupled("market")
     plain = density_of(model)
-    monkeypatch.setattr("mfgppl.inference.coupled.LARGEST_SYSTEM", 10)
+    monkeypatch.setattr("mfgppl.inference.anchored.LARGEST_SYSTEM", 10)
     large = density_of(model.with_panel(model.panel))
     assert large.anchor.factors is None
     for theta in points(plain, 3):
