@@ -441,7 +441,7 @@ MODELS = [
 
 FITS = [
     ("nuts of no model", lambda: mfg.nuts(two_roads()), TypeError,
-     "`model` must be a TrajectoryModel; got MeanFieldGame"),
+     "`model` must be a TrajectoryModel or Plays; got MeanFieldGame"),
     ("nuts warmup", lambda: mfg.nuts(model(), warmup=500), TypeError,
      "`warmup`.*did you mean `tune`"),
     ("nuts num_samples", lambda: mfg.nuts(model(), num_samples=500), TypeError,
@@ -484,7 +484,7 @@ FITS = [
     ("nuts store for Pyro", lambda: mfg.nuts(model(), store="run.zarr", sampler="pyro"),
      ValueError, "`store` needs sampler='nutpie'"),
     ("mle of no model", lambda: mfg.mle(avoid_crowds), TypeError,
-     "`model` must be a TrajectoryModel; got function"),
+     "`model` must be a TrajectoryModel or Plays; got function"),
     ("mle init of another name", lambda: mfg.mle(model(), init={"crowd": 1.0}), ValueError,
      "`init` names 'crowd'.*did you mean `crowding`"),
     ("mle init shape", lambda: mfg.mle(model(), init={"crowding": [1.0, 2.0]}), ValueError,
