@@ -195,7 +195,7 @@ STYLES = {
 
 def figure_of(table: pd.DataFrame) -> Any:
     """Draw rejection rates: without coupling by game, and by strength of coupling."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), width_ratios=[1, 1.25])
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), width_ratios=[1, 1.2])
     size = table[table["coupling"] == 0]
     places = list(STYLES)
     for shift, (name, colour) in zip(
@@ -220,7 +220,7 @@ def figure_of(table: pd.DataFrame) -> Any:
     axes[1].axhline(NOMINAL, color=GREY, lw=0.8)
     axes[1].set_title("market", fontsize=10)
     axes[1].set_xlabel("true crowding")
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     return figure
 
