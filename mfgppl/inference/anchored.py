@@ -98,12 +98,8 @@ class Search:
             lower_upper, pivots = anchor.factors
             self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it meanwhile
         self._still = np.zeros(world.game.shape)
-        self._unmoved = np.zeros((len(world.arrays.moves.ends) - 1, *self._table_shape))
-
-    @property
-    def _table_shape(self) -> tuple[int, int]:
-        _, S, A = self.world.game.shape
-        return S, S * A
+        _, S, A = world.game.shape
+        self._unmoved = np.zeros((len(world.arrays.moves.ends) - 1, S, S * A))
 
     def differentiates(self) -> bool:
         """Return whether reward and dynamics have recorded slopes."""
@@ -147,6 +143,8 @@ class Search:
         image = self.at(values)
         if image is None:
             return -np.inf, np.zeros_like(values)
+        if law.moves.size:  # the search may have left the tables along a flow beside it
+            image = self.world.image(image.flow, self.heat)
         value, moved = law.value(image, self.world)
         nothing = np.zeros_like(image.flow)
         found = self._pull(image, law.counts, nothing, moved)

@@ -198,7 +198,6 @@ class CoupledDensity:
             yield from [self.tables_of(image)] * len(theta)
             return
         world = world_of(game, self.model.reward, program.by_site(values))
-        world.image(image.flow, game.temperature)
         along_flow = inverse(world, image, game.temperature)[0]
         flow = torch.from_numpy(image.flow.copy()).reshape(shape)
 
