@@ -62,8 +62,9 @@ class Recording:
         self.checked = False  # against the program, away from where it was recorded
 
     def fits(self, parameters: Mapping[str, Tensor]) -> bool:
-        """Return whether the recording serves for these values."""
-        return {name: value.shape for name, value in parameters.items()} == self._shapes
+        """Return whether the recording serves for these values, which lie in a row as named."""
+        shapes = [(name, value.shape) for name, value in parameters.items()]
+        return shapes == list(self._shapes.items())
 
     def tapes(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
         """Return the reward and the dynamics, a stage a step, in buffers of their own.

@@ -272,6 +272,14 @@ def test_large_games_are_solved_without_factors(monkeypatch):
         np.testing.assert_allclose(gradient, expected[1], rtol=1e-6, atol=1e-5)
 
 
+def test_a_game_solved_before_with_parameters_in_another_order_is_no_slower():
+    """A recording is of parameters in a row: named in another order it is another."""
+    game, backwards = two_roads(), dict(reversed(list(ROADS_TRUTH.items())))
+    panel = played(game, avoid_crowds, backwards, 60, 1)
+    model = mfg.TrajectoryModel(game, avoid_crowds, panel, mean_field="equilibrium")
+    assert density_of(model).path == "coupled"
+
+
 def test_many_agents_lead_to_the_truth():
     game, reward, truth = CASES["market"]
     panel = played(game, reward, truth, 20_000, 5)
