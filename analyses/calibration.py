@@ -12,7 +12,6 @@
 # %%
 """Calibration of posteriors and coverage of intervals, by simulation."""
 
-import argparse
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -25,29 +24,31 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pyro
 import pyro.distributions as dist
+from output import run
 
 import mfgppl as mfg
-from mfgppl.diagnostics.calibration import Calibration, sbc
-from mfgppl.diagnostics.recovery import Recovery, recovery
+from mfgppl.calibration.coverage import Recovery, recovery
+from mfgppl.calibration.ranks import Calibration, sbc
 from mfgppl.models import beach_bar, left_right, malware, market
-from mfgppl.report.calibration_figures import GREY, RED, draw_ranks
+from mfgppl.plots.calibration import draw_ranks
+from mfgppl.plots.style import BAND, DOT, GREY, INK
 
-LEVEL = 0.9
+CI_PROB = 0.9
 N_AGENTS, N_FIRMS = 100, 300
 ROUNDS, PANELS = 200, 500
 FEW_ROUNDS, FEW_PANELS = 100, 200  # where failure is plain, or a fit slow
 SEED = 20240
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "calibration"
-SHADES = ("#1f3a5f", "#9db8d9", "#5b6b7b", "#c2a12d")
+SHADES = (INK, BAND, GREY, "#c2a12d")
 
 # %% [markdown]
 # ## Data and model: posteriors
 #
-# Four games of the gallery with their own priors, 100 agents each. In world "flow" agents face the
-# equilibrium's flow at the gallery's truth, whatever their own wants, and the fit knows it: the
+# Four games of the gallery with their own priors, 100 agents each. Where the flow is known, agents
+# face the equilibrium's at the gallery's truth, whatever their own wants, and the fit knows it: the
 # world that the likelihood assumes. Two cases should fail. The diagonal normal family cannot lean
-# along the ridge between a machine's own and the crowd's infection; in world "equilibrium" each
-# panel's flow moves with the parameters, and the fit plugs in the flow that it sees.
+# along the ridge between a machine's own and the crowd's infection; with the empirical flow each
+# panel's moves with the parameters, and the fit plugs in the flow that it sees.
 
 # %%
 # five hundred steps from the curvature at the mode, where both families start
@@ -58,21 +59,21 @@ diagonal = functools.partial(vi, guide="diagonal")
 
 
 class Case(NamedTuple):
-    """A game, how it is fitted (None: NUTS), and who makes the panels."""
+    """A game, how it is fitted (None: NUTS), and along which flow."""
 
     game: Any
     method: str
     fit: Callable[..., Any] | None
-    world: str
+    mean_field: str
 
 
 CASES = (
-    Case(market, "NUTS", None, "flow"),
-    Case(left_right, "NUTS", None, "flow"),
-    Case(malware, "NUTS", None, "flow"),
-    Case(beach_bar, "NUTS", None, "flow"),
-    Case(malware, "diagonal VI", diagonal, "flow"),
-    Case(market, "NUTS", None, "equilibrium"),
+    Case(market, "NUTS", None, "known"),
+    Case(left_right, "NUTS", None, "known"),
+    Case(malware, "NUTS", None, "known"),
+    Case(beach_bar, "NUTS", None, "known"),
+    Case(malware, "diagonal VI", diagonal, "known"),
+    Case(market, "NUTS", None, "empirical"),
 )
 
 
@@ -89,8 +90,9 @@ def posterior_check(case: Case, rounds: int, n_jobs: int) -> Calibration:
     panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=N_AGENTS, random_seed=SEED)
     model = mfg.TrajectoryModel(game, module.reward, panel, mean_field=world.mean_field)
     return sbc(
-        model, panels=rounds, fit=case.fit, world=case.world, random_seed=SEED, n_jobs=n_jobs
-    )
+        model, panels=rounds, fit=case.fit, mean_field=case.mean_field, random_seed=SEED,
+        n_jobs=n_jobs,
+    )  # fmt: skip
 
 
 # %% [markdown]
@@ -119,10 +121,10 @@ METHODS = {
     "NUTS": "nuts",
 }
 STUDIES = {
-    "known flow": {"flow": "known", "methods": METHODS},
-    "observed flow": {"flow": "observed", "methods": {"Wald": "wald", "NUTS": "nuts"}},
-    "known flow, full-rank VI": {"flow": "known", "methods": {"full-rank VI": vi}},
-    "known flow, diagonal VI": {"flow": "known", "methods": {"diagonal VI": diagonal}},
+    "known flow": {"mean_field": "known", "methods": METHODS},
+    "observed flow": {"mean_field": "empirical", "methods": {"Wald": "wald", "NUTS": "nuts"}},
+    "known flow, full-rank VI": {"mean_field": "known", "methods": {"full-rank VI": vi}},
+    "known flow, diagonal VI": {"mean_field": "known", "methods": {"diagonal VI": diagonal}},
 }
 
 
@@ -130,7 +132,7 @@ def coverage_study(name: str, panels: int, n_jobs: int, methods: Any = None) -> 
     """Count how often intervals hold the truth in a study."""
     options = STUDIES[name] | ({} if methods is None else {"methods": methods})
     return recovery(
-        market.game(), wide, truth=market.TRUTH, n_agents=N_FIRMS, panels=panels, level=LEVEL,
+        market.game(), wide, truth=market.TRUTH, n_agents=N_FIRMS, panels=panels, ci_prob=CI_PROB,
         random_seed=SEED, n_jobs=n_jobs, **options,
     )  # fmt: skip
 
@@ -138,7 +140,7 @@ def coverage_study(name: str, panels: int, n_jobs: int, methods: Any = None) -> 
 # %% [markdown]
 # ## Checks
 #
-# A case in world "flow" fitted by NUTS that leaves its band means that likelihood, derivatives or
+# A case of NUTS with the flow known that leaves its band means that likelihood, derivatives or
 # sampler are wrong (each band is left by chance in one of a hundred exact cases). So does coverage
 # with the flow known outside 87 to 93 %. A shortfall of `crowding` and `margin` with the flow
 # observed is the error of the plug-in, which these intervals ignore.
@@ -152,7 +154,7 @@ def rank_table(checks: dict[str, Calibration]) -> pd.DataFrame:
         table = check.table.reset_index()
         table.insert(0, "game", name_of(case))
         table.insert(1, "method", case.method)
-        table.insert(2, "world", case.world)
+        table.insert(2, "mean_field", case.mean_field)
         tables.append(table.assign(panels=len(check.ranks), failed=len(check.failures)))
     return pd.concat(tables, ignore_index=True)
 
@@ -164,9 +166,9 @@ def rank_figure(checks: dict[str, Calibration]) -> Any:
         inside = check.table["inside"]
         names = list(check.ranks)
         colours = dict(zip(names, SHADES, strict=False))
-        colours |= {n: RED for n in names if not inside[n]}
+        colours |= {n: DOT for n in names if not inside[n]}
         draw_ranks(axis, check, names, colours)
-        axis.set_title(name, fontsize=10, color=GREY if inside.all() else RED)
+        axis.set_title(name, fontsize=10, color=GREY if inside.all() else DOT)
         styles = ("-", "--", "-.", ":")
         for line, style in zip(axis.lines[1:], styles, strict=False):
             line.set_linestyle(style)
@@ -190,10 +192,10 @@ def coverage_figure(table: pd.DataFrame) -> Any:
     for axis, name in zip(axes, market.TRUTH, strict=True):
         shown = table[table["parameter"] == name]
         places = [rows.index(key) for key in zip(shown["study"], shown["method"], strict=True)]
-        axis.axvspan(0.87, 0.93, color="#9db8d9", alpha=0.5, lw=0)
-        axis.axvline(LEVEL, color=GREY, lw=0.6)
-        off = (shown["coverage"] - LEVEL).abs() > 0.03
-        axis.scatter(shown["coverage"], places, c=[RED if o else "#1f3a5f" for o in off], s=22)
+        axis.axvspan(0.87, 0.93, color=BAND, alpha=0.5, lw=0)
+        axis.axvline(CI_PROB, color=GREY, lw=0.6)
+        off = (shown["coverage"] - CI_PROB).abs() > 0.03
+        axis.scatter(shown["coverage"], places, c=[DOT if o else INK for o in off], s=22)
         axis.set_title(name, fontsize=10)
         axis.set_xlim(0, 1.02)
     axes[0].set_yticks(range(len(rows)), labels)
@@ -223,8 +225,8 @@ def main(quick: bool = False, out: Path | str = OUT, n_jobs: int = -1) -> None:
     out.mkdir(parents=True, exist_ok=True)
     checks = {}
     for case in CASES:
-        name = f"{name_of(case)}, {case.method}, {case.world}"
-        rounds = ROUNDS if case.fit is None and case.world == "flow" else FEW_ROUNDS
+        name = f"{name_of(case)}, {case.method}, {case.mean_field} flow"
+        rounds = ROUNDS if case.fit is None and case.mean_field == "known" else FEW_ROUNDS
         checks[name] = posterior_check(case, 10 if quick else rounds, n_jobs)
         print(name, checks[name], sep="\n", flush=True)
     drawn = {name: check.ranks for name, check in checks.items()}
@@ -257,8 +259,4 @@ def main(quick: bool = False, out: Path | str = OUT, n_jobs: int = -1) -> None:
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="ten rounds and two panels")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="ten rounds and two panels")

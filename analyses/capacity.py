@@ -12,7 +12,6 @@
 # %%
 """Airline capacity: treatments of the crowd's flow, and a subsidy."""
 
-import argparse
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +23,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from output import fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import capacity
+from mfgppl.plots.style import DOT, GREEN, GREY, INK
 
 TERM = "raise_x_D"  # the coupling
 CLUSTERS = ("agent", "carrier")  # of standard errors
@@ -34,7 +35,7 @@ SUBSIDY = 0.25  # reward units for each week in which flights are added
 SEED = 1
 Z90 = 1.645  # half a 90 % interval, in standard errors
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "capacity"
-COLOURS = {"base": "#5b6b7b", "plug-in": "#1f3a5f", "nested": "#2a7f62", "coupled": "#c2452d"}
+COLOURS = {"base": GREY, "plug-in": INK, "nested": GREEN, "coupled": DOT}
 
 
 class Size(NamedTuple):
@@ -68,7 +69,7 @@ QUICK = Size(("plug-in",), 19, 0, 10)
 
 
 # %%
-def fit(model: mfg.TrajectoryModel) -> mfg.PointEstimate:
+def fit(model: mfg.TrajectoryModel) -> mfg.results.PointEstimate:
     """Return the maximum likelihood estimate."""
     return mfg.mle(model, svi_steps=0, progressbar=False)
 
@@ -89,7 +90,7 @@ def coupled_model(panel: mfg.Trajectories, name: str) -> mfg.TrajectoryModel:
 
 
 # %%
-def fit_along(panel: mfg.Trajectories, flow: str) -> tuple[mfg.PointEstimate, bool]:
+def fit_along(panel: mfg.Trajectories, flow: str) -> tuple[mfg.results.PointEstimate, bool]:
     """Return the estimate under a treatment of the flow, and whether it converged."""
     model = capacity.model(panel)
     if flow == "coupled":
@@ -99,18 +100,20 @@ def fit_along(panel: mfg.Trajectories, flow: str) -> tuple[mfg.PointEstimate, bo
     elif flow.startswith("cross-fit"):
         parts = {"by": "carrier", "folds": None} if "carrier" in flow else {"folds": 10}
         # in nats: a gradient this small moves an estimate by less than a thousandth of its error
-        found = mfg.cross_fit(model, random_seed=SEED, init=fit(model), tolerance=1e-6, **parts)
+        found = mfg.flows.cross_fit(
+            model, random_seed=SEED, init=fit(model), tolerance=1e-6, **parts
+        )
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", mfg.ConvergenceWarning)  # the table says it
-            iterated = mfg.nested_pseudo_likelihood(
+            warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)  # the table says it
+            iterated = mfg.flows.nested_pseudo_likelihood(
                 model, init=fit(model), tolerance=1e-6, max_steps=100
             )
         return iterated.estimate, iterated.converged
     return found, found.converged
 
 
-Fits = dict[tuple[str, str], tuple[mfg.PointEstimate, bool]]
+Fits = dict[tuple[str, str], tuple[mfg.results.PointEstimate, bool]]
 
 
 def fit_all(panel: mfg.Trajectories, size: Size) -> Fits:
@@ -121,7 +124,7 @@ def fit_all(panel: mfg.Trajectories, size: Size) -> Fits:
 
 
 def treatments(fits: Fits) -> pd.DataFrame:
-    """Return a row a treatment: the coupling, its standard errors, the other weights."""
+    """Return one row per treatment: the coupling, its standard errors, the other weights."""
     rows, null = [], fits["base", "any"][0].llf
     for (name, flow), (point, converged) in fits.items():
         row: dict[str, Any] = {"reward": name, "flow": flow}
@@ -139,7 +142,7 @@ def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
     """Return the coupling where the flow, and the dynamics too, are as uncertain as they are."""
     rows = []
     for dynamics in ("known", "estimated"):
-        drawn = mfg.cut_posterior(
+        drawn = mfg.flows.cut_posterior(
             capacity.model(panel), flows=size.draws // 10, draws=10 * size.draws,
             dynamics=dynamics, random_seed=SEED, progressbar=False,
         )["posterior"][TERM]  # fmt: skip
@@ -148,7 +151,7 @@ def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def clusters(point: mfg.PointEstimate) -> pd.DataFrame:
+def clusters(point: mfg.results.PointEstimate) -> pd.DataFrame:
     """Return each weight with its standard error of each kind."""
     errors = {"observed information": point.bse}
     for groups in CLUSTERS:
@@ -159,7 +162,7 @@ def clusters(point: mfg.PointEstimate) -> pd.DataFrame:
     return table.rename_axis("term").reset_index()
 
 
-def drawn_around(point: mfg.PointEstimate, n: int) -> pd.DataFrame:
+def drawn_around(point: mfg.results.PointEstimate, n: int) -> pd.DataFrame:
     """Return parameters drawn from the normal of the estimate, clustered by carrier."""
     rng = np.random.default_rng(SEED)
     spread = point.cov_params("cluster", groups="carrier")
@@ -182,7 +185,7 @@ def coupling_tests(panel: mfg.Trajectories, size: Size) -> tuple[pd.DataFrame, d
         pairs["coupled"] = [coupled_model(panel, n) for n in ("crowd", "base")], size.slow
     rows, found = [], {}
     for flow, (pair, n) in pairs.items():
-        test = mfg.coupling_test(*pair, replications=n, random_seed=SEED, progressbar=False)
+        test = mfg.flows.coupling_test(*pair, replications=n, random_seed=SEED, progressbar=False)
         found[flow] = test
         for name, row in test.table.drop(columns="survives").dropna().iterrows():
             rows.append({"flow": flow, "panels": n, "test": name} | row.to_dict())
@@ -202,7 +205,7 @@ def equilibria(
     rows, flows = [], {}
     for (name, flow), (point, converged) in fits.items():
         model = capacity.model(panel, name=name)
-        found = mfg.runaway(model, drawn_around(point, size.draws), progressbar=False)
+        found = mfg.checks.runaway(model, drawn_around(point, size.draws), progressbar=False)
         flows["base" if name == "base" else flow] = mfg.solve_equilibrium(
             model.game, model.reward, parameters=point.params, mean_field=model.mean_field
         ).value.mean_field.numpy()
@@ -216,7 +219,7 @@ def equilibria(
 
 
 # %% [markdown]
-# **Does the discount matter?** Failure: another sign, or likelihoods that tell discounts apart.
+# **Does the discount matter?** Failure: another sign, or likelihoods that distinguish discounts.
 
 
 # %%
@@ -280,8 +283,8 @@ def draw_treatments(table: pd.DataFrame) -> plt.Figure:
     rows = table[table["reward"] == "crowd"].reset_index(drop=True)
     figure, axis = plt.subplots(figsize=(6.2, 2.4), layout="constrained")
     half = Z90 * rows["by carrier"]
-    axis.hlines(rows.index, rows[TERM] - half, rows[TERM] + half, color="#1f3a5f", lw=2)
-    axis.plot(rows[TERM], rows.index, "o", ms=5, color="#1f3a5f")
+    axis.hlines(rows.index, rows[TERM] - half, rows[TERM] + half, color=INK, lw=2)
+    axis.plot(rows[TERM], rows.index, "o", ms=5, color=INK)
     axis.axvline(0, color="#b8c2cc", lw=0.8, zorder=0)
     axis.set_yticks(rows.index, rows["flow"])
     axis.set_ylim(len(rows) - 0.5, -0.5)
@@ -311,29 +314,6 @@ def draw_flows(panel: mfg.Trajectories, flows: Mapping[str, Any]) -> plt.Figure:
 
 
 # %%
-def write_table(table: pd.DataFrame, out: Path, name: str, digits: int = 3) -> None:
-    """Write a table as CSV and, rounded, as Markdown."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}")
-
-
-def write_figure(figure: plt.Figure, out: Path, name: str) -> None:
-    """Write a figure as PNG and close it."""
-    figure.savefig(out / f"{name}.png", dpi=120)
-    plt.close(figure)
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its tables and figures."""
     size, out = (QUICK if quick else FULL), Path(out)
@@ -345,24 +325,19 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     write_figure(draw_treatments(treated), out, "treatments")
     write_table(clusters(fits["crowd", "plug-in"][0]), out, "clusters")
     if not quick:
-        write_table(cut_posteriors(panel, size), out, "cut_posteriors", 2)
+        write_table(cut_posteriors(panel, size), out, "cut_posteriors", fixed(2))
     tested, tests = coupling_tests(panel, size)
     write_table(tested, out, "coupling_tests")
-    write_figure(mfg.plot_coupling(tests["plug-in"]), out, "coupling_plug-in")
+    write_figure(mfg.plots.plot_coupling(tests["plug-in"]), out, "coupling_plug-in")
     solved, flows = equilibria(panel, fits, size)
     write_table(solved, out, "equilibria")
     write_figure(draw_flows(panel, flows), out, "flows")
     changed, found = subsidy(panel, fits, size)
-    write_table(changed, out, "subsidy", 2)
-    write_figure(mfg.plot_counterfactual(found[size.flows[-1]]), out, "subsidy")
+    write_table(changed, out, "subsidy", fixed(2))
+    write_figure(mfg.plots.plot_counterfactual(found[size.flows[-1]]), out, "subsidy")
     if not quick:
         write_table(discounts(panel), out, "discounts")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer treatments, draws and panels")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    warnings.simplefilter("default")
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="fewer treatments, draws and panels")

@@ -11,7 +11,6 @@
 # %%
 """Airline capacity: three airports, and weeks that all services share."""
 
-import argparse
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
+from output import fixed, run, write_table
 
 import mfgppl as mfg
 from mfgppl.models import capacity
@@ -62,8 +62,8 @@ def three_crowds() -> tuple[mfg.MeanFieldGame, mfg.Trajectories]:
 # %% [markdown]
 # ## Model
 #
-# With a cost of cutting and of adding of its own each week, `D_t` of all services cannot be told
-# from the week; but that of one's own airport can, as the three airports differ.
+# With a cost of cutting and of adding of its own each week, `D_t` of all services cannot be
+# distinguished from the week; but that of one's own airport can, as the three airports differ.
 
 
 # %%
@@ -104,11 +104,11 @@ def by_airport(whose: str, *, weeks: bool, airports: bool) -> Any:
 # ## Inference and checks
 #
 # The same coupling under ever freer controls. Failure: the weight collapses or changes its sign
-# once weeks are free; a weight of the crowd of all once it cannot be told from the week.
+# once weeks are free; a weight of the crowd of all once it cannot be distinguished from the week.
 
 
 # %%
-def fit(model: mfg.TrajectoryModel) -> mfg.PointEstimate:
+def fit(model: mfg.TrajectoryModel) -> mfg.results.PointEstimate:
     """Return the maximum likelihood estimate."""
     return mfg.mle(model, svi_steps=0, progressbar=False)
 
@@ -123,7 +123,9 @@ def controls(freed: list[tuple[bool, bool]]) -> pd.DataFrame:
         for whose in ("all", "own airport"):
             model = mfg.TrajectoryModel(game, by_airport(whose, **free), panel)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", mfg.IdentificationWarning)  # no standard error then
+                warnings.simplefilter(
+                    "ignore", mfg.exceptions.IdentificationWarning
+                )  # no standard error then
                 point = fit(model)
             error = point.standard_errors("cluster", groups="carrier")[TERM]
             row = {k: "free" if v else "alike" for k, v in free.items()} | {"crowd": whose}
@@ -140,34 +142,12 @@ def controls(freed: list[tuple[bool, bool]]) -> pd.DataFrame:
 
 
 # %%
-def write_table(table: pd.DataFrame, out: Path, name: str, digits: int = 3) -> None:
-    """Write a table as CSV and, rounded, as Markdown."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}")
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its table."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_table(controls(CONTROLS[:1] if quick else CONTROLS), out, "controls", 2)
+    write_table(controls(CONTROLS[:1] if quick else CONTROLS), out, "controls", fixed(2))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="without free weeks")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the table")
-    arguments = parser.parse_args()
-    warnings.simplefilter("default")
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="without free weeks")

@@ -11,7 +11,6 @@
 # %%
 """Bias, error and coverage of five treatments of the flow, by number of agents."""
 
-import argparse
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +24,14 @@ import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
+from output import run
 
 import mfgppl as mfg
-from mfgppl.diagnostics.recovery import Recovery, recovery
+from mfgppl.calibration.coverage import Recovery, recovery
 from mfgppl.models import left_right, market, sis
-from mfgppl.report.calibration_figures import GREY, RED
+from mfgppl.plots.style import BAND, DOT, GREY, INK
 
-LEVEL = 0.9
+CI_PROB = 0.9
 SIZES = (50, 500, 5000)
 PANELS = 16  # at each size
 N_COVERED, COVERED = 1000, 500  # agents and panels of the study of coverage
@@ -42,7 +42,7 @@ OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "consistency"
 # %% [markdown]
 # ## Data: three games
 #
-# In each, agents play the equilibrium at the truth, and panels of feasible size tell its
+# In each, agents play the equilibrium at the truth, and panels of feasible size identify its
 # parameters.
 #
 # - *market*: firms avoid crowded prices over 12 months. All start at the lowest price, so that the
@@ -102,33 +102,33 @@ def cases() -> dict[str, Case]:
 def treatments(truth: dict[str, float]) -> dict[str, Any]:
     """Return those that are fitted along the panel's own flow."""
 
-    def crossed(model: mfg.TrajectoryModel, *, random_seed: int) -> mfg.PointEstimate:
-        return mfg.cross_fit(model, folds=FOLDS, random_seed=random_seed, init=truth)
+    def crossed(model: mfg.TrajectoryModel, *, random_seed: int) -> mfg.results.PointEstimate:
+        return mfg.flows.cross_fit(model, folds=FOLDS, random_seed=random_seed, init=truth)
 
-    def nested(model: mfg.TrajectoryModel, *, random_seed: int) -> mfg.PointEstimate:
-        found = mfg.nested_pseudo_likelihood(
+    def nested(model: mfg.TrajectoryModel, *, random_seed: int) -> mfg.results.PointEstimate:
+        found = mfg.flows.nested_pseudo_likelihood(
             model, init=truth, tolerance=1e-4, random_seed=random_seed
         )
         if not found.converged:
-            raise mfg.ConvergenceError(found.reason.split(",")[0].split(":")[0])
+            raise mfg.exceptions.ConvergenceError(found.reason.split(",")[0].split(":")[0])
         return found.estimate
 
     def cut(model: mfg.TrajectoryModel, *, random_seed: int) -> Any:
-        return mfg.cut_posterior(
+        return mfg.flows.cut_posterior(
             model, flows=FLOWS, draws=DRAWS, random_seed=random_seed, progressbar=False
         )
 
     return {"plug-in": "wald", "cross-fit": crossed, "nested": nested, "cut posterior": cut}
 
 
-def study(case: Case, n_agents: int, panels: int, methods: Any, flow: str) -> Recovery:
+def study(case: Case, n_agents: int, panels: int, methods: Any, mean_field: str) -> Recovery:
     """Fit panels of one size."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)  # failures are counted
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)  # failures are counted
         return recovery(
             case.game, case.reward, truth=case.truth, n_agents=n_agents, panels=panels,
-            methods=methods, level=LEVEL, flow=flow, random_seed=SEED, n_jobs=1,
-            progressbar=False,
+            methods=methods, ci_prob=CI_PROB, mean_field=mean_field, random_seed=SEED,
+            n_jobs=1, progressbar=False,
         )  # fmt: skip
 
 
@@ -142,10 +142,10 @@ def rows_of(name: str, n_agents: int, found: list[Recovery]) -> pd.DataFrame:
 
 
 def by_size(name: str, case: Case, sizes: tuple[int, ...], panels: int) -> pd.DataFrame:
-    """Return a row a size, treatment and parameter."""
+    """Return one row per size, treatment and parameter."""
     tables = []
     for n_agents in sizes:
-        observed = study(case, n_agents, panels, treatments(case.truth), "observed")
+        observed = study(case, n_agents, panels, treatments(case.truth), "empirical")
         coupled = study(case, n_agents, panels, {"coupled": "wald"}, "equilibrium")
         tables.append(rows_of(name, n_agents, [observed, coupled]))
         print(name, n_agents, observed, coupled, sep="\n", flush=True)
@@ -155,7 +155,7 @@ def by_size(name: str, case: Case, sizes: tuple[int, ...], panels: int) -> pd.Da
 def covered(name: str, case: Case, panels: int) -> pd.DataFrame:
     """Return the coverage of the plug-in's and of the coupled likelihood's intervals."""
     found = [
-        study(case, N_COVERED, panels, {"plug-in": "wald"}, "observed"),
+        study(case, N_COVERED, panels, {"plug-in": "wald"}, "empirical"),
         study(case, N_COVERED, panels, {"coupled": "wald"}, "equilibrium"),
     ]
     print(name, *found, sep="\n", flush=True)
@@ -178,12 +178,12 @@ STYLES = {
     "cross-fit": ("#c2a12d", "s"),
     "cut posterior": ("#8a5a99", "^"),
     "nested": ("#5b8fc7", "D"),
-    "coupled": ("#1f3a5f", "v"),
+    "coupled": (INK, "v"),
 }
 
 
 def size_figure(table: pd.DataFrame, shown: dict[str, str]) -> Any:
-    """Draw bias and scaled error against the number of agents, a column a game."""
+    """Draw bias and scaled error against the number of agents, one column per game."""
     figure, axes = plt.subplots(2, len(shown), figsize=(10, 5.6), sharex=True, squeeze=False)
     for column, (name, parameter) in zip(axes.T, shown.items(), strict=True):
         here = table[(table["game"] == name) & (table["parameter"] == parameter)]
@@ -216,9 +216,9 @@ def coverage_figure(table: pd.DataFrame) -> Any:
     """Draw coverage of the plug-in's and of the coupled likelihood's intervals."""
     figure, axis = plt.subplots(figsize=(7, 3.4))
     names = list(dict.fromkeys(zip(table["game"], table["parameter"], strict=True)))
-    axis.axvspan(0.87, 0.93, color="#9db8d9", alpha=0.5, lw=0)
-    axis.axvline(LEVEL, color=GREY, lw=0.6)
-    for treatment, colour in (("plug-in", RED), ("coupled", STYLES["coupled"][0])):
+    axis.axvspan(0.87, 0.93, color=BAND, alpha=0.5, lw=0)
+    axis.axvline(CI_PROB, color=GREY, lw=0.6)
+    for treatment, colour in (("plug-in", DOT), ("coupled", STYLES["coupled"][0])):
         rows = table[table["treatment"] == treatment]
         at = [names.index(key) for key in zip(rows["game"], rows["parameter"], strict=True)]
         marker = STYLES[treatment][1]
@@ -233,7 +233,7 @@ def coverage_figure(table: pd.DataFrame) -> Any:
 
 
 def across(table: pd.DataFrame, value: str, form: str) -> pd.DataFrame:
-    """Return one figure by game, parameter and treatment, a column a size."""
+    """Return one figure by game, parameter and treatment, one column per size."""
     keys = ["game", "parameter", "treatment"]
     order = table[keys].drop_duplicates()
     wide = table.pivot_table(values=value, index=keys, columns="agents")
@@ -286,8 +286,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three panels, two sizes, one game")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="three panels, two sizes, one game")

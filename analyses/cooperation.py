@@ -11,7 +11,6 @@
 # %%
 """A dial from the game to its population-level reduction, solved along the way and fitted."""
 
-import argparse
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +24,11 @@ import numpy as np
 import pandas as pd
 import pyro
 import torch
+from output import fixed, run, write_table
 from torch import Tensor
 
 import mfgppl as mfg
+from mfgppl.plots.style import AMBER, DOT, GREEN, INK, PURPLE
 
 FIXED = (  # games whose dynamics the crowd does not move
     "traffic_routing",
@@ -45,9 +46,8 @@ SLACK = 2 * EXPLOITABILITY  # between two solvers, each with a tolerance of this
 AGENTS, SEED = 10_000, 1
 STANDARD_ERRORS = 3.0
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "cooperation"
-INK, TRUE = "#1f3a5f", "#c2452d"
 TITLES = {"competition": "fit of the game", "cooperation": "fit of full cooperation"}
-COLOURS = (INK, TRUE, "#2a7f62", "#d99a2b", "#7a5195", "#6b7280")
+COLOURS = (INK, DOT, GREEN, AMBER, PURPLE, "#6b7280")
 
 
 # %% [markdown]
@@ -146,15 +146,15 @@ def soft_return(file: ModuleType, world: Any, temperature: float) -> float:
     game, flow, policy = file.game(), world.mean_field, world.policy.detach()
     shares = flow.sum(-1) if game.joint else flow
     entropy = (shares[..., None] * torch.special.xlogy(policy, policy)).sum()
-    plain = mfg.expected_return(game, file.reward, policy, parameters=file.TRUTH)
+    plain = mfg.equilibrium.expected_return(game, file.reward, policy, parameters=file.TRUTH)
     return plain - temperature * float(entropy)
 
 
 def along_the_dial(name: str, file: ModuleType, dial: np.ndarray) -> pd.DataFrame:
-    """Return a row a degree of cooperation, with both optima in each."""
+    """Return one row per degree of cooperation, with both optima in each."""
     game, rows = file.game(), []
     best = {
-        beta: mfg.social_optimum(
+        beta: mfg.equilibrium.social_optimum(
             game, file.reward, parameters=file.TRUTH, temperature=beta, throw=True
         )
         for beta in (0.0, TEMPERATURE)
@@ -259,14 +259,14 @@ def words(name: str) -> str:
 
 
 def draw_dial(found: pd.DataFrame) -> plt.Figure:
-    """Draw the return along the dial, a panel a game, and the optimum as a line."""
+    """Draw the return along the dial, one panel per game, and the optimum as a line."""
     groups = list(found.groupby("game", sort=False))
     n_rows = -(-len(groups) // 3)
     figure, axes = plt.subplots(
         n_rows, 3, figsize=(9.6, 0.6 + 2.5 * n_rows), layout="constrained", sharex=True
     )
     for axis, (name, rows) in zip(axes.flat, groups, strict=False):
-        axis.axhline(rows["optimum"].iloc[0], color=TRUE, lw=1.5, label="social optimum")
+        axis.axhline(rows["optimum"].iloc[0], color=DOT, lw=1.5, label="social optimum")
         axis.plot(rows["cooperation"], rows["return"], "o-", ms=4, color=INK, label="equilibrium")
         axis.set_title(words(str(name)), fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
@@ -301,7 +301,7 @@ def draw_consequences(found: pd.DataFrame, fitted: pd.DataFrame) -> plt.Figure:
     axes[0].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     place = np.arange(len(fitted))[::-1]
     axes[1].axvline(0.0, color="0.6", lw=1)
-    for who, colour, up in (("competition", INK, 0.13), ("cooperation", TRUE, -0.13)):
+    for who, colour, up in (("competition", INK, 0.13), ("cooperation", DOT, -0.13)):
         size = fitted["truth"].abs()
         off, error = (fitted[who] - fitted["truth"]) / size, fitted[f"s.e. {who}"] / size
         label = TITLES[who]
@@ -325,7 +325,7 @@ def price_of_anarchy(point: pd.Series) -> float:
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the ends of the dial, a row a game."""
+    """Return the ends of the dial, one row per game."""
     rows = []
     for name, along in found.groupby("game", sort=False):
         first, last = along.iloc[0], along.iloc[-1]
@@ -344,32 +344,15 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def estimates(fitted: pd.DataFrame) -> pd.DataFrame:
-    """Return both fits as text, a row a parameter."""
+    """Return both fits as text, one row per parameter."""
     table = pd.DataFrame({"game": fitted["game"].map(words), "parameter": fitted["parameter"]})
     table["truth"] = fitted["truth"].map("{:g}".format)
     for who, title in TITLES.items():
         pairs = zip(fitted[who], fitted[f"s.e. {who}"], strict=True)
         table[f"{title} (s.e.)"] = [f"{value:.3f} ({error:.3f})" for value, error in pairs]
     off = fitted["log likelihood competition"] - fitted["log likelihood cooperation"]
-    table["difference of log likelihoods"] = off.map(fixed)
+    table["difference of log likelihoods"] = off.map(fixed(4))
     return table
-
-
-def fixed(value: float) -> str:
-    """Return a number with four decimals, without a sign on zero and nothing for nan."""
-    return "" if np.isnan(value) else f"{round(value, 4) + 0.0:.4f}"
-
-
-def write_table(table: pd.DataFrame, out: Path, name: str) -> None:
-    """Write a table as Markdown with four decimals."""
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    for row in table.itertuples(index=False):
-        texts = [fixed(v) if isinstance(v, float) else str(v) for v in row]
-        lines.append("| " + " | ".join(texts) + " |")
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.to_string(index=False)}")
 
 
 def main(quick: bool = False, out: Path | str = OUT) -> None:
@@ -387,8 +370,8 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
         [fits(n, files[n], 2000 if quick else AGENTS) for n in FITTED if n in files],
         ignore_index=True,
     )
-    write_table(summary(found), out, "ends")
-    write_table(estimates(fitted), out, "fits")
+    write_table(summary(found), out, "ends", fixed(4), csv=False)
+    write_table(estimates(fitted), out, "fits", fixed(4), csv=False)
     found.to_csv(out / "dial.csv", index=False)
     for name, figure in (
         ("dial", draw_dial(found)),
@@ -400,8 +383,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two games and smaller panels")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="two games and smaller panels")

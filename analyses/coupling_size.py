@@ -11,7 +11,6 @@
 # %%
 """Size and power of the tests of coupling."""
 
-import argparse
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +24,14 @@ import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
+from output import run
 from scipy.stats import binomtest
 
 import mfgppl as mfg
-from mfgppl.diagnostics.coupling import coupling_test
-from mfgppl.inference.replication import replicate
+from mfgppl._replication import replicate
+from mfgppl.flows.coupling import coupling_test
 from mfgppl.models import market
-from mfgppl.report.calibration_figures import GREY
+from mfgppl.plots.style import GREY, INK
 
 NOMINAL = 0.05
 N_AGENTS = 200
@@ -124,7 +124,7 @@ LABELS = {"empirical": "", "equilibrium": "coupled "}
 
 
 def tests(case: Case, strength: float, flow: str, worlds: int) -> pd.DataFrame:
-    """Return p by test, a row a world; NaN where the test could not be made."""
+    """Return p by test, one row per world; NaN where the test could not be made."""
     reward = crowded(case.alone)
     truth = case.truth | {"crowding": strength}
     world = mfg.solve_equilibrium(case.game, reward, parameters=truth, throw=True).value
@@ -143,7 +143,7 @@ def tests(case: Case, strength: float, flow: str, worlds: int) -> pd.DataFrame:
                     full, null, replications=REPLICATIONS, folds=FOLDS, random_seed=seed,
                     progressbar=False,
                 )  # fmt: skip
-            except (mfg.ConvergenceError, ValueError):
+            except (mfg.exceptions.ConvergenceError, ValueError):
                 return {}
         return found.table["p"].add_prefix(LABELS[flow]).to_dict()
 
@@ -185,10 +185,10 @@ STYLES = {
     "chi-squared": ("#b03a2e", "o", "--"),
     "bootstrap ratio": ("#b03a2e", "s", "-"),
     "bootstrap estimates": ("#c2a12d", "D", "-"),
-    "shifted flows": ("#5b6b7b", "^", ":"),
+    "shifted flows": (GREY, "^", ":"),
     "held-out agents": ("#8a5a99", "v", "-"),
-    "coupled chi-squared": ("#1f3a5f", "o", "--"),
-    "coupled bootstrap ratio": ("#1f3a5f", "s", "-"),
+    "coupled chi-squared": (INK, "o", "--"),
+    "coupled bootstrap ratio": (INK, "s", "-"),
     "coupled bootstrap estimates": ("#5b8fc7", "D", "-"),
 }
 
@@ -199,7 +199,7 @@ def figure_of(table: pd.DataFrame) -> Any:
     size = table[table["coupling"] == 0]
     places = list(STYLES)
     for shift, (name, colour) in zip(
-        (-0.13, 0.13), {"roads": "#b03a2e", "market": "#1f3a5f"}.items(), strict=True
+        (-0.13, 0.13), {"roads": "#b03a2e", "market": INK}.items(), strict=True
     ):
         rows = size[size["game"] == name]
         at = [places.index(test) + shift for test in rows["test"]]
@@ -226,7 +226,7 @@ def figure_of(table: pd.DataFrame) -> Any:
 
 
 def write(table: pd.DataFrame, out: Path) -> None:
-    """Write sizes and powers as CSV and as Markdown, a row a game and test."""
+    """Write sizes and powers as CSV and as Markdown, one row per game and test."""
     table.to_csv(out / "rates.csv", index=False)
     cells = [
         f"{r.rejects:.1%} ({r.lower:.0%} to {r.upper:.0%})" for r in table.itertuples(index=False)
@@ -260,8 +260,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three worlds and one")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of table and figure")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="three worlds and one")

@@ -9,7 +9,6 @@
 # %%
 """A picture of each game of the gallery: its equilibrium flow and the recovery of its reward."""
 
-import argparse
 import importlib
 import inspect
 import pkgutil
@@ -25,9 +24,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import SubFigure
+from output import run, significant, write_table
 
 import mfgppl as mfg
 import mfgppl.models
+from mfgppl.plots.style import DOT, INK
 
 SEED = 1
 STANDARD_ERRORS = 3.0
@@ -35,7 +36,7 @@ STATIONARY = 20  # decisions of an agent in a game without a horizon
 MOST_LABELS = 12  # states whose labels fit on an axis
 MOST_NUMBERS = 24  # cells of a heatmap that are filled with their numbers
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "gallery"
-INK, TRUE, COLOURS = "#1f3a5f", "#c2452d", "Blues"
+COLOURS = "Blues"
 
 
 # %% [markdown]
@@ -67,7 +68,7 @@ class Played(NamedTuple):
     file: ModuleType
     game: mfg.MeanFieldGame
     solution: Any
-    point: mfg.PointEstimate
+    point: mfg.results.PointEstimate
 
 
 def gallery() -> dict[str, ModuleType]:
@@ -93,7 +94,7 @@ def play(name: str, file: ModuleType, n_agents: int) -> Played:
     panel = mfg.simulate(game, policy, flow, n_agents=n_agents, random_seed=SEED, n_times=n_times)
     model = mfg.TrajectoryModel(game, file.reward, panel, mean_field=flow)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.IdentificationWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.IdentificationWarning)
         point = mfg.mle(model, progressbar=False)
     return Played(name, file, game, solution, point)
 
@@ -106,7 +107,7 @@ def distances(played: Played) -> pd.Series:
 
 
 def summary(all_played: list[Played]) -> pd.DataFrame:
-    """Return a row a game."""
+    """Return one row per game."""
     rows = []
     for played in all_played:
         steps, *sizes = played.game.shape
@@ -144,7 +145,7 @@ def check(table: pd.DataFrame) -> None:
 # %% [markdown]
 # ## Answer
 #
-# A figure a game, a table, and the page's sections, drawn from the files' own docstrings by one
+# One figure per game, a table, and the page's sections, drawn from the files' own docstrings by one
 # template; they are read in `docs/gallery.md`.
 
 
@@ -225,7 +226,7 @@ def draw_recovery(panel: SubFigure, played: Played) -> None:
     axes = np.atleast_1d(panel.subplots(len(played.file.TRUTH), 1))
     for axis, (name, truth) in zip(axes, played.file.TRUTH.items(), strict=True):
         estimate, error = played.point.params[name], played.point.bse[name]
-        axis.axvline(truth, color=TRUE, lw=1.5)
+        axis.axvline(truth, color=DOT, lw=1.5)
         axis.set_yticks([0], [name])
         axis.tick_params(axis="y", length=0)
         axis.tick_params(axis="x", labelsize=8)
@@ -261,16 +262,6 @@ def section(played: Played) -> str:
     return f"## `{played.name}`\n\n**{question}**\n{text.rstrip()}\n\n{picture}\n"
 
 
-def write_table(table: pd.DataFrame, out: Path) -> None:
-    """Write the table as Markdown."""
-    lines = ["| " + " | ".join(table.columns) + " |", "|---|" + "---:|" * (table.shape[1] - 1)]
-    for row in table.itertuples(index=False):
-        texts = [f"{v:.2g}" if isinstance(v, float) else str(v) for v in row]
-        lines.append("| " + " | ".join(texts) + " |")
-    (out / "table.md").write_text("\n".join(lines) + "\n")
-    print(table.to_string(index=False))
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its table, sections and figures."""
     out = Path(out)
@@ -282,13 +273,9 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
         plt.close(figure)
     (out / "sections.md").write_text("\n".join(section(played) for played in all_played))
     table = summary(all_played)
-    write_table(table, out)
+    write_table(table, out, "table", significant(2), csv=False)
     check(table)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller panels")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="smaller panels")

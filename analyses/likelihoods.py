@@ -9,10 +9,9 @@
 # %%
 """The causal and the energy law of trajectories, by enumeration and by estimation."""
 
-import argparse
 import itertools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 
@@ -22,9 +21,11 @@ import numpy as np
 import pandas as pd
 import pyro.distributions as dist
 import torch
+from output import run, significant, write_table
 
 import mfgppl as mfg
 from mfgppl.likelihood.energy import energy_induction
+from mfgppl.plots.style import AMBER, DOT, GREEN, INK
 
 N_STATES, N_ACTIONS, HORIZON = 3, 2, 3
 SEED = 1
@@ -38,7 +39,7 @@ CASES = (
 WEIGHTS = {"first": 1.0, "second": -0.5}  # true weights of the estimation
 STEPS = 6  # its horizon
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "likelihoods"
-COLOURS = ("#c2452d", "#d99a2b", "#1f3a5f", "#2a7f62")
+COLOURS = (DOT, AMBER, INK, GREEN)
 
 
 # %% [markdown]
@@ -97,7 +98,7 @@ def log_laws(game: Drawn, scale: float) -> dict[str, np.ndarray]:
         step = np.log(game.transition)[states[:, :-1], actions[:, :-1], states[:, 1:]].sum(1)
         start = np.log(game.initial)
     base = start[states[:, 0]] + step
-    policy = mfg.soft_backward_induction(reward, transition).log_policy.numpy()
+    policy = mfg.equilibrium.soft_backward_induction(reward, transition).log_policy.numpy()
     partition = energy_induction(reward, transition)[0][0].numpy()
     total = reward.numpy()[time, states, actions].sum(1)
     return {
@@ -122,7 +123,7 @@ def total_variation(log_a: np.ndarray, log_b: np.ndarray) -> float:
 
 # %%
 def distances(n_games: int, scales: tuple[float, ...]) -> tuple[pd.DataFrame, float]:
-    """Return a row a game, case and scale, and how far any law's sum is from 1."""
+    """Return one row per game, case and scale, and how far any law's sum is from 1."""
     rows, worst = [], 0.0
     for kind in ("stochastic", "deterministic"):
         rng = np.random.default_rng(SEED)
@@ -215,28 +216,13 @@ def draw_figure(found: pd.DataFrame, errors: pd.DataFrame) -> plt.Figure:
     axes[0].set_xlabel("s.d. of the reward (temperatures)")
     axes[0].set_ylabel("total variation, mean over games")
     axes[0].legend(frameon=False, fontsize=8)
-    for law, colour in (("causal", "#1f3a5f"), ("energy", "#c2452d")):
+    for law, colour in (("causal", INK), ("energy", DOT)):
         axes[1].loglog(errors["agents"], errors[law], "o-", ms=4, color=colour, label=law)
     axes[1].set_xlabel("agents in the panel")
     axes[1].set_ylabel("error of a weight, r.m.s. (reward units)")
     axes[1].legend(frameon=False, title="likelihood")
     figure.tight_layout()
     return figure
-
-
-def write_table(table: pd.DataFrame, out: Path, name: str) -> None:
-    """Write a table as CSV and as Markdown with three significant digits."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.to_string(index=False)}")
 
 
 def main(quick: bool = False, out: Path | str = OUT) -> None:
@@ -248,16 +234,12 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     check(table, worst)
     sizes = (100, 1000) if quick else (100, 1000, 10_000, 100_000)
     errors = estimation_errors(2 if quick else 10, sizes)
-    write_table(table, out, "distances")
-    write_table(errors, out, "errors")
+    write_table(table, out, "distances", significant(3))
+    write_table(errors, out, "errors", significant(3))
     figure = draw_figure(found, errors)
     figure.savefig(out / "likelihoods.png", dpi=120)
     plt.close(figure)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer games and smaller panels")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="fewer games and smaller panels")

@@ -7,7 +7,6 @@
 # and give each task a seed of its own.
 
 # %%
-import argparse
 import functools
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import joblib
 import pandas as pd
 from distributed import Client, LocalCluster
+from output import run
 
 import mfgppl as mfg
 from mfgppl.models import market
@@ -47,7 +47,7 @@ def one_panel(seed: int) -> dict[str, float]:
 
 
 def study(n: int) -> pd.DataFrame:
-    """Return the estimates, a row a panel, wherever joblib runs the tasks."""
+    """Return the estimates, one row per panel, wherever joblib runs the tasks."""
     return pd.DataFrame(mfg.replicate(one_panel, n, random_seed=SEED, progressbar=False))
 
 
@@ -87,8 +87,4 @@ def main(quick: bool, out: Path) -> None:
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("on_a_cluster"))
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, Path("on_a_cluster"), quick="a small version")

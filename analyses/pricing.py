@@ -12,7 +12,6 @@
 # %%
 """Price setting in a supermarket: rewards and laws compared."""
 
-import argparse
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,10 +27,12 @@ import pandas as pd
 import pyro
 import torch
 import xarray as xr
+from output import fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import pricing
-from mfgppl.report.figures import predictive_by_state, predictive_by_time
+from mfgppl.plots.fits import predictive_by_state, predictive_by_time
+from mfgppl.plots.style import AMBER, DOT, INK
 
 LAWS = {
     "causal": {"likelihood": "causal"},
@@ -39,10 +40,10 @@ LAWS = {
     "energy given the start": {"likelihood": "energy", "start": "conditional"},
 }
 SEED = 1
-LEVEL = 0.9  # of all intervals, equal-tailed
+CI_PROB = 0.9  # of all intervals, equal-tailed
 PRIOR_COUNT = 0.5  # a next state, where the dynamics are estimated on half of the products
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing"
-COLOURS = {"causal": "#1f3a5f", "energy": "#c2452d", "energy given the start": "#d99a2b"}
+COLOURS = {"causal": INK, "energy": DOT, "energy given the start": AMBER}
 
 
 class Size(NamedTuple):
@@ -77,7 +78,8 @@ QUICK = Size(("base", "herd"), ("causal", "energy"), 300)
 def game(panel: mfg.Trajectories, *, prior: float = 0.0) -> mfg.MeanFieldGame:
     """Return the pricing game with the dynamics and the start of a panel."""
     return pricing.game(panel).replace(
-        transition=panel.estimate_transition(prior_count=prior),
+        # the other half may move as this one does not
+        transition=panel.estimate_transition(prior_count=prior, support="all"),
         initial=panel.initial_distribution(prior_count=prior),
     )
 
@@ -97,7 +99,9 @@ def halves(panel: mfg.Trajectories) -> Iterator[tuple[mfg.Trajectories, mfg.Traj
 
 
 # %%
-def fit(played: Any, reward: Any, panel: mfg.Trajectories, **options: Any) -> mfg.PointEstimate:
+def fit(
+    played: Any, reward: Any, panel: mfg.Trajectories, **options: Any
+) -> mfg.results.PointEstimate:
     """Return the maximum likelihood estimate."""
     model = mfg.TrajectoryModel(played, reward, panel, **options)
     return mfg.mle(model, svi_steps=0, progressbar=False)
@@ -130,7 +134,7 @@ class Fits(NamedTuple):
         Posterior draws.
     """
 
-    points: dict[tuple[str, str], mfg.PointEstimate]
+    points: dict[tuple[str, str], mfg.results.PointEstimate]
     draws: dict[tuple[str, str], xr.DataTree]
 
 
@@ -148,12 +152,12 @@ def fit_all(panel: mfg.Trajectories, size: Size) -> Fits:
 
 
 def estimates(fits: Fits) -> pd.DataFrame:
-    """Return a row a law, reward and weight: point, two standard errors, posterior interval."""
+    """Return one row per law, reward and weight: point, two standard errors, posterior interval."""
     rows = []
     for (law, name), point in fits.points.items():
         clustered, posterior = point.standard_errors("cluster"), fits.draws[law, name].posterior
         for weight, value in point.params.items():
-            low, high = np.quantile(posterior[weight], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            low, high = np.quantile(posterior[weight], [(1 - CI_PROB) / 2, (1 + CI_PROB) / 2])
             rows.append(
                 {
                     "law": law,
@@ -273,7 +277,7 @@ def coverage(fits: Fits) -> pd.DataFrame:
         row: dict[str, Any] = {"law": law, "reward": name}
         for label, group in (("by month", "share_by_time"), ("by state", "share_by_state")):
             observed, drawn = tree.observed_data[group], tree.posterior_predictive[group]
-            band = drawn.quantile([(1 - LEVEL) / 2, (1 + LEVEL) / 2], ["chain", "draw"])
+            band = drawn.quantile([(1 - CI_PROB) / 2, (1 + CI_PROB) / 2], ["chain", "draw"])
             inside = (observed >= band.isel(quantile=0)) & (observed <= band.isel(quantile=1))
             row[label] = f"{int(inside.sum())} of {inside.size}"
         rows.append(row)
@@ -330,29 +334,6 @@ def draw_comparison(table: pd.DataFrame) -> plt.Figure:
 
 
 # %%
-def write_table(table: pd.DataFrame, out: Path, name: str, digits: int = 3) -> None:
-    """Write a table as CSV and, rounded, as Markdown."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}")
-
-
-def write_figure(figure: plt.Figure, out: Path, name: str) -> None:
-    """Write a figure as PNG and close it."""
-    figure.savefig(out / f"{name}.png", dpi=120)
-    plt.close(figure)
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its tables and figures."""
     size, out = (QUICK if quick else FULL), Path(out)
@@ -362,10 +343,10 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     weights, compared = estimates(fits), comparison(fits)
 
     write_table(weights, out, "estimates")
-    write_table(compared, out, "comparison", 1)
-    write_table(parts(panel, fits, size), out, "parts", 1)
+    write_table(compared, out, "comparison", fixed(1))
+    write_table(parts(panel, fits, size), out, "parts", fixed(1))
     if not quick:
-        write_table(held_out(panel, size), out, "held_out", 1)
+        write_table(held_out(panel, size), out, "held_out", fixed(1))
     write_table(coverage(fits), out, "coverage")
 
     best = "herd" if "herd" in size.rewards else "both"
@@ -378,9 +359,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer models, draws and worlds")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    warnings.simplefilter("default")
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="fewer models, draws and worlds")

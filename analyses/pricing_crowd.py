@@ -12,7 +12,6 @@
 # %%
 """Price setting in a supermarket: treatments of the crowd's flow, and what they do not show."""
 
-import argparse
 import itertools
 import warnings
 from collections.abc import Mapping
@@ -26,9 +25,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from output import fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import pricing
+from mfgppl.plots.style import DOT, GREEN, GREY, INK
 
 NULL = "base"  # the reward without a crowd
 TESTED = {"gap2": "both", "crowd": "herd"}  # each adds one term of the crowd to the null
@@ -39,7 +40,7 @@ FIXED = (-3.6, -2.0, 0.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # values of gap2 in that 
 SEED = 1
 Z90 = 1.645  # half a 90 % interval, in standard errors
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing"
-COLOURS = {"base": "#5b6b7b", "market": "#2a7f62", "both": "#1f3a5f", "herd": "#c2452d"}
+COLOURS = {"base": GREY, "market": GREEN, "both": INK, "herd": DOT}
 
 
 class Size(NamedTuple):
@@ -62,7 +63,7 @@ QUICK = Size(("herd",), ("plug-in", "coupled"), 19, 0, 10)
 
 
 # %%
-def fit(model: mfg.TrajectoryModel) -> mfg.PointEstimate:
+def fit(model: mfg.TrajectoryModel) -> mfg.results.PointEstimate:
     """Return the maximum likelihood estimate."""
     return mfg.mle(model, svi_steps=0, progressbar=False)
 
@@ -81,7 +82,9 @@ def coupled_model(panel: mfg.Trajectories, reward: Any) -> mfg.TrajectoryModel:
     return mfg.TrajectoryModel(pricing.game(panel), reward, panel, mean_field="equilibrium")
 
 
-def fit_along(panel: mfg.Trajectories, name: str, flow: str) -> tuple[mfg.PointEstimate, bool]:
+def fit_along(
+    panel: mfg.Trajectories, name: str, flow: str
+) -> tuple[mfg.results.PointEstimate, bool]:
     """Return the estimate of a reward under a treatment of the flow, and whether it is one."""
     model = pricing.model(panel, name=name)
     if flow == "coupled":
@@ -89,16 +92,16 @@ def fit_along(panel: mfg.Trajectories, name: str, flow: str) -> tuple[mfg.PointE
     elif flow == "plug-in":
         found = fit(model)
     elif flow == "cross-fit":
-        found = mfg.cross_fit(model, random_seed=SEED, init=fit(model))
+        found = mfg.flows.cross_fit(model, random_seed=SEED, init=fit(model))
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", mfg.ConvergenceWarning)  # the table says it
-            iterated = mfg.nested_pseudo_likelihood(model, init=fit(model), tolerance=1e-6)
+            warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)  # the table says it
+            iterated = mfg.flows.nested_pseudo_likelihood(model, init=fit(model), tolerance=1e-6)
         return iterated.estimate, iterated.converged
     return found, found.converged
 
 
-Fits = dict[tuple[str, str], tuple[mfg.PointEstimate, bool]]
+Fits = dict[tuple[str, str], tuple[mfg.results.PointEstimate, bool]]
 
 
 def fit_all(panel: mfg.Trajectories, size: Size) -> Fits:
@@ -112,7 +115,7 @@ def fit_all(panel: mfg.Trajectories, size: Size) -> Fits:
 
 
 def treatments(fits: Fits) -> pd.DataFrame:
-    """Return a row a reward and treatment: the coupling, two standard errors, the other weights."""
+    """Return the coupling, two standard errors and the other weights by reward and treatment."""
     rows, null = [], fits[NULL, "any"][0].llf
     for (name, flow), (point, ended) in fits.items():
         term = pricing.REWARDS[name][-1] if name != NULL else ""
@@ -149,7 +152,7 @@ def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
     rows = []
     for name, dynamics in itertools.product(size.rewards, ("known", "estimated")):
         term = pricing.REWARDS[name][-1]
-        drawn = mfg.cut_posterior(
+        drawn = mfg.flows.cut_posterior(
             pricing.model(panel, name=name), flows=size.draws // 10, draws=10 * size.draws,
             dynamics=dynamics, random_seed=SEED, progressbar=False,
         )["posterior"][term]  # fmt: skip
@@ -158,7 +161,7 @@ def cut_posteriors(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def drawn_around(point: mfg.PointEstimate, n: int) -> pd.DataFrame:
+def drawn_around(point: mfg.results.PointEstimate, n: int) -> pd.DataFrame:
     """Return parameters drawn from the normal of the estimate, clustered by product."""
     rng = np.random.default_rng(SEED)
     rows = rng.multivariate_normal(point.params, point.cov_params("cluster"), size=n)
@@ -186,7 +189,7 @@ def coupling_tests(panel: mfg.Trajectories, size: Size) -> tuple[pd.DataFrame, d
                 solved = [coupled_model(panel, m.reward) for m in plain]
                 pairs[term, "coupled"] = solved, size.slow
     for (term, how), (pair, n) in pairs.items():
-        test = mfg.coupling_test(*pair, replications=n, random_seed=SEED, progressbar=False)
+        test = mfg.flows.coupling_test(*pair, replications=n, random_seed=SEED, progressbar=False)
         found[term, how] = test
         for name, row in test.table.drop(columns="survives").dropna().iterrows():
             rows.append({"term": term, "model": how, "panels": n, "test": name} | row.to_dict())
@@ -206,7 +209,7 @@ def equilibria(
     rows, flows = [], {}
     for (name, flow), (point, ended) in fits.items():
         model = pricing.model(panel, name=name)
-        found = mfg.runaway(model, drawn_around(point, size.draws), progressbar=False)
+        found = mfg.checks.runaway(model, drawn_around(point, size.draws), progressbar=False)
         flows[name, flow] = mfg.solve_equilibrium(
             model.game, model.reward, parameters=point.params, mean_field=model.mean_field
         ).value.mean_field.numpy()
@@ -334,29 +337,6 @@ def draw_flows(panel: mfg.Trajectories, flows: Mapping[tuple[str, str], Any]) ->
 
 
 # %%
-def write_table(table: pd.DataFrame, out: Path, name: str, digits: int = 3) -> None:
-    """Write a table as CSV and, rounded, as Markdown."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}")
-
-
-def write_figure(figure: plt.Figure, out: Path, name: str) -> None:
-    """Write a figure as PNG and close it."""
-    figure.savefig(out / f"{name}.png", dpi=120)
-    plt.close(figure)
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its tables and figures."""
     size, out = (QUICK if quick else FULL), Path(out)
@@ -364,29 +344,24 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     panel = pricing.panel()
     fits = fit_all(panel, size)
     treated = treatments(fits)
-    write_table(treated, out, "treatments", 2)
+    write_table(treated, out, "treatments", fixed(2))
     write_figure(draw_treatments(treated), out, "treatments")
     if not quick:
-        write_table(cut_posteriors(panel, size), out, "cut_posteriors", 2)
-        write_table(profile(panel), out, "profile", 1)
+        write_table(cut_posteriors(panel, size), out, "cut_posteriors", fixed(2))
+        write_table(profile(panel), out, "profile", fixed(1))
     tested, tests = coupling_tests(panel, size)
-    write_table(tested, out, "coupling_tests", 3)
+    write_table(tested, out, "coupling_tests", fixed(3))
     for (term, how), test in tests.items():
         if how == "plug-in":
-            write_figure(mfg.plot_coupling(test), out, f"coupling_{term}_{how}")
+            write_figure(mfg.plots.plot_coupling(test), out, f"coupling_{term}_{how}")
     solved, flows = equilibria(panel, fits, size)
     write_table(solved, out, "equilibria")
     write_figure(draw_flows(panel, flows), out, "flows")
     charged, found = charge_on_cuts(panel, fits, size)
-    write_table(charged, out, "charge_on_cuts", 2)
-    write_figure(mfg.plot_counterfactual(found["herd", "plug-in"]), out, "charge_on_cuts")
+    write_table(charged, out, "charge_on_cuts", fixed(2))
+    write_figure(mfg.plots.plot_counterfactual(found["herd", "plug-in"]), out, "charge_on_cuts")
     write_table(discounts(panel, size), out, "discounts")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer models, draws and worlds")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    warnings.simplefilter("default")
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="fewer models, draws and worlds")

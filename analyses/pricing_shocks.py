@@ -11,20 +11,17 @@
 # %%
 """Price setting in a supermarket: coupling beside common shocks."""
 
-import argparse
-import warnings
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
+from output import fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import pricing
@@ -68,7 +65,7 @@ def free_effects(*crowd: str, months: bool = True, bins: bool = True) -> Any:
     return reward
 
 
-def fit(model: mfg.TrajectoryModel) -> mfg.PointEstimate:
+def fit(model: mfg.TrajectoryModel) -> mfg.results.PointEstimate:
     """Return the maximum likelihood estimate."""
     return mfg.mle(model, svi_steps=0, progressbar=False)
 
@@ -112,7 +109,7 @@ def ratios(panel: mfg.Trajectories) -> dict[tuple[str, str], float]:
     models = {name: pricing.model(panel, name=name) for name in (NULL, *TESTED.values())}
     points = {name: fit(model) for name, model in models.items()}
     crossed = {
-        name: mfg.cross_fit(model, folds=2, random_seed=SEED, init=points[name])
+        name: mfg.flows.cross_fit(model, folds=2, random_seed=SEED, init=points[name])
         for name, model in models.items()
     }
     return {
@@ -128,7 +125,7 @@ def worlds(panel: mfg.Trajectories) -> pd.DataFrame:
     model = mfg.TrajectoryModel(pricing.game(panel), free_effects(), panel)
     policy = torch.as_tensor(mfg.policy(model, fit(model)).values)
     drawn = pd.DataFrame(
-        ratios(mfg.replay(model, policy, random_seed=SEED + k)) for k in range(WORLDS)
+        ratios(mfg.checks.replay(model, policy, random_seed=SEED + k)) for k in range(WORLDS)
     )
     for (term, flow), value in observed.items():
         row = {"term": term, "flow": flow, "observed": value, "worlds": WORLDS}
@@ -148,7 +145,7 @@ def tests(panel: mfg.Trajectories) -> tuple[pd.DataFrame, dict[str, Any]]:
     played, rows, found = pricing.game(panel), [], {}
     for term in TESTED:
         pair = [mfg.TrajectoryModel(played, free_effects(*t), panel) for t in ((term,), ())]
-        test = mfg.coupling_test(
+        test = mfg.flows.coupling_test(
             *pair, replications=REPLICATIONS, random_seed=SEED, progressbar=False
         )
         found[term] = test
@@ -164,49 +161,21 @@ def tests(panel: mfg.Trajectories) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 # %%
-def write_table(table: pd.DataFrame, out: Path, name: str, digits: int = 3) -> None:
-    """Write a table as CSV and, rounded, as Markdown."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}")
-
-
-def write_figure(figure: plt.Figure, out: Path, name: str) -> None:
-    """Write a figure as PNG and close it."""
-    figure.savefig(out / f"{name}.png", dpi=120)
-    plt.close(figure)
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its tables and figures."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     panel = pricing.panel()
     if quick:
-        write_table(controls(panel, [(False, False), (False, True)]), out, "controls", 2)
+        write_table(controls(panel, [(False, False), (False, True)]), out, "controls", fixed(2))
         return
-    write_table(controls(panel, CONTROLS), out, "controls", 2)
+    write_table(controls(panel, CONTROLS), out, "controls", fixed(2))
     tested, found = tests(panel)
-    write_table(tested, out, "shock_tests", 3)
+    write_table(tested, out, "shock_tests", fixed(3))
     for term, test in found.items():
-        write_figure(mfg.plot_coupling(test), out, f"coupling_{term}_free")
-    write_table(worlds(panel), out, "worlds", 1)
+        write_figure(mfg.plots.plot_coupling(test), out, f"coupling_{term}_free")
+    write_table(worlds(panel), out, "worlds", fixed(1))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two controls, no worlds, no tests")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    warnings.simplefilter("default")
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="two controls, no worlds, no tests")

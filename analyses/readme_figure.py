@@ -5,15 +5,16 @@
 # What does the fitted pricing model say at one glance?
 
 # %%
-import argparse
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.axes import Axes
+from output import run
 
 import mfgppl as mfg
 from mfgppl.models import pricing
+from mfgppl.plots.style import BAND, DOT, INK
 
 MEANING = {
     "cut": "cutting the price",
@@ -22,7 +23,6 @@ MEANING = {
     "level2": "distance from own median",
     "gap2": "distance from the crowd",
 }
-INK, BAND, DOT = "#1f3a5f", "#9db8d9", "#c2452d"
 
 # %% [markdown]
 # ## Data, model and inference
@@ -82,8 +82,4 @@ def draw_prediction(axis: Axes, draws: xr.DataTree, action: str) -> None:
 
 # %%
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("docs/_static"))
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, Path("docs/_static"), quick="a small version")

@@ -10,7 +10,6 @@
 # %%
 """Five reference tasks, earlier methods and ours: accuracy, transfer, cost, imperfect agents."""
 
-import argparse
 import importlib
 import time
 import warnings
@@ -28,9 +27,11 @@ import pandas as pd
 import pyro
 import torch
 from cooperation import cooperative
+from output import run, significant, write_table
 
 import mfgppl as mfg
 from mfgppl import baselines
+from mfgppl.plots.style import AMBER, DOT, GREEN, INK, PURPLE
 
 TASKS = ("invest", "malware", "sis", "rock_paper_scissors", "left_right")
 QUICK = TASKS[2:]
@@ -90,7 +91,7 @@ def truth_of(name: str, random_share: float = 0.0, temperature: float = 1.0) -> 
     played = game.replace(temperature=temperature)
     world = mfg.solve_equilibrium(played, file.reward, parameters=file.TRUTH, throw=True).value
     policy = (1 - random_share) * world.policy + random_share / game.n_actions
-    return Truth(file, game, policy, mfg.generate_mean_field(game, policy))
+    return Truth(file, game, policy, mfg.equilibrium.generate_mean_field(game, policy))
 
 
 # %% [markdown]
@@ -145,7 +146,7 @@ def posterior_mean(game: Any, reward: Any, panel: Any, seed: int) -> Fit:
 
 def pseudo_likelihood(game: Any, reward: Any, panel: Any, seed: int) -> Fit:
     """Return the nested pseudo-likelihood estimate, whose flow is not made of the choices seen."""
-    found = mfg.nested_pseudo_likelihood(mfg.TrajectoryModel(game, reward, panel))
+    found = mfg.flows.nested_pseudo_likelihood(mfg.TrajectoryModel(game, reward, panel))
     return Fit(reward, found.estimate.params, None, 0, ())
 
 
@@ -177,9 +178,9 @@ SLOW = (
     "coupled",
 )  # left out by --quick
 COLOURS = {
-    "cloning": "#9aa0a6", "no crowd": "#d99a2b", "PLIRL": "#7a5195", "MFIRL": "#2a7f62",
-    "MF-AIRL": "#c2452d", "MF-AIRL, expected": "#e58f7b", "MF-AIRL, sampled": "#8c2d1c",
-    "MLE": "#1f3a5f", "posterior mean": "#6fa8dc", "pseudo-likelihood": "#3f7fbf",
+    "cloning": "#9aa0a6", "no crowd": AMBER, "PLIRL": PURPLE, "MFIRL": GREEN,
+    "MF-AIRL": DOT, "MF-AIRL, expected": "#e58f7b", "MF-AIRL, sampled": "#8c2d1c",
+    "MLE": INK, "posterior mean": "#6fa8dc", "pseudo-likelihood": "#3f7fbf",
     "coupled": "#0b1f33",
 }  # fmt: skip
 
@@ -203,17 +204,17 @@ def measured(
 def rows_of(
     truth: Truth, labels: dict[str, Any], panel: Any, seed: int, methods: Any, worlds: Any
 ) -> list[dict[str, Any]]:
-    """Return a row a method and world."""
+    """Return one row per method and world."""
     rows = []
     for method in methods:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fit = METHODS[method](truth.game, truth.file.reward, panel, seed)
-            told = {"messages": " | ".join(fit.messages)}
+            noted = {"messages": " | ".join(fit.messages)}
             for world in worlds:
                 game = truth.file.game(changed=True) if world == "changed" else truth.game
                 found = measured(fit, truth.file, game, panel)
-                rows.append({**labels, "method": method, "world": world, **found, **told})
+                rows.append({**labels, "method": method, "world": world, **found, **noted})
     return rows
 
 
@@ -416,7 +417,7 @@ def words(name: str) -> str:
 
 
 def by_method(found: pd.DataFrame, first: list[str]) -> pd.DataFrame:
-    """Return medians over seeds, a row a method within the labels of `first`."""
+    """Return medians over seeds, one row per method within the labels of `first`."""
     order = {m: k for k, m in enumerate(found["method"].unique())}
     table = found.groupby([*first, "method"], sort=False)[list(METRICS)].median().reset_index()
     table = table.sort_values("method", key=lambda c: c.map(order), kind="stable")
@@ -427,42 +428,31 @@ def by_method(found: pd.DataFrame, first: list[str]) -> pd.DataFrame:
 
 
 def costs(found: pd.DataFrame, spent: pd.DataFrame) -> pd.DataFrame:
-    """Return time, interactions and reported failures, a row a method."""
+    """Return time, interactions and reported failures, one row per method."""
     last = found[(found["plays"] == found["plays"].max()) & (found["world"] == "original")]
     rows = []
     for method, group in spent.groupby("method", sort=False):
-        told = last.loc[last["method"] == method, "messages"]
+        noted = last.loc[last["method"] == method, "messages"]
         rows.append(
             {"method": method}
             | {words(t): f"{v:.2f}" for t, v in zip(group["task"], group["seconds"], strict=True)}
             | {"interactions": f"{group['interactions'].median():,.0f}"}
-            | {"fits with a warning": f"{(told != '').sum()} of {len(told)}"}
+            | {"fits with a warning": f"{(noted != '').sum()} of {len(noted)}"}
         )
     return pd.DataFrame(rows)
 
 
-def shown(value: Any) -> str:
-    """Return a number with three digits, text as it is, and nothing for nan."""
-    if not isinstance(value, float):
-        return str(value)
-    if np.isnan(value):
-        return ""
-    return f"{value:.3g}" if abs(value) >= 5e-4 else "0.000"
+def digits(value: float) -> str:
+    """Return a number with three digits, and nothing for NaN."""
+    return significant(3)(value) if not abs(value) < 5e-4 else "0.000"
 
 
-def write_table(table: pd.DataFrame, out: Path, name: str) -> None:
-    """Write a table as Markdown."""
+def write_rows(table: pd.DataFrame, out: Path, name: str) -> None:
+    """Write a table as Markdown, or that there is no such row."""
     if table.empty:
         (out / f"{name}.md").write_text("Nowhere.\n")
-        return
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += [
-        "| " + " | ".join(map(shown, row)) + " |"
-        for row in table.itertuples(index=False, name=None)
-    ]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    else:
+        write_table(table, out, name, digits, csv=False)
 
 
 def beside_it(figure: plt.Figure, axis: Any) -> None:
@@ -472,7 +462,7 @@ def beside_it(figure: plt.Figure, axis: Any) -> None:
 
 
 def draw_plays(found: pd.DataFrame) -> plt.Figure:
-    """Draw deviation of policies against plays, a column a task, a row a world."""
+    """Draw deviation of policies against plays, one column per task, one row per world."""
     tasks, worlds = found["task"].unique(), found["world"].unique()
     figure, axes = plt.subplots(
         len(worlds), len(tasks), figsize=(13.2, 5.6), layout="constrained", sharex=True
@@ -517,7 +507,7 @@ def draw_costs(found: pd.DataFrame, spent: pd.DataFrame) -> plt.Figure:
 
 
 def draw_imperfect(found: pd.DataFrame) -> plt.Figure:
-    """Draw deviation of policies, a panel a task, a group of dots a kind of agents."""
+    """Draw deviation of policies, one panel per task, a group of dots a kind of agents."""
     tasks, kinds = found["task"].unique(), list(found["agents"].unique())
     figure, axes = plt.subplots(
         1, len(tasks), figsize=(2.7 * len(tasks) + 2.0, 3.6), layout="constrained", sharey=True,
@@ -554,14 +544,14 @@ def write(
     """Write all tables and figures."""
     last = found[found["plays"] == found["plays"].max()]
     for world, rows in last.groupby("world"):
-        write_table(by_method(rows, ["task"]), out, str(world))
-    write_table(by_method(imperfect, ["task", "agents"]), out, "imperfect")
-    write_table(by_method(networks, ["task", "world"]), out, "networks")
-    write_table(costs(found, spent), out, "costs")
-    write_table(dial, out, "dial")
+        write_rows(by_method(rows, ["task"]), out, str(world))
+    write_rows(by_method(imperfect, ["task", "agents"]), out, "imperfect")
+    write_rows(by_method(networks, ["task", "world"]), out, "networks")
+    write_rows(costs(found, spent), out, "costs")
+    write_rows(dial, out, "dial")
     counted, cases = against_mle(found)
-    write_table(counted, out, "against_mle")
-    write_table(cases, out, "where_not")
+    write_rows(counted, out, "against_mle")
+    write_rows(cases, out, "where_not")
     found.to_csv(out / "fits.csv", index=False, float_format="%.5g")
     imperfect.to_csv(out / "imperfect.csv", index=False, float_format="%.5g")
     for name, figure in (
@@ -598,8 +588,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed and fewer methods")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="one seed and fewer methods")

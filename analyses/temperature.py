@@ -9,7 +9,6 @@
 # %%
 """Exploitability of regularised equilibria over temperatures, against two bounds."""
 
-import argparse
 import importlib
 import importlib.util
 import pkgutil
@@ -22,11 +21,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from output import run, significant, write_table
 from scipy.special import lambertw
 from torch import Tensor
 
 import mfgppl as mfg
 import mfgppl.models
+from mfgppl.plots.style import DOT, GREEN, INK
 
 TEMPERATURES = np.geomspace(10.0, 0.01, 12)  # over the spread of a game's rewards, falling
 RESIDUAL = 1e-10  # of an equilibrium
@@ -35,7 +36,6 @@ LENGTHS = (1, 10, 100)  # of the narrow path
 DRAWN = ("four_rooms", "market", "traffic_routing")  # of the panel in absolute terms
 QUICK = ("market", "traffic_routing", "stationary_repair", "sis")
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "temperature"
-INK, TRUE, GREEN = "#1f3a5f", "#c2452d", "#2a7f62"
 
 
 # %% [markdown]
@@ -81,7 +81,7 @@ def environments() -> dict[str, Entry]:
         return {}
     kind = importlib.import_module("mfglib.env").Environment
     names = [k for k, v in vars(kind).items() if isinstance(v, classmethod)]
-    imported = {name: mfg.from_mfglib(getattr(kind, name)()) for name in sorted(names)}
+    imported = {name: mfg.interop.from_mfglib(getattr(kind, name)()) for name in sorted(names)}
     return {f"MFGLib {name}": Entry(v.game, v.reward, {}) for name, v in imported.items()}
 
 
@@ -144,7 +144,9 @@ def equilibrium(entry: Entry, temperature: float, mean_field: Tensor | None = No
 def row(name: str, entry: Entry, temperature: float, spread: float, solution: Any) -> dict:
     """Return what one equilibrium shows."""
     policy = solution.value.policy
-    gain = mfg.exploitability(entry.game, entry.reward, policy, parameters=entry.parameters)
+    gain = mfg.equilibrium.exploitability(
+        entry.game, entry.reward, policy, parameters=entry.parameters
+    )
     tight = tight_bound(entry.game, temperature)
     return {
         "game": name,
@@ -159,7 +161,7 @@ def row(name: str, entry: Entry, temperature: float, spread: float, solution: An
 
 
 def over_temperatures(name: str, entry: Entry, temperatures: np.ndarray) -> list[dict]:
-    """Return a row a temperature, that of 1 first."""
+    """Return one row per temperature, that of 1 first."""
     one = equilibrium(entry, 1.0)
     rewards = one.value.reward[:, entry.game.available]
     spread, flow = float(rewards.max() - rewards.min()), None
@@ -198,7 +200,7 @@ def narrow_path(horizon: int) -> tuple[Entry, float]:
 
 
 def worst_cases(lengths: tuple[int, ...]) -> pd.DataFrame:
-    """Return a row a length of the narrow path."""
+    """Return one row per length of the narrow path."""
     rows = []
     for horizon in lengths:
         entry, expected = narrow_path(horizon)
@@ -255,7 +257,7 @@ def check(found: pd.DataFrame, worst: pd.DataFrame) -> pd.DataFrame:
 
 # %%
 def summary(solved: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a game: the largest ratio, where it is, and both bounds at temperature 1."""
+    """Return one row per game: the largest ratio, where it is, and both bounds at temperature 1."""
     rows = []
     for name, points in solved.groupby("game", sort=False):
         top, one = points.loc[points["ratio"].idxmax()], points.iloc[0]
@@ -285,8 +287,8 @@ def draw_figure(solved: pd.DataFrame) -> plt.Figure:
     figure = plt.figure(figsize=(9.6, 4.4), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1))
     axis = left.subplots()
-    axis.axhline(1.0, color=TRUE, lw=1.5)
-    axis.text(11.0, 1.12, "tight bound", color=TRUE, fontsize=9, ha="right")
+    axis.axhline(1.0, color=DOT, lw=1.5)
+    axis.text(11.0, 1.12, "tight bound", color=DOT, fontsize=9, ha="right")
     for name, points in solved.groupby("game", sort=False):
         points = points.sort_values("temperature")
         colour = GREEN if str(name).startswith("MFGLib") else INK
@@ -305,7 +307,7 @@ def draw_figure(solved: pd.DataFrame) -> plt.Figure:
         points = solved[solved["game"] == name].sort_values("temperature")
         for what, colour, style, label in (
             ("published", "0.5", "--", "published bound"),
-            ("tight", TRUE, "-", "tight bound"),
+            ("tight", DOT, "-", "tight bound"),
             ("exploitability", INK, "o-", "exploitability"),
         ):
             axis.loglog(points["over spread"], points[what], style, ms=3, color=colour, label=label)
@@ -328,22 +330,6 @@ def draw_figure(solved: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def write_table(table: pd.DataFrame, out: Path, name: str) -> None:
-    """Write a table as Markdown with three significant digits."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.3g}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.to_string(index=False)}")
-
-
 def main(quick: bool = False, out: Path | str = OUT) -> None:
     """Run the analysis and write its tables and figure."""
     out = Path(out)
@@ -360,11 +346,17 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     )
     worst = worst_cases(LENGTHS)
     solved = check(found, worst)
-    write_table(worst, out, "narrow_path")
+    write_table(worst, out, "narrow_path", significant(3), csv=False)
     missing = found[found["residual"] > RESIDUAL]
     missing = missing.assign(game=missing["game"].map(words))
-    write_table(summary(solved), out, "ratios")
-    write_table(missing[["game", "temperature", "over spread", "residual"]], out, "not_solved")
+    write_table(summary(solved), out, "ratios", significant(3), csv=False)
+    write_table(
+        missing[["game", "temperature", "over spread", "residual"]],
+        out,
+        "not_solved",
+        significant(3),
+        csv=False,
+    )
     solved.to_csv(out / "equilibria.csv", index=False)
     figure = draw_figure(solved)
     figure.savefig(out / "temperature.png", dpi=120)
@@ -372,8 +364,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer games and temperatures")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="fewer games and temperatures")

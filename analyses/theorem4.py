@@ -10,7 +10,6 @@
 # %%
 """Estimates and predictive scores of the energy law: without end of data, and with some."""
 
-import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +21,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyro.distributions as dist
+from output import run, write_table
 from torch import Tensor
 
 import mfgppl as mfg
 from mfgppl.data.panel import Counts
 from mfgppl.models import invest, left_right, malware, rock_paper_scissors, sis
+from mfgppl.plots.style import BAND, DOT, GREY, INK
 
 LAWS = {
     "causal": {"likelihood": "causal"},
@@ -34,9 +35,8 @@ LAWS = {
     "energy, given the start": {"likelihood": "energy", "start": "conditional"},
 }
 ENERGY = tuple(LAWS)[1:]
-COLOURS = dict(zip(LAWS, ("#1f3a5f", "#c2452d", "#9db8d9"), strict=True))
-GREY = "#5b6b7b"
-SEED, LEVEL = 4, 0.9
+COLOURS = dict(zip(LAWS, (INK, DOT, BAND), strict=True))
+SEED, CI_PROB = 4, 0.9
 SIZES = (100, 1000, 10_000)  # agents
 N_PANELS = 200
 SCORED = 200  # agents in the panels that are scored
@@ -49,8 +49,8 @@ OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "likelihoods"
 # ## Data
 #
 # Games of the gallery at their true parameters. No weight is bounded here, so that no limit is cut
-# off at zero. What no panel tells is left out (the taste for the crowd in INVEST), and what lies on
-# a ridge is held at its truth (that in MALWARE), and free in a row of
+# off at zero. What no panel identifies is left out (the taste for the crowd in INVEST), and what
+# lies on a ridge is held at its truth (that in MALWARE), and free in a row of
 # its own.
 
 
@@ -144,6 +144,8 @@ def counted(game: mfg.MeanFieldGame, counts: Counts, n_agents: int) -> mfg.Count
         horizon=T,
         counts=counts,
         visits=np.vstack([counts.actions.sum(-1), np.zeros(S)]),
+        carried_visits=np.zeros((T + 1, S)),
+        absorbed=np.zeros((T + 1, S)),
         steps=np.zeros((0, 4), dtype=int),
         step_counts=np.zeros(0),
         n_agents=n_agents,
@@ -169,7 +171,7 @@ def equilibrium(case: Case) -> Any:
 
 def fit(
     case: Case, world: Any, panel: Any, law: str, init: dict[str, float] | None = None
-) -> mfg.PointEstimate:
+) -> mfg.results.PointEstimate:
     """Return the maximum of a likelihood."""
     model = mfg.TrajectoryModel(
         case.game, case.reward, panel, mean_field=world.mean_field, **LAWS[law]
@@ -177,7 +179,7 @@ def fit(
     return mfg.mle(model, init=init, svi_steps=0, progressbar=False)
 
 
-def limits(case: Case) -> dict[str, mfg.PointEstimate]:
+def limits(case: Case) -> dict[str, mfg.results.PointEstimate]:
     """Return where the estimates of each law go as the panel grows; `llf` is nats a trajectory."""
     world = equilibrium(case)
     panel = expected_panel(case.game, world)
@@ -192,8 +194,8 @@ def limits(case: Case) -> dict[str, mfg.PointEstimate]:
 
 
 # %%
-def limit_table(found: dict[str, dict[str, mfg.PointEstimate]]) -> pd.DataFrame:
-    """Return a row a game and parameter."""
+def limit_table(found: dict[str, dict[str, mfg.results.PointEstimate]]) -> pd.DataFrame:
+    """Return one row per game and parameter."""
     rows = [
         {"game": game, "parameter": name, "truth": value}
         | {law: float(point.params[name]) + 0.0 for law, point in found[game].items()}
@@ -204,7 +206,7 @@ def limit_table(found: dict[str, dict[str, mfg.PointEstimate]]) -> pd.DataFrame:
 
 
 def finite_data(case: Case, sizes: tuple[int, ...], n_panels: int) -> pd.DataFrame:
-    """Return a row a panel size, law, parameter and panel: the estimate and whether it covers."""
+    """Return estimates and whether they cover, by panel size, law, parameter and panel."""
     world, rows = equilibrium(case), []
     for n in sizes:
 
@@ -223,7 +225,7 @@ def finite_data(case: Case, sizes: tuple[int, ...], n_panels: int) -> pd.DataFra
                     "covered": bounds["lower"][name] <= value <= bounds["upper"][name],
                 }
                 for law, point in points.items()
-                for bounds in [point.conf_int(level=LEVEL)]
+                for bounds in [point.conf_int(ci_prob=CI_PROB)]
                 for name, value in case.truth.items()
             ]
 
@@ -246,7 +248,9 @@ def finite_table(found: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().sort_values("parameter", kind="stable")
 
 
-def scores(case: Case, points: dict[str, mfg.PointEstimate], draws: int) -> list[dict[str, Any]]:
+def scores(
+    case: Case, points: dict[str, mfg.results.PointEstimate], draws: int
+) -> list[dict[str, Any]]:
     """Return what each energy law loses to the causal one: in expectation, and by LOO."""
     world = equilibrium(case)
     panel = mfg.simulate(
@@ -329,7 +333,9 @@ def check_limits(table: pd.DataFrame, dial: pd.DataFrame) -> None:
     print(f"causal limits miss the truth by {missed:.1e} at most; agreeing laws by {apart:.1e}")
 
 
-def check_large_panel(case: Case, points: dict[str, mfg.PointEstimate], n_agents: int) -> None:
+def check_large_panel(
+    case: Case, points: dict[str, mfg.results.PointEstimate], n_agents: int
+) -> None:
     """Raise where estimates of a large panel are far from their limit."""
     world = equilibrium(case)
     panel = mfg.simulate(
@@ -352,7 +358,7 @@ def check_large_panel(case: Case, points: dict[str, mfg.PointEstimate], n_agents
 
 # %%
 def draw_finite(
-    case: Case, found: pd.DataFrame, points: dict[str, mfg.PointEstimate]
+    case: Case, found: pd.DataFrame, points: dict[str, mfg.results.PointEstimate]
 ) -> plt.Figure:
     """Draw means and central 90% of estimates by the size of the panel."""
     figure, axes = plt.subplots(1, len(case.truth), figsize=(8.6, 3.4))
@@ -398,23 +404,6 @@ def draw_dial(dial: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def write_table(table: pd.DataFrame, out: Path, name: str, digits: int = 3) -> None:
-    """Write a table as CSV and, rounded, as Markdown."""
-    table.to_csv(out / f"{name}.csv", index=False)
-
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return f"{round(value, digits) + 0.0:.{digits}f}"
-        return str(value)
-
-    lines = ["| " + " | ".join(table.columns) + " |"]
-    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
-    lines.append("|" + "|".join("---:" if r else "---" for r in right) + "|")
-    lines += ["| " + " | ".join(map(text, row)) + " |" for row in table.itertuples(index=False)]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    print(f"\n{name}\n{table.round(digits).to_string(index=False)}")
-
-
 def save(figure: plt.Figure, path: Path) -> None:
     """Write a figure and close it."""
     figure.savefig(path, dpi=120)
@@ -447,8 +436,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller panels")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and figures")
-    arguments = parser.parse_args()
-    main(arguments.quick, arguments.out)
+    run(main, __doc__, OUT, quick="fewer and smaller panels")

@@ -1,6 +1,17 @@
 """Settings of the documentation site: `sphinx-build -W -b html docs docs/_build`."""
 
+import sys
+from pathlib import Path
+
+import matplotlib
+
 from mfgppl import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+import rooms
+
+matplotlib.use("agg")
+rooms.draw(Path(__file__).parent / "_static" / "rooms.svg")
 
 project = "mfgppl"
 author = "The mfgppl developers"

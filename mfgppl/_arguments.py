@@ -4,20 +4,36 @@ import difflib
 import functools
 import inspect
 import math
+import secrets
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
+from mfgppl._modes import own_modes
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Seed = int | np.integer | np.random.SeedSequence | str | None  # None: a fresh one
+LARGEST = 2**63 - 1  # integer of arrays and files
+
+# numpy's own treatment of floating point errors
+USUAL: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 # words of neighbouring packages, and ours
 SYNONYMS = {
     "adapt_delta": "target_accept",
     "beta": "temperature",
     "burn_in": "tune",
+    "confidence": "ci_prob",
+    "cores": "n_jobs",
+    "flow": "mean_field",
     "gamma": "discount",
+    "hdi_prob": "ci_prob",
     "initial_distribution": "initial",
     "iter": "draws",
+    "level": "ci_prob",
     "max_tree_depth": "max_treedepth",
     "maxdepth": "max_treedepth",
     "n_chains": "chains",
@@ -34,6 +50,7 @@ SYNONYMS = {
     "transitions": "transition",
     "warmup": "tune",
     "warmup_steps": "tune",
+    "world": "mean_field",
 }
 
 
@@ -47,7 +64,21 @@ def suggestion(word: object, known: Iterable[object]) -> str:
 
 
 def strict_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Make an unknown keyword raise a `TypeError` that suggests the known one."""
+    """Make an unknown keyword raise a `TypeError` that suggests the known one.
+
+    What is alike at all doors, as `n_jobs`, is checked here. The function runs in modes of our own,
+    whatever torch's modes are outside, with gradients on, and as numpy is set by default: an
+    exponential that underflows is no error of the caller's.
+    """
+    return _door(function, gradients=True)
+
+
+def differentiable_door(function: Callable[P, R]) -> Callable[P, R]:
+    """As `strict_keywords`, where tensors go through: gradients are as the caller has them."""
+    return _door(function, gradients=False)
+
+
+def _door(function: Callable[P, R], *, gradients: bool) -> Callable[P, R]:
     known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
 
     @functools.wraps(function)
@@ -57,7 +88,10 @@ def strict_keywords(function: Callable[P, R]) -> Callable[P, R]:
                 hint = suggestion(name, known) or f" valid: {', '.join(known)}."
                 label = function.__qualname__.removesuffix(".__init__")
                 raise TypeError(f"{label}() has no argument `{name}`;{hint}")
-        return function(*args, **kwargs)
+            if name in OF_ALL_DOORS:
+                OF_ALL_DOORS[name](name, kwargs[name])
+        with own_modes(gradients=gradients), np.errstate(**USUAL):
+            return function(*args, **kwargs)
 
     return checked
 
@@ -73,23 +107,69 @@ def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
 
 
 def positive_int(name: str, value: Any, *, least: int = 1) -> int:
-    """Return `value` as an int of at least `least`, else raise."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
-    number = int(value.__index__())
+    """Return `value` as an int of at least `least` that fits in 64 bits, else raise."""
+    number = _integer(name, value)
     if number < least:
         raise ValueError(f"`{name}` must be at least {least}; got {number}.")
+    if number > LARGEST:
+        raise ValueError(f"`{name}` must be at most {LARGEST}, 2**63 - 1; got {number}.")
     return number
+
+
+def seed_of(random_seed: Seed) -> int:
+    """Return a seed as an int that is not negative, of any length, else raise.
+
+    Takes an int, a numpy integer, a `SeedSequence`, whose stream the int stands for, or the digits
+    of a seed that is too long for a file's integers, as results keep it. None gives a fresh one.
+    """
+    if random_seed is None:
+        return secrets.randbits(32)
+    if isinstance(random_seed, np.random.SeedSequence):
+        return int.from_bytes(random_seed.generate_state(4, np.uint32).tobytes(), "little")
+    if isinstance(random_seed, str) and random_seed.isdecimal():
+        return int(random_seed)
+    if not hasattr(random_seed, "__index__"):
+        raise TypeError(f"`random_seed` must be an integer or a SeedSequence; got {random_seed!r}.")
+    number = _integer("random_seed", random_seed)
+    if number < 0:
+        raise ValueError(f"`random_seed` must be at least 0; got {number}.")
+    return number
+
+
+def kept_seed(number: int) -> int | str:
+    """Return a seed as a file can keep it: itself where it fits in 64 bits, else its digits."""
+    return number if number <= LARGEST else str(number)
+
+
+def torch_seed(number: int) -> int:
+    """Return a seed for torch, which takes 64 bits: itself where it fits, else one made of it."""
+    if number <= LARGEST:
+        return number
+    return int(np.random.SeedSequence(number).generate_state(1, np.uint64)[0] >> 1)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False, else raise."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must be True or False; got {value!r}.")
+    return bool(value)
+
+
+def _integer(name: str, value: Any) -> int:
+    """Return what numbers something, else raise: no boolean, no fraction, no array of several."""
+    try:
+        if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+            raise TypeError
+        return int(value.__index__())
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        raise TypeError(f"`{name}` must be an integer; got {value!r}.") from None
 
 
 def real_between(
     name: str, value: Any, *, above: float, upto: float = float("inf"), strict: bool = False
 ) -> float:
     """Return `value` as a float in (above, upto], or (above, upto) if `strict`; else raise."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
+    number = _real(name, value)
     if not math.isfinite(number):
         raise ValueError(f"`{name}` must be a finite number; got {number}.")
     inside = above < number < upto if strict else above < number <= upto
@@ -103,13 +183,19 @@ def real_between(
 
 def not_negative(name: str, value: Any) -> float:
     """Return `value` as a finite float that is not negative, else raise."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
+    number = _real(name, value)
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"`{name}` must be finite and not negative; got {number:g}.")
     return number
+
+
+def _real(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
 
 
 def is_a(name: str, value: Any, kind: type, hint: str = "") -> Any:
@@ -117,3 +203,16 @@ def is_a(name: str, value: Any, kind: type, hint: str = "") -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"`{name}` must be a {kind.__name__}; got {type(value).__name__}.{hint}")
     return value
+
+
+def workers(name: str, value: Any) -> int | None:
+    """Return a number of workers as joblib takes it, None for its own choice, else raise."""
+    if value is None:
+        return None
+    number = _integer(name, value)
+    if number == 0 or abs(number) > LARGEST:
+        raise ValueError(f"`{name}` must be a number of workers, -1 for one a core; got {number}.")
+    return number
+
+
+OF_ALL_DOORS: dict[str, Callable[[str, Any], Any]] = {"n_jobs": workers, "progressbar": boolean}

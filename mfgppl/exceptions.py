@@ -3,6 +3,15 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+__all__ = [
+    "CompilationWarning",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "DataError",
+    "Fault",
+    "IdentificationWarning",
+]
+
 
 class Fault(NamedTuple):
     """One kind of fault found in a panel.
@@ -36,7 +45,10 @@ class DataError(ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__(fault_table(self.faults))
+        super().__init__(self.faults)  # what copies and pickles are made from
+
+    def __str__(self) -> str:
+        return fault_table(self.faults)
 
 
 def fault_table(faults: Sequence[Fault]) -> str:
@@ -61,8 +73,8 @@ class ConvergenceWarning(UserWarning):
 
 
 class IdentificationWarning(UserWarning):
-    """A combination of parameters that the data cannot tell."""
+    """A combination of parameters that the data cannot identify."""
 
 
 class CompilationWarning(UserWarning):
-    """A reward program that cannot be compiled and runs at the speed of its Python."""
+    """What runs slower: a reward program that stays Python, or kernels that cannot be kept."""

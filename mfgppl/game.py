@@ -1,32 +1,39 @@
 """The mean field game: its spaces, dynamics, start and constants. It knows no reward."""
 
 import functools
-import keyword
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import scipy.sparse
 import torch
-import xarray as xr
 from torch import Tensor
 
-from mfgppl._arguments import is_a, positive_int, real_between, strict_keywords, suggestion
+from mfgppl._arguments import differentiable_door, is_a, positive_int, real_between
+from mfgppl._by_type import along_steps, stacked
+from mfgppl._game_arguments import (
+    AXES,
+    ROW_SUM,
+    TABLE,
+    available_actions,
+    check_names,
+    check_rows,
+    feature_tensor,
+    initial_distribution,
+    probabilities,
+    sparse_table,
+    table_shape,
+    transition_by_cell,
+)
+from mfgppl._keep import Keeper, keep
+from mfgppl._meeting import Meeting, meeting_of, ratio
+from mfgppl.control.steps import Steps, as_steps
+from mfgppl.data.labelled import Order, in_order
 from mfgppl.data.space import StateSpace, check_labels
-from mfgppl.data.trajectories import TransitionEstimate
-
-# what the inputs of a reward program are called whatever the game
-RESERVED = (
-    "action", "density", "expect", "mean_field", "occupancy", "play", "shape", "share", "state",
-    "time",
-)  # fmt: skip
-ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
-class MeanFieldGame:
+class MeanFieldGame(Keeper):
     """A finite mean field game, checked on construction.
 
     Parameters
@@ -39,18 +46,19 @@ class MeanFieldGame:
         Number of decision times T. None makes the game stationary: it goes on for ever, discounted,
         and flows, policies and rewards keep a time axis of length one.
     transition : array, sparse matrix or list of them, DataArray, TransitionEstimate or callable
-        Probability of the next state: shape (S, A, S); or (T-1, S, A, S), one table a step; or
-        scipy sparse of shape (S*A, S), or a list of T-1 of them; or a function of the mean field
+        Probability of the next state: shape (S, A, S); or (T-1, S, A, S), one table a step, or T
+        of them where states are worth something after the last decision; or scipy sparse of shape
+        (S*A, S), or a list of T-1 or T of them; or a function of the mean field
         at a time, (S,) or (S, A) if `joint`, and the time that returns (S, A, S), or (S*A, S) as
-        scipy sparse. Labelled arrays are put in the game's order. Sparse transitions stay sparse
-        in all sweeps over time.
-    initial : array or DataArray, shape (S,)
+        scipy sparse. Sparse transitions stay sparse in all sweeps over time.
+    initial : array, DataArray or Series, shape (S,)
         Distribution of the first state.
     features : mapping of str to array, optional
-        Extra inputs of reward programs by named axes: a DataArray, or a pair (dims, values), with
-        dims among "time", "state", "action" and the coordinates' names.
-    available : array, shape (S, A), or DataArray, optional
-        Which actions each state allows; by default all.
+        Extra inputs of reward programs by named axes: a DataArray, a Series or DataFrame with a
+        named index (and columns), or a pair (dims, values), with dims among "time", "state",
+        "action" and the coordinates' names.
+    available : array, DataArray or DataFrame, shape (S, A) or (T, S, A), optional
+        Which actions each state allows, always or by time; by default all.
     discount : float in (0, 1]
         Weight of the next period.
     temperature : float, positive
@@ -58,27 +66,48 @@ class MeanFieldGame:
     joint : bool
         Whether the mean field is the crowd's distribution over states and actions, (T, S, A), and
         not over states alone, (T, S).
+    types : mapping of str to list, optional
+        Labels of what never changes in an agent and is seen in the panel, a firm's size say. A
+        combination of types is a cell. Transition, availability, initial and features may differ
+        by type: a mapping by label (other types nested in it, or tuples of labels), or a labelled
+        array with the type among its axes. A bare array serves all types.
+    meets : "everyone", str, list of str or DataFrame
+        Whom agents meet: all; those who share a type, or several types; or an exposure matrix with
+        the cells' labels on both sides, whose rows weigh the cells' own distributions. Rewards and
+        dynamics read what an agent meets.
 
     Raises
     ------
     ValueError, TypeError
         If a shape, a label or a probability is wrong.
+
+    Notes
+    -----
+    Labelled arrays (DataArray, Series, DataFrame) are put in the game's order wherever one is
+    taken, flows and policies among them; labels that are missing or unknown are errors. States
+    stand on one axis, by their labels, or on an axis or level for each coordinate. Other arrays
+    are taken by position.
+
+    A game with types is one over pairs of type and state whose type never changes, the types
+    leading: S is then the number of these pairs in flows, policies and `initial`, whose sums over
+    the states are the shares of the types. Dynamics are kept by type, never as one table of pairs.
     """
 
     space: StateSpace
     actions: tuple[Any, ...]
     horizon: int | None
-    transition: Tensor | Callable[[Tensor, int], Any]
+    transition: Any
     initial: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     available: Tensor = field(default_factory=lambda: torch.ones(0))
     discount: float = 1.0
     temperature: float = 1.0
     joint: bool = False
+    meets: Meeting = field(default_factory=lambda: meeting_of("everyone", StateSpace({})))
+    _last: Any = None
     _given: dict[str, Any] = field(default_factory=dict)
-    _recordings: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
 
-    @strict_keywords
+    @differentiable_door
     def __init__(
         self,
         *,
@@ -92,9 +121,11 @@ class MeanFieldGame:
         discount: float = 1.0,
         temperature: float = 1.0,
         joint: bool = False,
+        types: Mapping[str, Sequence[Any]] | None = None,
+        meets: Any = "everyone",
     ) -> None:
         put = functools.partial(object.__setattr__, self)
-        put("space", StateSpace.from_labels(states))
+        put("space", StateSpace.from_labels(states, types))
         put("actions", check_labels("actions", actions))
         put("horizon", None if horizon is None else positive_int("horizon", horizon))
         put("discount", real_between("discount", discount, above=0.0, upto=1.0))
@@ -105,16 +136,23 @@ class MeanFieldGame:
         given = {
             "states": states, "actions": actions, "horizon": horizon, "transition": transition,
             "initial": initial, "features": features, "available": available,
-            "discount": discount, "temperature": temperature, "joint": joint,
+            "discount": discount, "temperature": temperature, "joint": joint, "types": types,
+            "meets": meets,
         }  # fmt: skip
         put("_given", given)
-        put("_recordings", OrderedDict())  # of rewards, by solvers
         is_a("features", features if features is not None else {}, Mapping)
-        self._check_names(features or {})
-        put("initial", self._check_initial(initial))
-        put("transition", self._check_transition(transition))
-        put("available", self._check_available(available))
-        put("features", {k: self._named_feature(k, v) for k, v in (features or {}).items()})
+        check_names(self.space, features or {})
+        put("meets", meeting_of(meets, self.space))
+        put("initial", initial_distribution(self._order, initial))
+        steps = {"n_steps": self.n_steps, "stationary": self.stationary}
+        put("transition", transition_by_cell(self.space, self.actions, transition, **steps))
+        tables, last = self._without_last(self.transition)
+        put("transition", tables)
+        put("_last", last)
+        if self.crowd_moves_dynamics:
+            self._check_at_start()
+        put("available", available_actions(self.space, self.actions, available, self.horizon))
+        put("features", {k: self.named_feature(k, v) for k, v in (features or {}).items()})
 
     def replace(self, **changes: Any) -> "MeanFieldGame":
         """Return the game with some of its arguments changed: another world, the same question.
@@ -133,8 +171,13 @@ class MeanFieldGame:
 
     @property
     def n_states(self) -> int:
-        """Number of states S."""
+        """Number of states S, of pairs of type and state where there are types."""
         return self.space.size
+
+    @property
+    def n_cells(self) -> int:
+        """Number of combinations of types C; 1 without types."""
+        return self.space.n_cells
 
     @property
     def n_actions(self) -> int:
@@ -162,10 +205,23 @@ class MeanFieldGame:
         return 1 if self.horizon is None else self.horizon - 1
 
     @property
+    def tables_by_time(self) -> bool:
+        """Whether each of the T-1 steps has a table of its own; the last decision then has none."""
+        if self.stationary:
+            return False
+        return self.crowd_moves_dynamics or self.transition.ndim == 4 + self._dense_by_cell
+
+    @property
     def crowd_moves_dynamics(self) -> bool:
         """Whether the transition depends on the mean field."""
-        return callable(self.transition)
+        return not isinstance(self.transition, Tensor)
 
+    @property
+    def _dense_by_cell(self) -> bool:
+        """Whether the tables of a transition that no crowd moves have an axis for cells."""
+        return self.n_cells > 1 and self.transition.layout == torch.strided
+
+    @differentiable_door
     def transition_along(self, mean_field: Tensor) -> Tensor:
         """Return the transition along a flow.
 
@@ -177,23 +233,27 @@ class MeanFieldGame:
         Returns
         -------
         Tensor, shape (1, S, A, S) or (T-1, S, A, S)
-            One table, or one a step where it changes; in torch's sparse COO layout where the
-            game's transition is sparse.
+            One table for all steps; or, in a game with `tables_by_time`, one for each of its T-1
+            steps, so none at all where T is 1. With C > 1 cells an axis of them stands before the
+            states, which are then those of one cell. In torch's sparse COO layout, without the
+            axis of cells, where the game's transition is sparse.
 
         Raises
         ------
         ValueError
             If a callable transition returns a wrong shape or no probabilities.
         """
-        if callable(self.transition):
+        if self.crowd_moves_dynamics:
             steps = [self.transition_at(mean_field[t], t) for t in range(self.n_steps)]
-            return torch.stack(steps) if steps else torch.zeros(1, *self._table_shape).double()
-        return self.transition if self.transition.ndim == 4 else self.transition[None]
+            return along_steps(steps, self.n_cells, table_shape(self._within))
+        return self.transition if self.tables_by_time else self.transition[None]
 
+    @differentiable_door
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
         """Return a flow (T, S), or (T, S, A) in a joint game, as float64, else raise."""
+        mean_field = self.in_order(name, mean_field, AXES[: len(self.flow_shape)])
         hint = "(T, S, A)" if self.joint else "(T, S)"
-        flow = _probabilities(name, mean_field, self.flow_shape, hint)
+        flow = probabilities(name, mean_field, self.flow_shape, hint)
         totals = flow.detach().flatten(1).sum(1)
         wrong = ((totals - 1).abs() > ROW_SUM).nonzero()
         if len(wrong):
@@ -205,74 +265,83 @@ class MeanFieldGame:
             raise ValueError(f"{message} {totals[t]:.10g}.{single}")
         return flow
 
+    def in_order(self, name: str, value: Any, dims: tuple[str, ...]) -> Any:
+        """Return a labelled array's values along dims in the game's order, else what came.
+
+        Parameters
+        ----------
+        name : str
+            What the caller calls it.
+        value : object
+            A DataArray, Series or DataFrame with the game's labels; or an array, as it is.
+        dims : tuple of str
+            Among "time", "state", "action" and "next_state".
+
+        Raises
+        ------
+        ValueError
+            If axes or labels are missing, repeated or unknown.
+        """
+        return in_order(name, value, dims, self._order)
+
     @property
-    def _table_shape(self) -> tuple[int, int, int]:
-        return self.n_states, self.n_actions, self.n_states
+    def _order(self) -> Order:
+        return Order(self.space, self.actions)
 
-    def _check_names(self, features: Mapping[str, Any]) -> None:
-        for name in [*self.space.coordinates, *features]:
-            if name in RESERVED and not (name == "state" and len(self.space.coordinates) == 1):
-                raise ValueError(
-                    f"{name!r} is an input of every reward program; rename the coordinate or "
-                    f"feature. Reserved: {', '.join(RESERVED)}."
-                )
-            if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name):
-                raise ValueError(
-                    f"{name!r} must be a plain Python name: reward programs read `x.{name}`."
-                )
-        clash = sorted(set(self.space.coordinates) & set(features))
-        if clash:
-            raise ValueError(f"`features` names {clash[0]!r}, which is a state coordinate already.")
+    @property
+    def _within(self) -> Order:
+        return Order(self.space.within, self.actions)
 
-    def _check_initial(self, initial: Any) -> Tensor:
-        if isinstance(initial, xr.DataArray):
-            initial = self._in_game_order("initial", initial, ("state",))
-        array = _probabilities("initial", initial, (self.n_states,), "(S,)")
-        if not torch.isclose(array.sum(), torch.ones((), dtype=array.dtype), rtol=0, atol=ROW_SUM):
-            raise ValueError(f"`initial` must sum to 1; it sums to {array.sum():.6g}.")
-        return array
+    def _without_last(self, tables: Any) -> tuple[Any, Any]:
+        """Return tables by time of T-1 steps and the one after the last decision, None if unknown.
 
-    def _check_transition(self, transition: Any) -> Any:
-        if callable(transition):
-            object.__setattr__(self, "transition", transition)
-            start = self.initial
-            if self.joint:
-                start = start[:, None].expand(-1, self.n_actions) / self.n_actions
-            for t in {0, max(self.n_steps - 1, 0)}:
-                self.transition_at(start, t)
-            return transition
-        if scipy.sparse.issparse(transition):
-            return self._sparse_table(transition)
-        if isinstance(transition, (list, tuple)) and any(map(scipy.sparse.issparse, transition)):
-            if self.stationary:
-                raise ValueError("a stationary game takes one `transition`; got a list of them.")
-            if len(transition) != self.n_steps:
-                raise ValueError(
-                    f"`transition` as a list must hold T-1 = {self.n_steps} sparse matrices, "
-                    f"one a step; got {len(transition)}."
-                )
-            return torch.stack([self._sparse_table(m, t) for t, m in enumerate(transition)])
-        if isinstance(transition, TransitionEstimate):
-            transition = self._estimated(transition)
-        elif isinstance(transition, xr.DataArray):
-            step = ("time",) if "time" in transition.dims else ()
-            dims = (*step, "state", "action", "next_state")
-            transition = self._in_game_order("transition", transition, dims)
-        steps = self.n_steps
-        by_time = np.ndim(transition) == 4 and not self.stationary
-        shape = (steps, *self._table_shape) if by_time else self._table_shape
-        if by_time and np.shape(transition)[0] == steps + 1 and steps > 0:
+        Other dynamics serve as both.
+        """
+        if not self.tables_by_time or self.crowd_moves_dynamics:
+            return tables, tables
+        if len(tables) == self.n_steps:
+            return tables, None
+        if tables.layout == torch.strided:  # views, where cells share tables
+            return tables[: self.n_steps], tables[-1]
+        return torch.stack([tables[t] for t in range(self.n_steps)]), tables[-1]
+
+    def last_move(self, mean_field: Tensor) -> Steps:
+        """Return the dynamics after the last decision along a crowd, a single step.
+
+        Parameters
+        ----------
+        mean_field : Tensor, shape (S,), or (S, A) in a joint game
+            The crowd at the last decision time.
+
+        Raises
+        ------
+        ValueError
+            If tables by time were given for T-1 steps alone.
+        """
+        if self._last is None:
             raise ValueError(
-                f"`transition` has {steps + 1} steps where T-1 = {steps} are used: after the "
-                "last decision nothing follows; drop the last table."
+                "a terminal value needs the move after the last decision: give `transition` with T "
+                f"= {self.horizon} tables; got {self.n_steps}."
             )
-        hint = "(T-1, S, A, S)" if by_time else "(S, A, S)"
-        array = _probabilities("transition", transition, shape, hint)
-        self._check_rows(array.sum(-1))
-        return array
+        if not self.crowd_moves_dynamics:
+            return keep(self, "last_move", lambda: as_steps(self._last[None], 1))
+        time = (self.horizon or 1) - 1
+        made = self._tables_at(mean_field, time)
+        if not all(isinstance(t, Tensor) for t in made):
+            return as_steps(self.transition_at(mean_field, time)[None], 1)
+        return as_steps((made[0] if self.n_cells == 1 else stacked(made))[None], 1)
 
+    def _check_at_start(self) -> None:
+        """Raise where a callable transition returns no tables along the crowd of the start."""
+        start = self.initial
+        if self.joint:
+            start = start[:, None].expand(-1, self.n_actions) / self.n_actions
+        for t in {0, max(self.n_steps - 1, 0)}:
+            self.transition_at(start, t)
+
+    @differentiable_door
     def transition_at(self, mean_field: Tensor, time: int) -> Tensor:
-        """Return the table (S, A, S) that a callable transition gives at a time, checked.
+        """Return the table that a callable transition gives at a time, checked.
 
         Parameters
         ----------
@@ -281,228 +350,97 @@ class MeanFieldGame:
         time : int
             The time.
 
+        Returns
+        -------
+        Tensor, shape (S, A, S)
+            Sparse COO where the function returns scipy's; with C > 1 cells (C, S, A, S), where S
+            is the number of states of one cell.
+
         Raises
         ------
         ValueError
             If it is no transition.
         """
         try:
-            value = self.transition(mean_field, time)  # type: ignore[operator]
+            made = self._tables_at(mean_field, time)
         except Exception as error:
             shape = "(S, A)" if self.joint else "(S,)"
             message = f"`transition` failed at time {time} of a mean field {shape}: {error!r}"
             raise ValueError(message) from error
+        checked = {id(table): self._checked(table, time) for table in made}
+        tables = [checked[id(table)] for table in made]
+        return tables[0] if self.n_cells == 1 else stacked(tables)
+
+    def moving_tables(self, mean_field: Tensor, time: int) -> Tensor:
+        """Return the same unchecked, once where all cells share it, (1, S, A, S) or (C, S, A, S).
+
+        Raises
+        ------
+        TypeError
+            If they are not dense tensors.
+        """
+        made = self._tables_at(mean_field, time)
+        if not all(isinstance(t, Tensor) and t.layout == torch.strided for t in made):
+            raise TypeError("only dense tensors move with the crowd in kernels")
+        shared = all(t is made[0] for t in made)
+        return torch.stack([t.to(torch.float64) for t in (made[:1] if shared else made)])
+
+    def _tables_at(self, mean_field: Tensor, time: int) -> list[Any]:
+        """Return each cell's table at a time, the same object where cells share it."""
+        if self.n_cells == 1:
+            return [self.transition(mean_field, time)]
+        one = not isinstance(self.transition, list)
+        functions = [self.transition] * self.n_cells if one else self.transition
+        crowds, rows = self.exposures(mean_field[None])[:, 0], self.meets.row.tolist()
+        known: dict[tuple[int, int], Any] = {}
+        for function, row in zip(functions, rows, strict=True):
+            if (id(function), row) in known:
+                continue
+            if callable(function):
+                known[id(function), row] = function(crowds[row], time)
+            else:
+                known[id(function), row] = function[time] if function.ndim == 4 else function
+        return [known[id(f), row] for f, row in zip(functions, rows, strict=True)]
+
+    def exposures(self, mean_field: Tensor) -> Tensor:
+        """Return the crowds that agents meet, one for each exposure that there is.
+
+        Parameters
+        ----------
+        mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
+            A flow over types and states.
+
+        Returns
+        -------
+        Tensor, shape (R, T, S), or (R, T, S, A) in a joint game
+            S is the number of states of one cell; `game.meets.row` says which exposure a cell
+            has. They sum to 1, but for an exposure matrix.
+        """
+        T, C = len(mean_field), self.n_cells
+        rows = self.meets.rows(mean_field.reshape(T, C, -1))
+        if self.meets.by_mass and not self.meets.everyone:
+            rows = ratio(rows, rows.sum(2, keepdim=True))
+        return rows.reshape(-1, T, *((self.space.within.size, self.n_actions)[: 1 + self.joint]))
+
+    def _checked(self, value: Any, time: int) -> Tensor:
+        """Return what a callable transition gave as a table (S, A, S), else raise."""
         if scipy.sparse.issparse(value):
-            return self._sparse_table(value, time)
+            return sparse_table(self._within, value, time)
+        value = in_order("transition", value, TABLE, self._within)
         hint = f"(S, A, S) at time {time}"
-        array = _probabilities("transition", value, self._table_shape, hint)
-        self._check_rows(array.detach().sum(-1), time)
+        array = probabilities("transition", value, table_shape(self._within), hint)
+        check_rows(self._within, array.detach().sum(-1), time)
         return array
 
-    def _sparse_table(self, matrix: Any, time: int | None = None) -> Tensor:
-        """Return a scipy matrix (S*A, S) as a sparse COO tensor (S, A, S), else raise."""
-        if not scipy.sparse.issparse(matrix):
-            came = type(matrix).__name__
-            raise TypeError(f"`transition` as a list must hold sparse matrices only; got {came}.")
-        entries = scipy.sparse.coo_array(scipy.sparse.csr_array(matrix, dtype=np.float64))
-        expected = (self.n_states * self.n_actions, self.n_states)
-        if entries.shape != expected:
-            message = f"a sparse `transition` must have shape (S*A, S) = {expected}"
-            raise ValueError(f"{message}; got {entries.shape}.")
-        if not np.isfinite(entries.data).all():
-            raise ValueError("`transition` has an entry that is not finite.")
-        self._check_rows(torch.as_tensor(entries.sum(1)).reshape(self._table_shape[:2]), time)
-        if entries.data.size and not entries.data.min() >= 0:
-            raise ValueError(f"`transition` has the negative entry {entries.data.min():.6g}.")
-        row, following = entries.coords
-        where = np.stack([row // self.n_actions, row % self.n_actions, following])
-        table = torch.sparse_coo_tensor(
-            torch.as_tensor(where), torch.as_tensor(entries.data), self._table_shape,
-            check_invariants=False,
-        )  # fmt: skip
-        return table.coalesce()
-
-    def _check_rows(self, sums: Tensor, time: int | None = None) -> None:
-        wrong = ((sums - 1).abs() > ROW_SUM).nonzero()
-        if len(wrong):
-            *step, s, a = wrong[0].tolist()
-            when = f", time={step[0] if step else time}" if step or time is not None else ""
-            rounded = bool(((sums - 1).abs() < 1e-5).all())
-            single = " Rounded to float32? Build it in float64." if rounded else ""
-            raise ValueError(
-                f"each row of `transition` must sum to 1; {len(wrong)} do not, first "
-                f"state={self.space.labels[s]!r}, action={self.actions[a]!r}{when} with sum "
-                f"{sums[tuple(wrong[0])]:.10g}.{single}"
-            )
-
-    def _estimated(self, estimate: TransitionEstimate) -> np.ndarray:
-        where = self.space.positions_of(estimate.space, whose="the estimated `transition`")
-        if len(where) != self.n_states:
-            raise ValueError(
-                f"the estimated `transition` has {len(where)} states, the game {self.n_states}: "
-                "some labels never occur in the panel. Pass all of them as `state_labels` when "
-                "reading it."
-            )
-        array = estimate.probabilities
-        unknown = [a for a in array.action.values.tolist() if a not in self.actions]
-        if unknown or array.sizes["action"] != self.n_actions:
-            raise ValueError(
-                f"the estimated `transition` has the actions {array.action.values.tolist()}, the "
-                f"game {list(self.actions)}; pass them as `action_labels` when reading the panel."
-            )
-        moves = [self.actions.index(a) for a in array.action.values.tolist()]
-        values = np.empty(array.shape)
-        values[..., where[:, None, None], np.array(moves)[None, :, None], where] = array.values
-        return values
-
-    def _in_game_order(self, name: str, array: xr.DataArray, dims: tuple[str, ...]) -> np.ndarray:
-        """Return a labelled array with the given dims, its labels in the game's order."""
-        if set(array.dims) != set(dims):
-            raise ValueError(f"`{name}` must have the dims {dims}; got {array.dims}.")
-        if "coordinates" in array.attrs and len(self.space.coordinates) > 1:
-            other = StateSpace({k: tuple(v) for k, v in array.attrs["coordinates"].items()})
-            where = self.space.positions_of(other, whose=f"`{name}`")
-            values = np.zeros(self.n_states)
-            values[where] = array.values
-            return values
-        known = {"state": self.space.labels, "next_state": self.space.labels}
-        known |= {"action": self.actions, **self.space.coordinates}
-        for dim in dims:
-            if dim in array.coords and dim in known:
-                array = self._select(name, array, dim, known[dim])
-        return array.transpose(*dims).values
-
-    def _select(
-        self, name: str, array: xr.DataArray, dim: str, labels: Sequence[Any]
-    ) -> xr.DataArray:
-        there = array[dim].values.tolist()
-        absent = [v for v in labels if v not in there]
-        strange = [v for v in there if v not in labels]
-        if absent or strange:
-            odd = f"lacks {absent[0]!r}" if absent else f"has the unknown {strange[0]!r}"
-            raise ValueError(f"`{name}` {odd} along {dim!r}; the game has {list(labels)}.")
-        return array.isel({dim: [there.index(v) for v in labels]})
-
-    def _check_available(self, available: Any) -> Tensor:
-        if available is None:
-            return torch.ones(self.n_states, self.n_actions, dtype=torch.bool)
-        if isinstance(available, xr.DataArray):
-            available = self._in_game_order("available", available, ("state", "action"))
-        array = torch.as_tensor(np.asarray(available))
-        expected = (self.n_states, self.n_actions)
-        if tuple(array.shape) != expected:
-            message = f"`available` must have shape (S, A) = {expected}"
-            raise ValueError(f"{message}; got {tuple(array.shape)}.")
-        if not bool(((array == 0) | (array == 1)).all()):
-            raise ValueError("`available` must be true or false for each state and action.")
-        stuck = (~array.bool().any(1)).nonzero()
-        if len(stuck):
-            label = self.space.labels[int(stuck[0])]
-            raise ValueError(
-                f"`available` leaves no action in state {label!r}; leave at least one."
-            )
-        return array.bool()
-
-    def _named_feature(self, name: str, value: Any) -> Tensor:
-        """Return a feature as a tensor that broadcasts to (T, S, A)."""
-        try:
-            return self._read_feature(name, value)
-        except TypeError as error:
-            raise TypeError(f"feature {name!r} must hold numbers: {error}") from None
-
-    def _read_feature(self, name: str, value: Any) -> Tensor:
-        if isinstance(value, tuple) and len(value) == 2 and _names_axes(value[0]):
-            dims = (value[0],) if isinstance(value[0], str) else tuple(value[0])
-            if np.ndim(value[1]) != len(dims):
-                raise ValueError(
-                    f"feature {name!r} names the axes {dims} but has {np.ndim(value[1])} of them."
-                )
-            value = xr.DataArray(np.asarray(value[1]), dims=dims)
-        if not isinstance(value, xr.DataArray):
-            try:
-                shape = np.shape(value)
-            except ValueError:  # rows of several lengths, or (dims, values) as a list
-                shape = None
-            if shape != self.shape:
-                came = f"shape {shape}" if shape is not None else f"a {type(value).__name__}"
-                raise ValueError(
-                    f"feature {name!r} must be a DataArray or a pair (dims, values), or have the "
-                    f"full shape (T, S, A) = {self.shape}; got {came}."
-                )
-            value = xr.DataArray(np.asarray(value), dims=("time", "state", "action"))
-        sizes = {"time": self.shape[0], "state": self.n_states, "action": self.n_actions}
-        sizes |= {k: len(v) for k, v in self.space.coordinates.items()}
-        for dim, size in value.sizes.items():
-            if dim not in sizes:
-                raise ValueError(
-                    f"feature {name!r} has the axis {dim!r}; the game's axes are "
-                    f"{', '.join(sizes)}.{suggestion(dim, sizes)}"
-                )
-            if size != sizes[str(dim)]:
-                raise ValueError(
-                    f"feature {name!r} has {size} entries along {dim!r}; the game has {sizes[dim]}."
-                )
-        steps = np.diff(value["time"].values) if "time" in value.coords else np.ones(1)
-        if not (np.asarray(steps) == 1).all():
-            raise ValueError(f"feature {name!r} has times that do not count up by 1 a step.")
-        values = self._in_game_order(name, value, tuple(str(d) for d in value.dims))
-        if np.asarray(values).dtype.kind not in "buif":
-            raise TypeError(f"got {np.asarray(values).dtype} values; code words as numbers.")
-        if not np.isfinite(np.asarray(values, dtype=float)).all():
-            raise ValueError(f"feature {name!r} has a value that is not finite.")
-        return self._broadcast(np.asarray(values, dtype=float), tuple(map(str, value.dims)))
-
-    def _broadcast(self, values: np.ndarray, dims: tuple[str, ...]) -> Tensor:
-        """Spread an array over named axes to one that broadcasts to (T, S, A)."""
-        coordinates = list(self.space.coordinates)
-        whole = "state" in dims and "state" not in coordinates
-        axes = ["time", *(["state"] if whole else coordinates), "action"]
-        array = xr.DataArray(values, dims=dims)
-        if whole and set(dims) & set(coordinates):
-            raise ValueError(f"an array names both 'state' and a coordinate: {dims}.")
-        array = array.expand_dims([a for a in axes if a not in dims]).transpose(*axes)
-        if not whole and set(dims) & set(coordinates):
-            full = {k: len(v) for k, v in self.space.coordinates.items()}
-            shape = (array.sizes["time"], *full.values(), array.sizes["action"])
-            spread = np.broadcast_to(array.values, shape)
-            return torch.as_tensor(spread.reshape(shape[0], -1, shape[-1]).copy())
-        flat = array.values.reshape(array.sizes["time"], -1, array.sizes["action"])
-        return torch.as_tensor(flat.copy())
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be recorded anew, for a task that travels to another process."""
-        return vars(self) | {"_recordings": OrderedDict()}
+    def named_feature(self, name: str, value: Any) -> Tensor:
+        """Return a feature by named axes as a tensor that broadcasts to (T, S, A), else raise."""
+        return feature_tensor(self._order, self.shape[0], name, value)
 
     def __repr__(self) -> str:
         T, S, A = self.shape
+        cells = f"{self.n_cells} types of {S // self.n_cells} states" if self.space.types else ""
         times = "stationary" if self.stationary else f"{T} decision times"
         return (
-            f"MeanFieldGame({S} states, {A} actions, {times}, "
+            f"MeanFieldGame({cells or f'{S} states'}, {A} actions, {times}, "
             f"discount={self.discount:g}, temperature={self.temperature:g})"
         )
-
-
-def _names_axes(value: Any) -> bool:
-    """Return whether a value is an axis name or a tuple or list of them."""
-    return isinstance(value, str) or (
-        isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
-    )
-
-
-def _probabilities(name: str, value: Any, shape: tuple[int, ...], hint: str) -> Tensor:
-    """Return an array of probabilities as float64, else raise."""
-    try:
-        array = value if isinstance(value, Tensor) else torch.tensor(np.asarray(value, float))
-    except (TypeError, ValueError):
-        message = f"`{name}` must be an array of numbers of shape {hint}"
-        raise TypeError(f"{message}; got {type(value).__name__}.") from None
-    array = array.to(torch.float64)
-    if tuple(array.shape) != tuple(shape):
-        raise ValueError(
-            f"`{name}` must have shape {hint} = {tuple(shape)}; got {tuple(array.shape)}."
-        )
-    if not bool(torch.isfinite(array.detach()).all()):
-        raise ValueError(f"`{name}` has an entry that is not finite.")
-    if bool((array.detach() < 0).any()):
-        raise ValueError(f"`{name}` has the negative entry {array.detach().min():.6g}.")
-    return array.clone()

@@ -59,7 +59,7 @@ def model(panel: mfg.Trajectories | mfg.CountedPanel) -> mfg.TrajectoryModel:
 
 
 def frame(n_firms: int = 1000, random_seed: int = 7) -> pd.DataFrame:
-    """Return a table of firms in the equilibrium at the true parameters, a row a firm and month."""
+    """Return firms in the equilibrium at the true parameters, one row per firm and month."""
     world = mfg.solve_equilibrium(game(), reward, parameters=TRUTH, throw=True).value
     drawn = mfg.simulate(
         game(), world.policy, world.mean_field, n_agents=n_firms, random_seed=random_seed

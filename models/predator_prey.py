@@ -1,8 +1,8 @@
 """Three species that chase each other in a ring: how strong are hunger and fear?
 
-Each species hunts the next and flees the one before on a torus. The species is a coordinate of the
-state that never changes, so the three populations are one mean field with three fixed parts. With
-`m^k_t` the distribution of species k over the cells:
+Each species hunts the next and flees the one before on a torus. The species is a type: it never
+changes, all walk alike, and animals distinguish the species that they meet. With `m^k_t` the
+distribution of species k over the cells of the torus:
 
     r = hunger m^(k+1)_t(cell) - fear m^(k-1)_t(cell) - crowding m^k_t(cell) - effort 1{not stay}
 
@@ -19,8 +19,10 @@ import scipy.sparse
 
 import mfgppl as mfg
 
-STATE = ["species", "row", "column"]
-COLUMNS = {"agent": "animal", "time": "time", "state": STATE, "action": "walk"}
+STATE = ["row", "column"]
+COLUMNS = {
+    "agent": "animal", "time": "time", "state": STATE, "action": "walk", "types": ["species"],
+}  # fmt: skip
 TRUTH = {"hunger": 3.0, "fear": 3.0, "crowding": 1.0, "effort": 0.3}
 SPECIES, SIDE, HORIZON = ["lion", "dog", "hare"], 5, 15
 STEPS = {"stay": (0, 0), "up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
@@ -38,10 +40,11 @@ def game() -> mfg.MeanFieldGame:
     initial = np.zeros((3, SIDE, SIDE))
     initial[0, 0, 0] = initial[1, 0, -2] = initial[2, -2, 0] = 1 / 3
     return mfg.MeanFieldGame(
-        states={"species": SPECIES, "row": range(SIDE), "column": range(SIDE)},
+        states={"row": range(SIDE), "column": range(SIDE)},
         actions=list(STEPS),
+        types={"species": SPECIES},
         horizon=HORIZON,
-        transition=scipy.sparse.block_diag([walk] * 3),
+        transition=walk,
         initial=initial.ravel(),
     )
 
@@ -52,10 +55,13 @@ def reward(x):
     fear = pyro.sample("fear", dist.Normal(0.0, 5.0))
     crowding = pyro.sample("crowding", dist.Normal(0.0, 5.0))
     effort = pyro.sample("effort", dist.Normal(0.0, 2.0))
-    own = 3 * x.mean_field.reshape(-1, 3, SIDE**2)
-    prey, hunters = own.roll(-1, 1), own.roll(1, 1)
-    company = hunger * prey - fear * hunters - crowding * own
-    return company.reshape(-1, 3 * SIDE**2, 1) - effort * (x.action != "stay")
+    met = [x.among(species=kind).density for kind in SPECIES]
+    company = 0.0
+    for k, kind in enumerate(SPECIES):
+        prey, hunters = met[(k + 1) % 3], met[k - 1]
+        own = hunger * prey - fear * hunters - crowding * met[k]
+        company = company + own * (x.species == kind)
+    return company - effort * (x.action != "stay")
 
 
 def model(panel: mfg.Trajectories) -> mfg.TrajectoryModel:

@@ -1,15 +1,19 @@
 """Fixtures shared by all tests."""
 
+import os
 import signal
 
 import games
 import pandas as pd
 import pytest
+import torch
 
 import mfgppl as mfg
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job: Ctrl-C is tested
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if "PYTEST_XDIST_WORKER" in os.environ:  # the other cores have workers of their own
+    torch.set_num_threads(1)
 
 # agent, month, price, stock, move: ann stays to the end, bob enters late, cyd leaves and is seen
 # once more, dee leaves unseen, eve is there once
@@ -32,6 +36,24 @@ VISITS = [
 def visits() -> pd.DataFrame:
     """Five shops over three decisions, with late entries and early exits."""
     return pd.DataFrame(VISITS, columns=["shop", "month", "price", "stock", "move"])
+
+
+@pytest.fixture
+def few_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw twenty panels for each check of a report, ten for the distance from equilibrium, and 300
+    times from the prior.
+    """
+    from mfgppl.reporting import sections  # slow to import
+
+    monkeypatch.setattr(sections, "CHECK_DRAWS", 20)
+    monkeypatch.setattr(sections, "EQUILIBRIUM_DRAWS", 10)
+    monkeypatch.setattr(sections, "PRIOR_DRAWS", 300)
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures of reports blank, where a test looks at words and numbers alone."""
+    monkeypatch.setattr("mfgppl.plots.fits.drawn", lambda draw: "data:image/png;base64,")
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def run(*command: str):
     return CliRunner().invoke(main, list(command))
 
 
-def fitted() -> mfg.PointEstimate:
+def fitted() -> mfg.results.PointEstimate:
     """Return the estimate that the fit command should print, by the package itself."""
     panel = mfg.Trajectories.from_frame("panel.csv", **NAMES)
     game = mfg.MeanFieldGame(
@@ -133,6 +133,7 @@ def test_fit_says_in_one_line_what_it_read(folder):
     assert first.startswith("Trajectories(80 trajectories, 320 decisions at 4 times")
 
 
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 @pytest.mark.parametrize("method", ["mle", "map", "laplace"])
 def test_fit_writes_its_report(folder, method):
     """The page has the sections that need the model; its numbers lie beside it."""
@@ -143,6 +144,7 @@ def test_fit_writes_its_report(folder, method):
     assert ("Sensitivity to the prior" in titles) is (method == "laplace")
 
 
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_report_of_saved_draws_takes_the_model(folder):
     """With --model and --panel the checks that need the model are there."""
     assert run("fit", "roads.py", "panel.csv", "--method", "laplace", "--out", "f.nc").output
@@ -185,10 +187,11 @@ def test_fit_by_nuts_writes_draws_and_report_reads_them(folder):
     assert "2 chains" in page
 
 
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_report_takes_a_level_and_a_file(folder):
     """The page goes where asked, with the intervals asked."""
     draw("--out", "fit.nc")
-    result = run("report", "fit.nc", "--out", "page.html", "--level", "0.5")
+    result = run("report", "fit.nc", "--out", "page.html", "--ci-prob", "0.5")
     assert result.exit_code == 0, result.output
     assert "50%" in Path("page.html").read_text("utf-8")
     assert not Path("fit.html").exists()

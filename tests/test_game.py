@@ -173,7 +173,7 @@ def test_a_feature_of_the_fast_coordinate_follows_it():
     "dims", list(itertools.permutations(["time", "price", "stock", "action"]))[::5]
 )
 def test_a_feature_by_named_axes_does_not_depend_on_their_order(dims):
-    """Axes are told by name, in whatever order the array has them."""
+    """Axes are found by name, in whatever order the array has them."""
     values = np.arange(5 * 3 * 2 * 4, dtype=float).reshape(5, 3, 2, 4)
     order = [["time", "price", "stock", "action"].index(d) for d in dims]
     game = shop(features={"f": (dims, values.transpose(order))})
@@ -222,10 +222,16 @@ def test_a_full_array_is_a_feature_as_it_is():
     np.testing.assert_array_equal(shop(features={"f": values}).features["f"], values)
 
 
-def test_a_feature_with_times_out_of_order_is_refused():
+def test_a_feature_with_times_out_of_order_is_put_in_order():
     """Times given as labels are never read by position in another order."""
-    feature = xr.DataArray([3.0, 2.0, 1.0, 0.0], {"time": [3, 2, 1, 0]}, ("time",))
-    with pytest.raises(ValueError, match="time"):
+    feature = xr.DataArray([3.0, 2.0, 0.0, 1.0], {"time": [3, 2, 0, 1]}, ("time",))
+    game = two_roads(features={"f": feature})
+    assert full_table(game.features["f"], game)[:, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_feature_with_a_time_missing_is_refused():
+    feature = xr.DataArray([3.0, 2.0, 1.0, 0.0], {"time": [4, 2, 1, 0]}, ("time",))
+    with pytest.raises(ValueError, match="`f` has times that do not count up by 1"):
         two_roads(features={"f": feature})
 
 

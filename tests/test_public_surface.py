@@ -1,11 +1,16 @@
 """The public names, what calls leave behind, and the contract of the gallery."""
 
+import functools
 import inspect
 import pkgutil
 import random
+import re
+import subprocess
+import sys
 import types
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import games
 import numpy as np
@@ -16,36 +21,120 @@ import torch
 import mfgppl as mfg
 import mfgppl.models
 
-
-def test_all_is_sorted_and_equals_what_is_visible():
-    """`__all__` lists every public name, the version, and two namespaces; rooms are not public."""
-    visible = {
-        name
-        for name, value in vars(mfg).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
-    assert list(mfg.__all__) == sorted(mfg.__all__)
-    assert set(mfg.__all__) == visible | {"__version__", "baselines", "datasets"}
+NAMESPACES = {
+    name: getattr(mfg, name)
+    for name in mfg.__all__
+    if isinstance(getattr(mfg, name), types.ModuleType)
+}
+PUBLIC = [f"mfgppl.{name}" for name in mfg.__all__ if name not in {*NAMESPACES, "__version__"}]
+PUBLIC += [f"mfgppl.{space}.{name}" for space, room in NAMESPACES.items() for name in room.__all__]
 
 
-def test_the_baselines_are_a_namespace_of_their_own():
-    """Its `__all__` is sorted and complete, and each name is documented."""
-    room = mfg.baselines
-    visible = {
-        name
-        for name, value in vars(room).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
-    assert list(room.__all__) == sorted(visible)
-    for name in room.__all__:
-        assert (inspect.getdoc(getattr(room, name)) or "").split("\n")[0].endswith(".")
+def resolved(path):
+    """Return what a dotted public name stands for."""
+    return functools.reduce(getattr, path.split(".")[1:], mfg)
 
 
-@pytest.mark.parametrize("name", [n for n in mfg.__all__ if not n.startswith("__")])
-def test_every_public_name_is_documented(name):
+def test_the_top_level_holds_the_workflow_and_namespaces():
+    """There are at most 50 names, each is there, and a shell completes them."""
+    assert len(mfg.__all__) <= 50
+    assert len(set(mfg.__all__)) == len(mfg.__all__)
+    assert set(mfg.__all__) <= set(dir(mfg))
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """Figures, samplers and torch wait until they are used."""
+    code = "import sys, mfgppl; dir(mfgppl); print(*sorted(set(sys.modules) & {HEAVY}))"
+    heavy = "{'torch', 'matplotlib', 'numba', 'pandas', 'xarray', 'nutpie'}"
+    found = subprocess.run(
+        [sys.executable, "-c", code.replace("{HEAVY}", heavy)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_a_namespace_lists_its_public_names(name):
+    """Its `__all__` is sorted, and what it lists is there."""
+    room = NAMESPACES[name]
+    assert list(room.__all__) == sorted(room.__all__)
+    assert all(hasattr(room, each) for each in room.__all__)
+
+
+def test_a_name_is_public_in_one_place():
+    """No function or record is offered twice."""
+    seen = [id(resolved(path)) for path in PUBLIC]
+    assert len(set(seen)) == len(seen)
+
+
+def test_no_public_name_is_also_a_module():
+    """`import mfgppl.report...` finds a package or nothing, never a function."""
+    files = {p.stem for p in Path(mfg.__file__).parent.iterdir() if not p.name.startswith("_")}
+    assert not files & (set(mfg.__all__) - set(NAMESPACES))
+    for room in NAMESPACES.values():
+        folder = Path(room.__file__)
+        if folder.name == "__init__.py":
+            assert not {p.stem for p in folder.parent.glob("*.py")} & set(room.__all__)
+
+
+def test_the_reference_lists_every_public_name_once():
+    """Under the name by which it is imported."""
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
+    found = re.findall(r"auto(?:function|class|exception):: (mfgppl[\w.]+)", page)
+    assert sorted(found) == sorted(p for p in PUBLIC if not p.startswith("mfgppl.datasets"))
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_every_public_name_is_documented(path):
     """Each public name has a docstring that begins with a sentence."""
-    first = (inspect.getdoc(getattr(mfg, name)) or "").split("\n")[0]
-    assert first.endswith(".")
+    if not path.endswith("PANELS"):
+        assert (inspect.getdoc(resolved(path)) or "").split("\n")[0].endswith(".")
+
+
+# what each idea is called elsewhere in the field, and never here
+OTHER_WORDS = {
+    "level": "ci_prob",
+    "hdi_prob": "ci_prob",
+    "flow": "mean_field",
+    "world": "mean_field",
+    "seed": "random_seed",
+    "n_chains": "chains",
+}
+
+
+def signatures():
+    """Yield each public function and method with its parameters; nobody but us makes results."""
+    for path in PUBLIC:
+        found = resolved(path)
+        members = vars(found).items() if inspect.isclass(found) else [("", found)]
+        for name, member in members:
+            made_by_users = name == "__init__" and not path.startswith("mfgppl.results")
+            if inspect.isfunction(member) and (made_by_users or not name.startswith("_")):
+                yield f"{path}.{name}".rstrip("."), inspect.signature(member).parameters
+
+
+def test_one_idea_has_one_word():
+    """No public function calls an interval's mass, the flow's treatment or a seed otherwise."""
+    odd = [
+        f"{path}({name})" for path, known in signatures() for name in known if name in OTHER_WORDS
+    ]
+    assert odd == []
+
+
+def test_a_seed_is_optional_everywhere():
+    """It is 0 or fresh where none is given."""
+    seeds = {
+        path: known["random_seed"].default for path, known in signatures() if "random_seed" in known
+    }
+    assert len(seeds) > 25
+    assert {path: seed for path, seed in seeds.items() if seed not in (0, None)} == {}
+
+
+def test_chains_run_on_cores_and_tasks_on_jobs():
+    """Only the sampler of chains has `cores`, and it has no `n_jobs`."""
+    of = {word: {p for p, known in signatures() if word in known} for word in ("cores", "n_jobs")}
+    assert of["cores"] == {p for p, known in signatures() if "chains" in known} == {"mfgppl.nuts"}
+    assert not of["cores"] & of["n_jobs"]
 
 
 def fit_mle(model):
@@ -106,7 +195,7 @@ def test_no_call_changes_global_state(call, roads_model):
         np.geterr(),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         call(roads_model)
     after = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
     assert after[0] == states[0]
@@ -129,10 +218,14 @@ def test_global_seeds_do_not_change_a_fit(call, roads_model):
     found = []
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+            warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
             torch.manual_seed(seed)
             fit = call(roads_model)
-        known = fit.params if isinstance(fit, mfg.PointEstimate) else fit["posterior"]["crowding"]
+        known = (
+            fit.params
+            if isinstance(fit, mfg.results.PointEstimate)
+            else fit["posterior"]["crowding"]
+        )
         found.append(known.to_numpy())
     np.testing.assert_array_equal(found[0], found[1])
 
@@ -164,7 +257,7 @@ def test_a_gallery_file_keeps_its_promises(gallery_model):
     """Each file has a docstring with its source, COLUMNS, TRUTH, `game`, `reward` and `model`."""
     first = gallery_model.__doc__.split("\n")[0]
     assert len(first) > 10
-    assert set(gallery_model.COLUMNS) == {"agent", "time", "state", "action"}
+    assert set(gallery_model.COLUMNS) - {"types"} == {"agent", "time", "state", "action"}
     assert isinstance(gallery_model.game(), mfg.MeanFieldGame)
     assert callable(gallery_model.reward)
     assert callable(gallery_model.model)
@@ -176,14 +269,16 @@ def test_a_gallery_files_columns_read_its_table(gallery_model, gallery_panel):
     names = gallery_model.COLUMNS
     wanted = [names["state"]] if isinstance(names["state"], str) else list(names["state"])
     frame = games.as_frame(gallery_panel)
-    coordinates = list(gallery_panel.space.coordinates)
+    space = gallery_panel.space
+    coordinates = list(space.within.coordinates)
     renamed = dict(zip(coordinates, wanted, strict=True))
     renamed |= {k: names[k] for k in ("agent", "time", "action")}
-    labels = dict(zip(wanted, gallery_panel.space.coordinates.values(), strict=True))
+    labels = dict(zip(wanted, space.within.coordinates.values(), strict=True))
     again = mfg.Trajectories.from_frame(
         frame.rename(columns=renamed),
         **names,
         state_labels=labels,
+        type_labels=space.cells.coordinates,
         action_labels=gallery_panel.actions,
     )
     np.testing.assert_array_equal(again.counts.actions, gallery_panel.counts.actions)
@@ -207,3 +302,11 @@ def test_a_gallery_files_truth_names_its_parameters(gallery_model, gallery_panel
     if gallery_model.TRUTH is not None:
         model = gallery_model.model(gallery_panel)
         assert set(gallery_model.TRUTH) == set(model.parameters)
+
+
+def test_a_name_of_a_namespace_is_found_from_the_top():
+    """Whoever asks at the top is sent there; what is nowhere is an ordinary error."""
+    with pytest.raises(AttributeError, match=r"it is mfgppl\.hypotheses\.wald_test\."):
+        _ = mfg.wald_test
+    with pytest.raises(AttributeError, match="no attribute 'wald'"):
+        _ = mfg.wald

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cells
 import counting
 import coupled
 import density
+import efficient
 import samplers
 from tables import machine
 
@@ -20,14 +22,20 @@ def main(quick: bool, out: Path) -> str:
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
     sections.append(f"## With the equilibrium inside\n\n{coupled.main(quick, out)}\n")
+    sections.append(f"## The coupled estimate\n\n{efficient.main(quick, out)}\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
     # chains fork, which a process with JAX's threads should not, and MFGLib computes in the default
     # type, which the others set
     options = ["--quick"] if quick else []
-    for name, title in (("worlds", "Large worlds and many cores"), ("equilibria", "Equilibria")):
+    for name, title in (
+        ("worlds", "Large worlds and many cores"),
+        ("hierarchy", "A hierarchy of types"),
+        ("equilibria", "Equilibria"),
+    ):
         script = Path(__file__).with_name(f"{name}.py")
         subprocess.run([sys.executable, str(script), "--out", str(out), *options], check=True)
         sections.append(f"## {title}\n\n{(out / f'{name}.md').read_text()}\n")
+    sections.append(f"## Agents of many kinds\n\n{cells.main(quick, out)}\n")
     sections.append(f"## Tables\n\n{counting.main(quick, out)}\n")
     text = "\n".join(sections)
     (out / "benchmarks.md").write_text(text)

@@ -14,7 +14,7 @@ from tables import markdown, ratio
 from timing import time_in_turns
 
 import mfgppl as mfg
-from mfgppl.inference.compiled import density_of
+from mfgppl.density.of_model import density_of
 from mfgppl.models import malware, market, sis
 
 GAMES = {"market": market, "sis": sis, "malware": malware}

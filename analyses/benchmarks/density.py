@@ -29,7 +29,7 @@ from tables import markdown, ratio
 from timing import Timing, time_in_turns
 
 from mfgppl._kernels import sweeps
-from mfgppl.inference.compiled import Density
+from mfgppl.density.of_model import density_of
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -75,7 +75,7 @@ class Candidate(NamedTuple):
 def likelihoods(arrays: reference.Arrays, *, form: str = "linear") -> dict[str, Candidate]:
     """Return log likelihood and gradient in the reward at the true parameters, by library."""
     table = reference.true_reward(arrays, form=form)
-    kernel = reference.model(arrays, form=form).likelihood.evaluator()
+    kernel = reference.model(arrays, form=form).law.evaluator()
     tensors = [torch.from_numpy(v) for v in (arrays.transition, arrays.counts)]
     constants = peers_jax.with_last(arrays.transition), jnp.asarray(arrays.counts)
     reward = jnp.asarray(table)
@@ -108,7 +108,7 @@ def _plain(pair: tuple[Any, Any]) -> tuple[float, np.ndarray]:
 def densities(arrays: reference.Arrays, *, form: str) -> dict[str, Candidate]:
     """Return log density and gradient in the parameters near the true ones, by library."""
     theta = 0.9 * reference.free(arrays.weights)
-    density = Density(reference.model(arrays, form=form))
+    density = density_of(reference.model(arrays, form=form))
     compiled = density.evaluator()
     return {
         "Pyro, eager, torch loop": _pyro(peers_torch.model(arrays, form=form), theta),
@@ -189,10 +189,10 @@ def compared(
 
 def parts(arrays: reference.Arrays, *, form: str, rounds: int) -> list[list[str]]:
     """Time the stages of the compiled density: where an evaluation's time goes."""
-    density = Density(reference.model(arrays, form=form))
+    density = density_of(reference.model(arrays, form=form))
     theta, affine = reference.free(arrays.weights), density.compiled.affine
     forward, pullback = density.compiled.stages()
-    kernel, whole = density.model.likelihood.evaluator(), density.evaluator()
+    kernel, whole = density.model.law.evaluator(), density.evaluator()
     table = density.rewards(density.constrained(theta[None]))[0]
     found, slope = forward(theta), kernel(table)[1].ravel()
     cotangent = np.ones(found.size)
@@ -228,7 +228,7 @@ def growth(*, quick: bool, rounds: int) -> list[tuple[str, int, dict[str, Timing
         arrays = reference.build(base)
         arrays = arrays._replace(counts=expected_counts(arrays, n_agents=n))
         by_library = likelihoods(arrays)
-        law = reference.model(arrays).likelihood
+        law = reference.model(arrays).law
         table, kernel = reference.true_reward(arrays), law.evaluator(arrays.counts)
         candidates = {
             "torch loop": by_library["torch loop, autograd"],

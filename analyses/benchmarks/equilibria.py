@@ -26,7 +26,7 @@ from tables import markdown
 from timing import time_in_turns
 
 import mfgppl as mfg
-from mfgppl.equilibrium.worlds import AnyWorld, world_of
+from mfgppl.equilibrium.linearisation import AnyResponseMap, response_map_of
 
 ENVIRONMENTS = (
     "beach_bar", "building_evacuation", "conservative_treasure_hunting", "crowd_motion",
@@ -58,17 +58,17 @@ def their_step(env: Environment) -> Callable[[], Any]:
     return step
 
 
-def our_world(env: Environment) -> AnyWorld:
+def our_world(env: Environment) -> AnyResponseMap:
     """Return MFGLib's environment as the arrays that our solvers work on."""
-    game, reward = mfg.from_mfglib(env)
-    return world_of(game, reward, {})
+    game, reward = mfg.interop.from_mfglib(env)
+    return response_map_of(game, reward, {})
 
 
 def our_steps(env: Environment) -> Callable[[], Any]:
     """Return a batch of steps of our mirror descent, as `solve_nash` takes them."""
-    world = our_world(env)
-    logits = np.zeros(world.game.shape)
-    return lambda: world.mirrored(logits, 0.01, BATCH)
+    response_map = our_world(env)
+    logits = np.zeros(response_map.game.shape)
+    return lambda: response_map.mirrored(logits, 0.01, BATCH)
 
 
 def one_iteration(env: Environment, rounds: int) -> tuple[float, float]:
@@ -79,7 +79,7 @@ def one_iteration(env: Environment, rounds: int) -> tuple[float, float]:
 
 def one_of_a_call(env: Environment, rounds: int) -> tuple[float, float]:
     """Return microseconds of a step within a call, certificates included, there and here."""
-    game, reward = mfg.from_mfglib(env)
+    game, reward = mfg.interop.from_mfglib(env)
     algorithm = mfglib.alg.OnlineMirrorDescent()
     calls = {
         "theirs": lambda: algorithm.solve(env, max_iter=THEIR_STEPS, atol=None, rtol=None),
@@ -96,12 +96,12 @@ def one_of_a_call(env: Environment, rounds: int) -> tuple[float, float]:
 
 def ours(env: Environment, seconds: float) -> tuple[float, float, str]:
     """Return exploitability by MFGLib's judgement, seconds, and how."""
-    game, reward = mfg.from_mfglib(env)
+    game, reward = mfg.interop.from_mfglib(env)
     began = time.perf_counter()
     best, how, steps = np.inf, "", 400
     while time.perf_counter() - began < seconds:
         found = mfg.solve_nash(game, reward, tolerance=AIM * env.r_max, max_steps=steps)
-        score = exploitability_score(env, mfg.to_mfglib(found.value.policy, env))
+        score = exploitability_score(env, mfg.interop.to_mfglib(found.value.policy, env))
         if score < best:
             best, how = score, f"{time.perf_counter() - began:.1f}"
         if found.converged or steps > 10_000:
@@ -136,10 +136,10 @@ def theirs(env: Environment, seconds: float) -> tuple[float, str]:
 
 def same_game(env: Environment) -> None:
     """Compare the uniform policy's exploitability, by both libraries."""
-    game, reward = mfg.from_mfglib(env)
+    game, reward = mfg.interop.from_mfglib(env)
     uniform = torch.full(game.shape, 1 / game.n_actions, dtype=torch.float64)
-    own = mfg.exploitability(game, reward, uniform)
-    other = exploitability_score(env, mfg.to_mfglib(uniform, env))
+    own = mfg.equilibrium.exploitability(game, reward, uniform)
+    other = exploitability_score(env, mfg.interop.to_mfglib(uniform, env))
     assert abs(own - other) <= 1e-4 * max(other, 1.0), (own, other)
 
 

@@ -20,7 +20,7 @@ class Work(NamedTuple):
         Bytes read and written: each table once backwards and once forwards in time, the reward
         once, the counts twice, the policy written and read, the gradient written.
     held : float
-        Bytes of the arrays, which tell the cache that they fit in.
+        Bytes of the arrays, by which one sees the cache that they fit in.
     operations : float
         Multiplications and additions of the two products a step.
     """

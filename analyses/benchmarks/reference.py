@@ -113,13 +113,13 @@ def build(size: Size, *, form: str = "linear", seed: int = SEED) -> Arrays:
         features, transition, initial, weights, *(np.zeros((0, T), int),) * 2, np.zeros((T, S, A))
     )
     game = game_of(blank)
-    policy = mfg.soft_backward_induction(
+    policy = mfg.equilibrium.soft_backward_induction(
         torch.from_numpy(true_reward(blank, form=form)),
         torch.from_numpy(transition),
         discount=DISCOUNT,
         temperature=TEMPERATURE,
     ).log_policy.exp()
-    flow = mfg.propagate_mean_field(policy, torch.from_numpy(transition), game.initial)
+    flow = mfg.equilibrium.propagate_mean_field(policy, torch.from_numpy(transition), game.initial)
     panel = mfg.simulate(game, policy, flow, n_agents=size.n_agents, random_seed=seed)
     return blank._replace(
         state=panel.state.reshape(-1, T),

@@ -42,7 +42,7 @@ class Run(NamedTuple):
     chains : int
         Number of chains.
     how : str
-        What the library is told about running them.
+        What the library is asked to do.
     devices : int
         Host devices that JAX is given.
     cache : {"", "empty", "filled"}
@@ -94,7 +94,9 @@ def by_mfgppl(arrays: reference.Arrays, run: Run, draws: int, tune: int) -> Samp
 
     def sample(seed: int) -> tuple[np.ndarray, dict[str, float]]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", mfg.ConvergenceWarning)  # few draws in quick runs
+            warnings.simplefilter(
+                "ignore", mfg.exceptions.ConvergenceWarning
+            )  # few draws in quick runs
             tree = mfg.nuts(
                 model,
                 draws=draws,
@@ -373,7 +375,7 @@ def main(quick: bool, out: Path) -> str:
     """Sample, check, draw; return the tables as Markdown."""
     out.mkdir(parents=True, exist_ok=True)
     arrays = reference.build(QUICK_SIZE if quick else reference.Size())
-    reference.model(arrays).likelihood.evaluator()(np.zeros(arrays.counts.shape))
+    reference.model(arrays).law.evaluator()(np.zeros(arrays.counts.shape))
     results = run_all(quick, arrays)
     parameters = [f"slope {k}" for k in range(len(arrays.weights) - 2)] + ["shift", "scale"]
     means = check(results, arrays.weights)

@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from timing import time_in_turns
 
 import mfgppl as mfg
-from mfgppl.inference.compiled import Density
+from mfgppl.density.of_model import density_of
 
 SIDE, QUICK_SIDE = 100, 12
 HORIZON, QUICK_HORIZON = 100, 10
@@ -95,7 +95,7 @@ def sparse_rows(quick: bool) -> list[list[str]]:
         T, S, A = game.shape
         n_entries = int(game.transition._nnz())
         table = np.random.default_rng(0).standard_normal(game.shape)
-        kernel, density = model.likelihood.evaluator(), Density(model)
+        kernel, density = model.law.evaluator(), density_of(model)
         whole, theta = density.evaluator(), np.zeros(density.n_dim)
         calls = {"kernel": lambda k=kernel, r=table: k(r), "density": lambda w=whole, x=theta: w(x)}
         times = time_in_turns(calls, rounds=3 if quick else 10)
@@ -126,9 +126,9 @@ def dense_rows(quick: bool) -> list[list[str]]:
         def plain(x: mfg.RewardInputs) -> Any:
             return pyro.sample("w", dist.Normal(0.0, 1.0)) * x.density
 
-        likelihood = mfg.TrajectoryModel(game, plain, panel, mean_field=flow).likelihood
+        likelihood = mfg.TrajectoryModel(game, plain, panel, mean_field=flow).law
         r, kernel = rng.standard_normal(game.shape), likelihood.evaluator()
-        by_next = likelihood.kernel_tables.tables[0]
+        by_next = likelihood.kernel_tables.tables[0, 0]
         values, weights = rng.standard_normal(S), rng.standard_normal(S * A)
         ahead, arrived = np.empty(S * A), np.empty(S)
 
@@ -182,7 +182,7 @@ def chain_rows(quick: bool) -> list[list[str]]:
 def sampled(model: mfg.TrajectoryModel, draws: int, cores: int, chains: int = CHAINS) -> Any:
     """Sample without what comes after."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         return mfg.nuts(
             model, draws=draws, tune=draws, chains=chains, cores=cores, random_seed=1,
             log_likelihood=False, progressbar=False,

@@ -1,1 +1,5 @@
-"""From tensor programs to the tape machine: a record of operations, and its instructions."""
+"""From tensor programs to the tape machine: a record of operations, and its instructions.
+
+How a program of tensors becomes instructions, its derivative and a proof of linearity. May import
+kernels.
+"""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._compiler.tracing import Step, Trace, aten, flat, storage_of, written_by
+from mfgppl._compiler.tracing import Step, Trace, aten, flat, storage_of, useful_steps
 from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
@@ -134,7 +134,7 @@ class _Lowering:
             self._place(tensor)
         last = self._last_uses()
         n_rows = [0]
-        useful = self._useful()
+        useful = useful_steps(self.trace)
         for k, step in enumerate(self.trace.steps):
             if not useful[k]:
                 n_rows.append(len(self.rows))
@@ -159,17 +159,6 @@ class _Lowering:
     def _slices(self, tensors: Sequence[Tensor]) -> list[slice]:
         starts = [self._operand(t).place for t in tensors]
         return [slice(n, n + t.numel()) for n, t in zip(starts, tensors, strict=True)]
-
-    def _useful(self) -> list[bool]:
-        """Return which steps an output depends on."""
-        needed = {storage_of(t) for t in self.trace.outputs}
-        useful = []
-        for step in reversed(self.trace.steps):
-            written = written_by(step.func, step.args, step.kwargs)
-            useful.append(any(storage_of(t) in needed for t in (*step.outputs, *written)))
-            if useful[-1]:
-                needed.update(storage_of(t) for t in step.inputs)
-        return useful[::-1]
 
     def _last_uses(self) -> dict[int, list[tuple[int, int]]]:
         """Return, by step, the storages of intermediate results that nothing reads later."""

@@ -1,11 +1,13 @@
 """A record of the tensor operations that a function runs, with autograd's among them.
 
 Tensors are followed by their storage, so that views and operations in place need no special case:
-an operand is a storage, an offset and strides.
+an operand is a storage, an offset and strides. Calls that hand values to Python or NumPy are
+watched too, since nothing that happens there can be recorded.
 """
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -15,7 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
-NEEDS_VALUES = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal)
+# of operations whose result, or its shape, is a matter of values
+BY_VALUE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+# calls that copy values out of tensors, into numbers, arrays or tensors of their own
+READS = frozenset(
+    (
+        "item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__", "__complex__",
+        "__array__", "__dlpack__", "__contains__", "__deepcopy__", "__reduce_ex__", "__format__",
+        "__repr__", "data_ptr", "storage", "untyped_storage", "apply_", "map_", "map2_", "tensor",
+    )
+)  # fmt: skip
+COPIES = {"as_tensor": 0, "asarray": 0, "new_tensor": 1, "new": 1}  # and the place of their data
 
 
 class Untraceable(Exception):
@@ -72,12 +84,14 @@ class Trace(NamedTuple):
 
 def storage_of(tensor: Tensor) -> int:
     """Return what identifies a tensor's storage while it is alive."""
-    return int(tensor.untyped_storage()._cdata)
+    with torch._C.DisableTorchFunction():  # this look at it is none of the function's
+        return int(tensor.untyped_storage()._cdata)
 
 
 def flat(tensor: Tensor) -> Tensor:
     """Return the whole storage of a tensor as a flat tensor of its type."""
-    size = tensor.untyped_storage().nbytes() // tensor.element_size()
+    with torch._C.DisableTorchFunction():
+        size = tensor.untyped_storage().nbytes() // tensor.element_size()
     return tensor.detach().as_strided((size,), (1,), 0)
 
 
@@ -117,8 +131,18 @@ class Recorder(TorchDispatchMode):
         self.known = known
         self.steps: list[Step] = []
         self.snapshots: dict[int, Tensor] = {}
+        self.lost: str | None = None  # why what follows is no record
         self._followed = {storage_of(t) for t in inputs}
         self._alive: list[Any] = list(inputs)  # a freed storage's place may be given again
+
+    def follows(self, tensor: Tensor) -> bool:
+        """Return whether a tensor depends on the inputs, or shares memory with one that does."""
+        return tensor.layout == torch.strided and storage_of(tensor) in self._followed
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise that the function cannot be followed, and keep it in mind if it goes on."""
+        self.lost = reason
+        raise Untraceable(reason)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -134,9 +158,12 @@ class Recorder(TorchDispatchMode):
             self._alive.append((met, result))
             return result
         packet = func.overloadpacket
-        by_mask = packet is aten.index and any(t.dtype == torch.bool for t in met)
-        if packet in NEEDS_VALUES or by_mask:
-            raise Untraceable(f"{packet} needs the value of a parameter")
+        if packet is aten.index:
+            by_value = any(t.dtype == torch.bool for t in met)
+        else:
+            by_value = not BY_VALUE.isdisjoint(func.tags)
+        if by_value:
+            self.refuse(f"{packet} needs the value of a parameter")
         if packet not in self.known and func in decomposition_table and not _aliases(func):
             with self:
                 result = decomposition_table[func](*args, **kwargs)
@@ -161,33 +188,76 @@ def _as_it_is(value: Any) -> Any:
     return value.detach().as_strided(value.shape, value.stride(), value.storage_offset())
 
 
-class _CumulativeProduct(torch.autograd.Function):
-    """A cumulative product of numbers other than zero; torch's own asks where there are zeros."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
-        out = x.cumprod(dim)
-        ctx.save_for_backward(x, out)
-        ctx.dim = dim
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        x, out = ctx.saved_tensors
-        return (slope * out).flip(ctx.dim).cumsum(ctx.dim).flip(ctx.dim) / x, None
+def read_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the tensors whose values a call copies out of them."""
+    name = getattr(func, "__name__", "")
+    if name in READS:
+        return tensors_in((args, kwargs))
+    if name not in COPIES:
+        return []
+    place = COPIES[name]
+    data = args[place] if len(args) > place else next(iter(kwargs.values()), None)
+    # from a tensor, these two return itself or a copy that can be followed
+    return [] if place == 0 and isinstance(data, Tensor) else tensors_in(data)
 
 
-class _Simpler(TorchFunctionMode):
-    """Call forms whose derivatives have no branches."""
+class GradientWatch(TorchFunctionMode):
+    """Note the calls by which tensors that need gradients go on without them.
+
+    Attributes
+    ----------
+    calls : list of str
+        Names of the calls.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in ("detach", "detach_") or func == _DATA or not torch.is_grad_enabled():
+            read = tensors_in((args, kwargs))
+        else:
+            read = read_by(func, args, kwargs)
+        if any(t.requires_grad for t in read):
+            self.calls.append("data" if func == _DATA else name)
+        return func(*args, **kwargs)
+
+
+_DATA = Tensor.data.__get__  # type: ignore[attr-defined]
+
+
+class _Watch(TorchFunctionMode):
+    """Refuse calls that read what a recorder follows, and call forms without branches."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if any(map(self._recorder.follows, read_by(func, args, kwargs))):
+            self._recorder.refuse(f"`{func.__name__}` needs the value of a parameter")
         if func in (torch.cumprod, Tensor.cumprod) and not kwargs.get("dtype"):
             dim = kwargs["dim"] if "dim" in kwargs else args[1]
-            return _CumulativeProduct.apply(args[0], dim)
+            return _cumulative_product(args[0], dim)
         return func(*args, **kwargs)
+
+
+def _cumulative_product(x: Tensor, dim: int) -> Tensor:
+    """Return products along an axis; the derivative of torch's own branches where there are zeros.
+
+    Or divides by them.
+    """
+    if not x.is_floating_point() or x.ndim == 0 or x.shape[dim] == 0:
+        return x.cumprod(dim)
+    return torch.stack(list(itertools.accumulate(x.unbind(dim), torch.mul)), dim)
 
 
 def record(
@@ -211,11 +281,32 @@ def record(
     """
     outputs: list[Tensor] = []
     ends = []
-    with _Simpler(), Recorder(inputs, known) as recorder:
+    recorder = Recorder(inputs, known)
+    with _Watch(recorder), recorder:
         for stage in stages:
             outputs.append(stage(*inputs, *outputs))
             ends.append(len(recorder.steps))
+    if recorder.lost is not None:
+        raise Untraceable(recorder.lost)
     return Trace(list(inputs), recorder.steps, outputs, ends, recorder.snapshots)
+
+
+def useful_steps(trace: Trace) -> list[bool]:
+    """Return which steps an output depends on."""
+    needed = {storage_of(t) for t in trace.outputs}
+    useful = []
+    for step in reversed(trace.steps):
+        written = written_by(step.func, step.args, step.kwargs)
+        useful.append(any(storage_of(t) in needed for t in (*step.outputs, *written)))
+        if useful[-1]:
+            needed.update(storage_of(t) for t in step.inputs)
+    return useful[::-1]
+
+
+def pruned(trace: Trace) -> Trace:
+    """Return a trace of one stage without the steps that its output does not depend on."""
+    steps = [step for step, keep in zip(trace.steps, useful_steps(trace), strict=True) if keep]
+    return trace._replace(steps=steps, ends=[len(steps)])
 
 
 def replay(trace: Trace, stage: int) -> Callable[..., Tensor]:

@@ -1,10 +1,11 @@
 """Scalar functions that a compiled loop can hold in vector registers."""
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from mfgppl._kernels import caching
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -13,7 +14,7 @@ LEAST, LARGEST = -708.0, 709.782712893384
 HALF_ROOT = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
 LEAST_NORMAL, TO_NORMAL, TO_NORMAL_LOG = 2.0**-1022, 2.0**54, 37.42994775023705
 
-jit = numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+jit = caching.jit(nogil=True, fastmath={"contract"}, error_model="numpy")
 
 
 @intrinsic

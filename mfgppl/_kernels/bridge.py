@@ -1,6 +1,8 @@
 """Where torch meets numba: kernels with their workspaces, as NumPy functions and with autograd."""
 
 import ctypes
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,28 +11,48 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mfgppl._kernels import density, sweeps, tape
+from mfgppl._kernels import density, sweeps, tape, threads
 from mfgppl._kernels.density import Causal, Energy
-from mfgppl._kernels.dynamics import Dense, Sparse, Tables, sliced
+from mfgppl._kernels.dynamics import Dense, Sparse, Tables, parts_of, sliced
 from mfgppl._kernels.tape import Tape
 
+# multiply-adds of a decision beside those of its table, and of a sweep that is worth a thread
+ACTION_WORK, WORTH_THREADS = 10, 1_500_000
 ArrayMap = Callable[[np.ndarray], np.ndarray]
 # an array (a reward, or flat parameters) to a log density and its gradient, whose array is reused
 Evaluator = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 def tables_of(transition: Tensor) -> Tables:
-    """Return a transition (n, S, A, S), dense or sparse COO, as the arrays that the sweeps read."""
-    n, S, A, _ = transition.shape
+    """Return a transition as the arrays that the sweeps read.
+
+    Parameters
+    ----------
+    transition : Tensor, shape (n, S, A, S) or (n, C, S, A, S)
+        Of one cell, dense or sparse COO, or of C. Where cells share their tables, the second axis
+        is a view of stride 0.
+    """
     transition = transition.detach()
     if transition.layout == torch.strided:
-        rows = transition.reshape(n, S * A, S).numpy()
-        return Dense(np.ascontiguousarray(rows.transpose(0, 2, 1)))
+        by_cell = transition if transition.ndim == 5 else transition[:, None]
+        C = by_cell.shape[1]
+        if by_cell.stride(1) == 0:
+            by_cell = by_cell[:, :1]
+        block = np.arange(C) if by_cell.shape[1] == C else np.zeros(C, dtype=np.int64)
+        return Dense(by_next_state(by_cell), block)
+    n, S, A, _ = transition.shape
     entries = transition.coalesce()
     table, state, action, following = entries.indices().numpy()
     row, entry = state * A + action, entries.values().numpy()
     after = sliced(table, row, following, entry, (n, S * A))
     return Sparse(*after, *sliced(table, following, row, entry, (n, S)))
+
+
+def by_next_state(table: Tensor) -> np.ndarray:
+    """Return a table by moves, (n, B, S, A, S), with the next state first, (n, B, S, S * A)."""
+    n, B, S, A, _ = table.shape
+    rows = table.reshape(n, B, S * A, S).numpy()
+    return np.ascontiguousarray(rows.transpose(0, 1, 3, 2))
 
 
 def causal_law(
@@ -40,7 +62,8 @@ def causal_law(
     shape = counts.shape
     constants = np.array([discount, temperature, 0.0])
     counts, visits = np.ascontiguousarray(counts), counts.sum(-1)
-    return Causal(tables, constants, counts, visits, np.empty(shape[:2]), np.empty(shape))
+    values, gradient = np.empty(shape[:2]), np.empty(shape)
+    return Causal(tables, constants, counts, visits, values, gradient, parts_of(tables))
 
 
 def energy_law(
@@ -51,7 +74,7 @@ def energy_law(
     ends_seen: np.ndarray,
     ends_unseen: np.ndarray,
     entry: np.ndarray,
-    marginal: bool,
+    n_groups: int,
     temperature: float,
 ) -> Energy:
     """Return the energy likelihood as arrays, with a workspace of its own."""
@@ -59,7 +82,7 @@ def energy_law(
     tidy = np.ascontiguousarray
     return Energy(
         tables=tables,
-        constants=np.array([1.0, temperature, float(marginal)]),
+        constants=np.array([1.0, temperature, float(n_groups)]),
         counts=tidy(counts),
         starts=tidy(starts),
         ends_seen=tidy(ends_seen),
@@ -74,7 +97,46 @@ def energy_law(
 
 def law_evaluator(law: density.Law) -> Evaluator:
     """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
-    return lambda reward: (density.likelihood(law, reward), law.gradient)
+    if isinstance(law, Causal):
+        return _by_parts(law)
+    tables, constants, *arrays = law
+    temperature, n_groups = float(constants[1]), int(constants[2])
+    counted, workspace = arrays[:5], arrays[5:]
+    return lambda reward: (
+        sweeps.energy_value_and_gradient(
+            reward, tables, temperature, *counted, n_groups, *workspace
+        ),
+        law.gradient,
+    )
+
+
+def _by_parts(law: Causal) -> Evaluator:
+    """Return the causal likelihood as the sum of its parts, side by side where they are large."""
+    tables, constants, *arrays, parts = law
+    discount, temperature = float(constants[0]), float(constants[1])
+    ranges = list(itertools.pairwise(parts.tolist()))
+
+    def part(first: int, last: int, reward: np.ndarray) -> float:
+        value: float = sweeps.causal_value_and_gradient(
+            reward, tables, discount, temperature, *arrays, first, last
+        )
+        return value
+
+    def one_by_one(reward: np.ndarray) -> tuple[float, np.ndarray]:
+        return sum(part(*cells, reward) for cells in ranges), law.gradient
+
+    def at_once(reward: np.ndarray) -> tuple[float, np.ndarray]:
+        tasks = [functools.partial(part, *cells, reward) for cells in ranges]
+        return sum(threads.side_by_side(tasks)), law.gradient
+
+    return at_once if in_threads(law) else one_by_one
+
+
+def in_threads(law: density.Law) -> bool:
+    """Return whether a law falls in parts that are large enough for threads."""
+    if not isinstance(law, Causal) or not isinstance(law.tables, Dense) or len(law.parts) < 3:
+        return False
+    return law.counts.size * (law.tables.tables.shape[2] + ACTION_WORK) >= WORTH_THREADS
 
 
 def soft_arrays(
@@ -109,9 +171,10 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, point: Tensor, evaluate: Evaluator) -> Tensor:
-        value, gradient = evaluate(np.ascontiguousarray(point.detach().numpy()))
+        with torch.enable_grad():  # which torch turns off here, and a program run as Python needs
+            value, gradient = evaluate(np.ascontiguousarray(point.detach().numpy()))
         ctx.save_for_backward(torch.from_numpy(gradient.copy()))
-        return torch.tensor(value, dtype=torch.float64)
+        return torch.tensor(value, dtype=torch.float64, device=point.device)
 
     @staticmethod
     @once_differentiable
@@ -177,9 +240,14 @@ class NativeDensity:
         self._call = _C_FUNCTION(self.function.address)
         self._value = np.empty(1)
         self._addresses = self._value.ctypes.data, self.data.ctypes.data
+        self._stages = None
+        if in_threads(law):
+            self._stages = _in_stages(machine, core, law, prior=prior, jacobian=jacobian)
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log density and its gradient."""
+        if self._stages is not None:
+            return self._stages(theta)
         point, gradient = np.array(theta, dtype=np.float64), np.empty(theta.size)
         self._call(point.size, point.ctypes.data, gradient.ctypes.data, *self._addresses)
         return self._value.item(), gradient
@@ -188,6 +256,42 @@ class NativeDensity:
     def keeper(self) -> Any:
         """C function (dim, n, point, kept, data), which keeps a point as it is."""
         return density.keeper()
+
+
+def _in_stages(
+    machine: density.TapeArrays,
+    core: density.Core,
+    law: density.Law,
+    *,
+    prior: float,
+    jacobian: float,
+) -> Evaluator:
+    """Return what `density.log_density` computes, stage by stage, with the law in threads."""
+    likelihood, buffer = law_evaluator(law), machine.buffer
+    theta_from, cotangent_from, found_from, gradient_from, size = machine.where.tolist()
+    found = buffer[found_from : found_from + size]
+    cotangent = buffer[cotangent_from : cotangent_from + size]
+
+    def reward() -> np.ndarray:
+        if isinstance(core, density.Itself):
+            return found[2:].reshape(core.shape)
+        sweeps.affine(core.matrix, core.offset, found[2:], core.reward.reshape(-1))
+        return core.reward
+
+    def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        buffer[theta_from : theta_from + theta.size] = theta
+        tape.run(machine.forward, machine.places, buffer)
+        value, slope = likelihood(reward())
+        cotangent[:2] = prior, jacobian
+        if isinstance(core, density.Itself):
+            cotangent[2:] = slope.reshape(-1)
+        else:
+            sweeps.affine_pullback(core.matrix, slope.reshape(-1), cotangent[2:])
+        tape.run(machine.backward, machine.places, buffer)
+        value += sum(w * x for w, x in zip((prior, jacobian), found[:2].tolist(), strict=True) if w)
+        return value, buffer[gradient_from : gradient_from + theta.size].copy()
+
+    return evaluate
 
 
 def on_tape(program: Tape) -> tuple[ArrayMap, ArrayMap]:

@@ -1,29 +1,31 @@
 """A crowd whose flow its agents answer: best responses, the flows of policies, and their slopes.
 
-A game at fixed reward parameters is a `World`: tapes from a flow to the reward and to the dynamics
+A game at fixed reward parameters is a `Arrays`: tapes from a flow to the reward and to the dynamics
 along it, with the tables that the sweeps read. Rewards and policies are (T, S, A). Flows are
-(T, F): F is S, or S * A where the mean field is joint. Tables that move with the crowd are dense.
+(T, F): F is S, or S * A where the mean field is joint. States are stacked, cells leading. Tables
+that move with the crowd are dense.
 """
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba.extending import overload
 
-from mfgppl._kernels import tape
+from mfgppl._kernels import caching, tape
 from mfgppl._kernels.dynamics import (
     Dense,
     Tables,
     expected,
+    fill_moves,
     is_tuple,
     jit_options,
     n_tables,
     pushed,
+    room_for,
 )
 from mfgppl._kernels.sweeps import normalise
 
-jit = numba.njit(cache=True, **jit_options)
+jit = caching.jit(**jit_options)
 
 
 class Played(NamedTuple):
@@ -47,7 +49,7 @@ class Played(NamedTuple):
     ends: np.ndarray
 
 
-class World(NamedTuple):
+class Arrays(NamedTuple):
     """A game at fixed reward parameters.
 
     Attributes
@@ -57,7 +59,8 @@ class World(NamedTuple):
     reward : Played
         From a flow to the reward, in one stage.
     moves : Played
-        From a flow to the tables, a stage a step; without stages where dynamics are fixed.
+        From a flow to the tables, a stage a step, which leaves those of all blocks, flat from
+        (B, S, S * A); without stages where dynamics are fixed.
     initial : ndarray, shape (S,)
         Distribution of the first state.
     discount : float
@@ -69,6 +72,12 @@ class World(NamedTuple):
     moves: Played
     initial: np.ndarray
     discount: float
+
+
+def no_moves(arrays: Arrays) -> np.ndarray:
+    """Return zeros for the tables of all steps that move with the crowd, (n, B, S, S * A)."""
+    each = arrays.tables.tables.shape[1:] if isinstance(arrays.tables, Dense) else (1, 0, 0)
+    return np.zeros((len(arrays.moves.ends) - 1, *each))
 
 
 @jit
@@ -94,17 +103,17 @@ def output(played, stage, size):
 
 
 @jit
-def faced(world, flow, shape):
+def faced(arrays, flow, shape):
     """Return the reward (T, S, A) along a flow, where its tape leaves it."""
-    put(world.reward, 0, flow)
-    play(world.reward, 0)
-    return output(world.reward, 0, shape[0] * shape[1] * shape[2]).reshape(shape)
+    put(arrays.reward, 0, flow)
+    play(arrays.reward, 0)
+    return output(arrays.reward, 0, shape[0] * shape[1] * shape[2]).reshape(shape)
 
 
 @jit
-def face(world, flow, reward):
+def face(arrays, flow, reward):
     """Fill the reward along a flow."""
-    reward[:] = faced(world, flow, reward.shape)
+    reward[:] = faced(arrays, flow, reward.shape)
 
 
 def keep_table(tables, k, played):
@@ -124,41 +133,41 @@ def _keep_dense(tables, k, played):
 
 
 @jit
-def follow(world, flow):
+def follow(arrays, flow):
     """Rewrite the tables along a flow."""
-    n = world.moves.ends.size - 1
+    n = arrays.moves.ends.size - 1
     if n > 0:
-        put(world.moves, 0, flow)
+        put(arrays.moves, 0, flow)
     for k in range(n):
-        play(world.moves, k)
-        keep_table(world.tables, k, world.moves)
+        play(arrays.moves, k)
+        keep_table(arrays.tables, k, arrays.moves)
 
 
 @jit
-def at(world, t):
+def at(arrays, t):
     """Return which table step t uses."""
-    return t if n_tables(world.tables) > 1 else 0
+    return t if n_tables(arrays.tables) > 1 else 0
 
 
 @jit
-def look_ahead(world, t, reward, following, q):
+def look_ahead(arrays, t, reward, following, q):
     """Fill Q (S * A,) of time t from the values after it."""
     if t < reward.shape[0] - 1:
-        expected(world.tables, at(world, t), following, q)
+        expected(arrays.tables, at(arrays, t), following, q)
     else:
         q[:] = 0.0
     r = reward[t].reshape(q.size)
     for i in range(q.size):
-        q[i] = r[i] + world.discount * q[i]
+        q[i] = r[i] + arrays.discount * q[i]
 
 
 @jit
-def respond(world, reward, temperature, q_values, values, policy):
+def respond(arrays, reward, temperature, q_values, values, policy):
     """Fill the soft best response to a reward along the tables; at temperature 0 the hard one."""
     T, S, A = reward.shape
     for t in range(T - 1, -1, -1):
         q, p = q_values[t].reshape(S * A), policy[t].reshape(S * A)
-        look_ahead(world, t, reward, values[min(t + 1, T - 1)], q)
+        look_ahead(arrays, t, reward, values[min(t + 1, T - 1)], q)
         if temperature > 0.0:
             for i in range(S * A):
                 p[i] = q[i] / temperature
@@ -185,13 +194,13 @@ def greedy(q, policy, values, n_actions):
 
 
 @jit
-def evaluate(world, reward, policy, temperature, q_values, values):
+def evaluate(arrays, reward, policy, temperature, q_values, values):
     """Fill the values of a policy, with `temperature` times its entropy."""
     T, S, A = reward.shape
     weighed = np.empty(S * A)
     for t in range(T - 1, -1, -1):
         q, p = q_values[t].reshape(S * A), policy[t].reshape(S * A)
-        look_ahead(world, t, reward, values[min(t + 1, T - 1)], q)
+        look_ahead(arrays, t, reward, values[min(t + 1, T - 1)], q)
         for i in range(S * A):  # -inf is never taken
             weighed[i] = p[i] * q[i] if p[i] > 0.0 else 0.0
         if temperature > 0.0:
@@ -214,55 +223,55 @@ def shared(shares, policy, weights):
 
 
 @jit
-def push(world, policy, flow, answer):
+def push(arrays, policy, flow, answer):
     """Fill the flow that a policy generates, along the tables as they are.
 
     If `answer`, the dynamics answer the flow as it arises, and the tables are rewritten.
     """
     T, S, A = policy.shape
-    shares, weights = world.initial.copy(), np.empty(S * A)
-    answer = answer and world.moves.ends.size > 1
+    shares, weights = arrays.initial.copy(), np.empty(S * A)
+    answer = answer and arrays.moves.ends.size > 1
     for t in range(T):
         shared(shares, policy[t], weights)
         flow[t] = shares if flow.shape[1] == S else weights
         if t == T - 1:
             break
         if answer:
-            start = world.moves.inputs[0] + t * flow.shape[1]
-            world.moves.buffer[start : start + flow.shape[1]] = flow[t]
-            play(world.moves, t)
-            keep_table(world.tables, t, world.moves)
-        pushed(world.tables, at(world, t), weights, shares)
+            start = arrays.moves.inputs[0] + t * flow.shape[1]
+            arrays.moves.buffer[start : start + flow.shape[1]] = flow[t]
+            play(arrays.moves, t)
+            keep_table(arrays.tables, t, arrays.moves)
+        pushed(arrays.tables, at(arrays, t), weights, shares)
 
 
 @jit
-def image(world, flow, temperature, reward, q_values, values, policy, generated):
+def image(arrays, flow, temperature, reward, q_values, values, policy, generated):
     """Fill the soft best response to a flow and the flow that it generates along its tables."""
-    face(world, flow, reward)
-    follow(world, flow)
-    respond(world, reward, temperature, q_values, values, policy)
-    push(world, policy, generated, False)
+    face(arrays, flow, reward)
+    follow(arrays, flow)
+    respond(arrays, reward, temperature, q_values, values, policy)
+    push(arrays, policy, generated, False)
 
 
 @jit
-def turn(world, policy, temperature, flow, reward, q_values, values):
+def turn(arrays, policy, temperature, flow, reward, q_values, values):
     """Fill the flow that a policy generates, the reward along it, and the policy's values."""
-    push(world, policy, flow, True)
-    face(world, flow, reward)
-    evaluate(world, reward, policy, temperature, q_values, values)
+    push(arrays, policy, flow, True)
+    face(arrays, flow, reward)
+    evaluate(arrays, reward, policy, temperature, q_values, values)
 
 
 @jit
-def mirror(world, logits, rate, n_turns, flow, q_values, values, policy):
+def mirror(arrays, logits, rate, n_turns, flow, q_values, values, policy):
     """Take steps of online mirror descent: logits (T, S, A) grow by `rate` times Q."""
     T, S, A = logits.shape
     top = np.empty(S)
     for _ in range(n_turns):
         for t in range(T):
             normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
-        push(world, policy, flow, True)
-        reward = faced(world, flow, logits.shape)
-        evaluate(world, reward, policy, 0.0, q_values, values)
+        push(arrays, policy, flow, True)
+        reward = faced(arrays, flow, logits.shape)
+        evaluate(arrays, reward, policy, 0.0, q_values, values)
         for t in range(T):
             scores, q = logits[t].reshape(S * A), q_values[t].reshape(S * A)
             for i in range(S * A):
@@ -272,7 +281,7 @@ def mirror(world, logits, rate, n_turns, flow, q_values, values, policy):
 
 
 @jit
-def slope(world, reward_slope, moves_slope, flow, change, temperature, values, policy, out):
+def slope(arrays, reward_slope, moves_slope, flow, change, temperature, values, policy, out):
     """Fill the change of `image` (T, F) for a change of the flow, at what `image` has filled.
 
     `dQ_t = dr_t + discount (P_t dV_{t+1} + dP_t V_{t+1})`, `dV = sum_a pi dQ`,
@@ -284,13 +293,13 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
     play(reward_slope, 0)
     d_reward = output(reward_slope, 0, T * S * A).reshape((T, S, A))
     n_moves = moves_slope.ends.size - 1
-    d_tables = Dense(np.empty((n_moves, S, S * A)))
+    d_tables = room_for(arrays.tables, n_moves)
     if n_moves > 0:
         put(moves_slope, 0, flow)
         put(moves_slope, 1, change)
     for t in range(n_moves):  # a stage's output lasts until another stage is played
         play(moves_slope, t)
-        d_tables.tables[t].ravel()[:] = output(moves_slope, t, S * S * A)
+        keep_table(d_tables, t, moves_slope)
     d_policy, d_values, ahead = np.empty((T, S, A)), np.zeros(S), np.zeros(S * A)
     for t in range(T - 1, -1, -1):
         dp = d_policy[t].reshape(S * A)
@@ -299,11 +308,11 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
             ahead[i] = 0.0
             dp[i] = 0.0
         if t < T - 1:
-            expected(world.tables, at(world, t), d_values, ahead)
+            expected(arrays.tables, at(arrays, t), d_values, ahead)
             if n_moves > 0:
                 expected(d_tables, t, values[t + 1], dp)
         for i in range(S * A):
-            dp[i] = dr[i] + world.discount * (ahead[i] + dp[i])
+            dp[i] = dr[i] + arrays.discount * (ahead[i] + dp[i])
         for s in range(S):
             d_values[s] = 0.0
             for a in range(A):
@@ -312,7 +321,7 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
             for a in range(A):
                 k = s * A + a
                 dp[k] = p[k] * (dp[k] - d_values[s]) / temperature if p[k] > 0.0 else 0.0
-    shares, d_shares, more = world.initial.copy(), np.zeros(S), np.empty(S)
+    shares, d_shares, more = arrays.initial.copy(), np.zeros(S), np.empty(S)
     weights, d_weights = np.empty(S * A), np.empty(S * A)
     for t in range(T):
         shared(shares, policy[t], weights)
@@ -323,8 +332,8 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
         out[t] = d_shares if out.shape[1] == S else d_weights
         if t == T - 1:
             break
-        pushed(world.tables, at(world, t), weights, shares)
-        pushed(world.tables, at(world, t), d_weights, d_shares)
+        pushed(arrays.tables, at(arrays, t), weights, shares)
+        pushed(arrays.tables, at(arrays, t), d_weights, d_shares)
         if n_moves > 0:
             pushed(d_tables, t, weights, more)
             for s in range(S):
@@ -332,7 +341,7 @@ def slope(world, reward_slope, moves_slope, flow, change, temperature, values, p
 
 
 @jit
-def jacobian(world, reward_slope, moves_slope, flow, temperature, values, policy, columns):
+def jacobian(arrays, reward_slope, moves_slope, flow, temperature, values, policy, columns):
     """Fill row j with the change of `image` for a change of entry j of the flow."""
     T, F = flow.shape
     change = np.zeros((T, F))
@@ -340,13 +349,13 @@ def jacobian(world, reward_slope, moves_slope, flow, temperature, values, policy
         change.ravel()[j] = 1.0
         out = columns[j].reshape((T, F))
         slope(
-            world, reward_slope, moves_slope, flow, change, temperature, values, policy, out
+            arrays, reward_slope, moves_slope, flow, change, temperature, values, policy, out
         )  # fmt: skip
         change.ravel()[j] = 0.0
 
 
 @jit
-def pull(world, counts, weights, temperature, values, policy, on_reward, on_tables):
+def pull(arrays, counts, weights, temperature, values, policy, on_reward, on_tables):
     """Fill the slopes of `sum counts log policy + sum weights generated` in reward and tables.
 
     The adjoint of `slope`, at what `image` has filled. With `h_t` the worth of a share of states
@@ -354,6 +363,8 @@ def pull(world, counts, weights, temperature, values, policy, on_reward, on_tabl
 
         g_t = counts / temperature + pi (d_t - n_t / temperature + mu_t (h_t - e_t) / temperature)
         d_{t+1} = discount g_t P_t,    dP_t(x) = mu_t pi_t e_{t+1}(x) + discount g_t V_{t+1}(x)
+
+    The slopes in the tables are laid out as (T-1, B, S, S * A): cells that share one add up.
     """
     T, S, A = policy.shape
     by_state = weights.shape[1] == S
@@ -361,15 +372,16 @@ def pull(world, counts, weights, temperature, values, policy, on_reward, on_tabl
     for t in range(T - 1, -1, -1):
         h, p = worth[t], policy[t].reshape(S * A)
         if t < T - 1:
-            expected(world.tables, at(world, t), arriving[t + 1], h)
+            expected(arrays.tables, at(arrays, t), arriving[t + 1], h)
         for s in range(S):
             arriving[t, s] = weights[t, s] if by_state else 0.0
             for a in range(A):
                 k = s * A + a
                 h[k] += 0.0 if by_state else weights[t, k]
                 arriving[t, s] += p[k] * h[k]
-    n_moves = world.moves.ends.size - 1
-    shares, later, sent = world.initial.copy(), np.zeros(S), np.empty(S * A)
+    n_moves = arrays.moves.ends.size - 1
+    shares, later, sent = arrays.initial.copy(), np.zeros(S), np.empty(S * A)
+    onward = np.empty(S * A)
     for t in range(T):
         h, p = worth[t], policy[t].reshape(S * A)
         g, n = on_reward[t].reshape(S * A), counts[t].reshape(S * A)
@@ -386,15 +398,14 @@ def pull(world, counts, weights, temperature, values, policy, on_reward, on_tabl
         if t == T - 1:
             break
         if n_moves > 0:
-            for x in range(S):
-                for i in range(S * A):
-                    on_tables[t, x, i] = (
-                        sent[i] * arriving[t + 1, x] + world.discount * g[i] * values[t + 1, x]
-                    )
-        pushed(world.tables, at(world, t), g, later)
+            for i in range(S * A):
+                onward[i] = arrays.discount * g[i]
+            moves = on_tables[t].reshape(on_tables[t].size)
+            fill_moves(arrays.tables, sent, arriving[t + 1], onward, values[t + 1], moves)
+        pushed(arrays.tables, at(arrays, t), g, later)
         for s in range(S):
-            later[s] *= world.discount
-        pushed(world.tables, at(world, t), sent, shares)
+            later[s] *= arrays.discount
+        pushed(arrays.tables, at(arrays, t), sent, shares)
 
 
 @jit

@@ -13,10 +13,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from mfgppl._kernels import sweeps, tape
+from mfgppl._kernels import caching, sweeps, tape
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables, is_tuple, jit_options
 
-jit = numba.njit(cache=True, **jit_options)
+jit = caching.jit(**jit_options)
 
 
 class TapeArrays(NamedTuple):
@@ -70,7 +70,10 @@ class Affine(NamedTuple):
 
 
 class Causal(NamedTuple):
-    """Arrays of the causal likelihood and its workspace; see `sweeps`."""
+    """Arrays of the causal likelihood and its workspace; see `sweeps`.
+
+    The value is the sum over parts of the cells, which begin where `parts` has it.
+    """
 
     tables: Tables
     constants: np.ndarray
@@ -78,6 +81,7 @@ class Causal(NamedTuple):
     visits: np.ndarray
     soft_values: np.ndarray
     gradient: np.ndarray
+    parts: np.ndarray
 
 
 class Energy(NamedTuple):
@@ -115,15 +119,22 @@ def slope_of(core, slope, cotangent):
 @overload(evaluate, jit_options=jit_options)
 def _evaluate(law, reward):
     if is_tuple(Causal, law):
-        return lambda law, reward: sweeps.causal_value_and_gradient(
-            reward, law.tables, law.constants[0], law.constants[1],
-            law.counts, law.visits, law.soft_values, law.gradient,
-        )  # fmt: skip
+        return _by_parts
     return lambda law, reward: sweeps.energy_value_and_gradient(
         reward, law.tables, law.constants[1], law.counts, law.starts, law.ends_seen,
-        law.ends_unseen, law.entry, law.constants[2] != 0.0, law.log_partition, law.log_next,
+        law.ends_unseen, law.entry, int(law.constants[2]), law.log_partition, law.log_next,
         law.log_policy, law.gradient,
     )  # fmt: skip
+
+
+def _by_parts(law, reward):
+    value = 0.0
+    for k in range(law.parts.size - 1):
+        value += sweeps.causal_value_and_gradient(
+            reward, law.tables, law.constants[0], law.constants[1], law.counts, law.visits,
+            law.soft_values, law.gradient, law.parts[k], law.parts[k + 1],
+        )  # fmt: skip
+    return value
 
 
 @overload(reward_of, jit_options=jit_options)
@@ -152,12 +163,6 @@ def _copied(core, slope, cotangent):
 
 
 @jit
-def likelihood(law, reward):
-    """Return the log likelihood of a reward and fill `law.gradient`."""
-    return evaluate(law, reward)
-
-
-@jit
 def log_density(theta, weights, machine, core, law, gradient):
     """Return a log density, with `weights` of log prior and log Jacobian, and fill its gradient."""
     buffer, where = machine.buffer, machine.where
@@ -170,7 +175,10 @@ def log_density(theta, weights, machine, core, law, gradient):
     slope_of(core, law.gradient, cotangent[2:])
     tape.run(machine.backward, machine.places, buffer)
     gradient[:] = buffer[where[3] : where[3] + theta.size]
-    return value + weights[0] * found[0] + weights[1] * found[1]
+    for k in range(2):
+        if weights[k] != 0.0:  # what has no weight plays no part, whatever it is
+            value += weights[k] * found[k]
+    return value
 
 
 # what a sampler calls: dimension, point, gradient, value, data; returns 0, or why it cannot
@@ -230,6 +238,13 @@ def cube(data, k):
 
 
 @jit
+def solid(data, k):
+    """Return array `k` of the data with its four axes."""
+    slot = data[k * SLOT :]
+    return flat(data, k).reshape((slot[1], slot[2], slot[3], slot[4]))
+
+
+@jit
 def int_rows(data, k):
     """Return array `k` of the data, of int64, with its first two axes."""
     return whole(data, k).reshape((data[k * SLOT + 1], data[k * SLOT + 2]))
@@ -238,7 +253,7 @@ def int_rows(data, k):
 @jit
 def dense(data, k):
     """Return the dense tables from slot `k` on."""
-    return Dense(cube(data, k))
+    return Dense(solid(data, k), whole(data, k + 1))
 
 
 @jit
@@ -255,7 +270,7 @@ def causal(data, k, tables):
     """Return the causal likelihood from slot `k` on."""
     return Causal(
         tables, flat(data, k), cube(data, k + 1), rows(data, k + 2), rows(data, k + 3),
-        cube(data, k + 4),
+        cube(data, k + 4), whole(data, k + 5),
     )  # fmt: skip
 
 
@@ -352,13 +367,13 @@ def copied(dim, n, point, out, address):
 @functools.cache
 def keeper() -> Any:
     """Return `copied` as a C function."""
-    return numba.cfunc(EXPANSION, cache=True, nopython=True)(copied)
+    return caching.c_function(EXPANSION)(copied)
 
 
 @functools.cache
 def native(law: Any, tables: Any) -> Any:
     """Return the C function for a kind of law and of tables, compiled or found on disk."""
-    return numba.cfunc(SIGNATURE, cache=True, nopython=True)(CALLS[law, tables])
+    return caching.c_function(SIGNATURE)(CALLS[law, tables])
 
 
 def packed(

@@ -2,16 +2,23 @@
 
 A sweep backwards needs the expected value after each state and action, a sweep forwards needs where
 the weight of states and actions goes. Both cost as much as there are stored entries.
+
+Where agents are of several kinds, states are stacked, cells leading: state s of cell c stands at
+c * S + s. Nobody changes its cell, so that each has tables of its own states alone.
 """
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
+from mfgppl._kernels import caching
+
 BLAS_FROM = 100  # states from which a library product beats the loop
+PRODUCT_FROM = 8  # cells that share a table from which one product for all beats a loop over them
+CACHED = 32768  # entries of tables that stay in a core's cache beside what a sweep reads
+PARTS = 2  # of many cells at least, so that they can be swept side by side
 LANES = 32  # rows of a slice of a sparse table
 
 jit_options = {
@@ -26,11 +33,14 @@ class Dense(NamedTuple):
 
     Attributes
     ----------
-    tables : ndarray, shape (n, S, S * A)
-        `P(x | s, a)` at `[k, x, s * A + a]`.
+    tables : ndarray, shape (n, B, S, S * A)
+        `P(x | s, a)` at `[k, b, x, s * A + a]`, over the states of one cell.
+    block : ndarray of int64, shape (C,)
+        Which of the B tables each cell uses.
     """
 
     tables: np.ndarray
+    block: np.ndarray
 
 
 class Sparse(NamedTuple):
@@ -70,6 +80,25 @@ def n_tables(tables):
     """Return how many tables there are: 1, or one a step."""
 
 
+def n_cells(tables):
+    """Return the number of cells; sparse tables hold all in one."""
+
+
+def cells(tables, first, last):
+    """Return the tables of the cells from `first` to before `last`."""
+
+
+def room_for(tables, n):
+    """Return dense tables of n steps, not filled, with the cells and blocks of these."""
+
+
+def fill_moves(tables, weights, values, other_weights, other_values, moves):
+    """Fill the sums of `weights[i] * values[x]` of two pairs, for the tables that cells use.
+
+    They are laid out as (B, S, S * A), flat.
+    """
+
+
 def expected(tables, k, values, ahead):
     """Fill `ahead[s * A + a]` with the mean of `values` after each state and action."""
 
@@ -80,6 +109,14 @@ def expected_each(tables, k, values, ahead):
 
 def pushed(tables, k, weights, arrived):
     """Fill `arrived[x]` with the weight that `weights[s * A + a]` sends to each state."""
+
+
+def log_mean(tables, k, row, logs):
+    """Return the log of the mean of `exp(logs)` after one row s * A + a, by its own peak."""
+
+
+def spread(tables, k, row, logs, level, weight, arrived):
+    """Add `weight * P(x | row) * exp(logs[x] - level)` to `arrived[x]` where the row leads."""
 
 
 def is_tuple(kind, value):
@@ -94,6 +131,61 @@ def _n_tables(tables):
     return lambda tables: tables.after_starts.shape[0]
 
 
+@overload(n_cells, jit_options=jit_options)
+def _n_cells(tables):
+    if is_tuple(Dense, tables):
+        return lambda tables: tables.block.size
+    return lambda tables: 1
+
+
+@overload(cells, jit_options=jit_options)
+def _cells(tables, first, last):
+    if is_tuple(Dense, tables):
+        return lambda tables, first, last: Dense(tables.tables, tables.block[first:last])
+    return lambda tables, first, last: tables
+
+
+@overload(room_for, jit_options=jit_options)
+def _room_for(tables, n):
+    if is_tuple(Dense, tables):
+        return _room_for_dense
+    return lambda tables, n: Dense(np.empty((0, 1, 0, 0)), np.zeros(1, np.int64))
+
+
+def _room_for_dense(tables, n):
+    _, B, S, m = tables.tables.shape
+    return Dense(np.empty((n, B, S, m)), tables.block)
+
+
+@overload(fill_moves, jit_options=jit_options)
+def _fill_moves(tables, weights, values, other_weights, other_values, moves):
+    if is_tuple(Dense, tables):
+        return _fill_moves_dense
+    return lambda tables, weights, values, other_weights, other_values, moves: None
+
+
+def _fill_moves_dense(tables, weights, values, other_weights, other_values, moves):
+    S, m = tables.tables.shape[2], tables.tables.shape[3]
+    moves[:] = 0.0
+    for c in range(tables.block.size):
+        here = slice(c * m, (c + 1) * m)
+        one, two = weights[here], other_weights[here]
+        for x in range(S):
+            start = (tables.block[c] * S + x) * m
+            row, v, w = moves[start : start + m], values[c * S + x], other_values[c * S + x]
+            for i in range(m):
+                row[i] += one[i] * v + two[i] * w
+
+
+@caching.jit(**jit_options)
+def at_once(tables):
+    """Return how many cells one library product serves, 0 where a loop is faster."""
+    C, B = tables.block.size, tables.tables.shape[1]
+    if C >= PRODUCT_FROM and B == 1:
+        return C
+    return 1 if tables.tables.shape[2] >= BLAS_FROM else 0
+
+
 @overload(expected, jit_options=jit_options)
 def _expected(tables, k, values, ahead):
     if is_tuple(Dense, tables):
@@ -102,35 +194,41 @@ def _expected(tables, k, values, ahead):
 
 
 def _expected_dense(tables, k, values, ahead):
-    table = tables.tables[k]
-    n = values.size
-    if n >= BLAS_FROM:
-        np.dot(values, table, ahead)
+    C, n, m = tables.block.size, tables.tables.shape[2], tables.tables.shape[3]
+    width = at_once(tables)
+    if width > 0:
+        rows, found = values.reshape((C, n)), ahead.reshape((C, m))
+        for c in range(0, C, width):
+            end = c + width
+            np.dot(rows[c:end], tables.tables[k, tables.block[c]], found[c:end])
         return
     ahead[:] = 0.0
-    x = 0
-    while x + 3 < n:
-        v0, v1, v2, v3 = values[x], values[x + 1], values[x + 2], values[x + 3]
-        for i in range(ahead.size):
-            ahead[i] += (
-                table[x, i] * v0
-                + table[x + 1, i] * v1
-                + table[x + 2, i] * v2
-                + table[x + 3, i] * v3
-            )
-        x += 4
-    while x < n:
-        v0 = values[x]
-        for i in range(ahead.size):
-            ahead[i] += table[x, i] * v0
-        x += 1
+    for c in range(C):
+        table = tables.tables[k, tables.block[c]]
+        v, out = values[c * n : (c + 1) * n], ahead[c * m : (c + 1) * m]
+        x = 0
+        while x + 3 < n:
+            v0, v1, v2, v3 = v[x], v[x + 1], v[x + 2], v[x + 3]
+            for i in range(m):
+                out[i] += (
+                    table[x, i] * v0
+                    + table[x + 1, i] * v1
+                    + table[x + 2, i] * v2
+                    + table[x + 3, i] * v3
+                )
+            x += 4
+        while x < n:
+            v0 = v[x]
+            for i in range(m):
+                out[i] += table[x, i] * v0
+            x += 1
 
 
 def _expected_sparse(tables, k, values, ahead):
     by_slices(tables.after, tables.following, tables.after_starts[k], values, ahead)
 
 
-@numba.njit(cache=True, **jit_options)
+@caching.jit(**jit_options)
 def by_slices(entries, places, starts, source, out):
     """Fill `out[i]` with the sum of row i's entries times `source` at their places."""
     for c in range(starts.size - 1):
@@ -153,7 +251,14 @@ def _expected_each(tables, k, values, ahead):
 
 
 def _expected_each_dense(tables, k, values, ahead):
-    np.dot(values, tables.tables[k], ahead)
+    N, C = values.shape[0], tables.block.size
+    S, m = tables.tables.shape[2], tables.tables.shape[3]
+    rows, found = values.reshape((N * C, S)), ahead.reshape((N * C, m))
+    width = N * C if tables.tables.shape[1] == 1 else 1
+    for j in range(0, N * C, width):
+        c, n = divmod(j, N)  # a cell's rows follow each other, so that its table stays in the cache
+        r = n * C + c
+        np.dot(rows[r : r + width], tables.tables[k, tables.block[c]], found[r : r + width])
 
 
 def _expected_each_sparse(tables, k, values, ahead):
@@ -169,19 +274,105 @@ def _pushed(tables, k, weights, arrived):
 
 
 def _pushed_dense(tables, k, weights, arrived):
-    table = tables.tables[k]
-    if arrived.size >= BLAS_FROM:
-        np.dot(table, weights, arrived)
+    C, n, m = tables.block.size, tables.tables.shape[2], tables.tables.shape[3]
+    width = at_once(tables)
+    if width > 0:
+        rows, found = weights.reshape((C, m)), arrived.reshape((C, n))
+        for c in range(0, C, width):
+            end = c + width
+            np.dot(rows[c:end], tables.tables[k, tables.block[c]].T, found[c:end])
         return
-    for x in range(arrived.size):
-        total = 0.0
-        for i in range(weights.size):
-            total += weights[i] * table[x, i]
-        arrived[x] = total
+    for c in range(C):
+        table, weight = tables.tables[k, tables.block[c]], weights[c * m : (c + 1) * m]
+        for x in range(n):
+            total = 0.0
+            for i in range(m):
+                total += weight[i] * table[x, i]
+            arrived[c * n + x] = total
 
 
 def _pushed_sparse(tables, k, weights, arrived):
     by_slices(tables.before, tables.leading, tables.before_starts[k], weights, arrived)
+
+
+@overload(log_mean, jit_options=jit_options)
+def _log_mean(tables, k, row, logs):
+    if is_tuple(Dense, tables):
+        return _log_mean_dense
+    return _log_mean_sparse
+
+
+@caching.jit(**jit_options)
+def row_of(tables, k, row):
+    """Return the chances of a row s * A + a of all cells, and the first state of its own."""
+    S, m = tables.tables.shape[2], tables.tables.shape[3]
+    return tables.tables[k, tables.block[row // m], :, row % m], row // m * S
+
+
+def _log_mean_dense(tables, k, row, logs):
+    chances, first = row_of(tables, k, row)
+    logs = logs[first : first + chances.size]
+    peak, total = -np.inf, 0.0
+    for x in range(logs.size):
+        if chances[x] > 0.0:
+            peak = max(peak, logs[x])
+    if peak == -np.inf:
+        return peak
+    for x in range(logs.size):
+        if chances[x] > 0.0:
+            total += chances[x] * np.exp(logs[x] - peak)
+    return peak + np.log(total)
+
+
+def _log_mean_sparse(tables, k, row, logs):
+    starts = tables.after_starts[k]
+    first, end = starts[row // LANES] + row % LANES, starts[row // LANES + 1]
+    peak, total = -np.inf, 0.0
+    for e in range(first, end, LANES):
+        if tables.after[e] > 0.0:
+            peak = max(peak, logs[tables.following[e]])
+    if peak == -np.inf:
+        return peak
+    for e in range(first, end, LANES):
+        if tables.after[e] > 0.0:
+            total += tables.after[e] * np.exp(logs[tables.following[e]] - peak)
+    return peak + np.log(total)
+
+
+@overload(spread, jit_options=jit_options)
+def _spread(tables, k, row, logs, level, weight, arrived):
+    if is_tuple(Dense, tables):
+        return _spread_dense
+    return _spread_sparse
+
+
+def _spread_dense(tables, k, row, logs, level, weight, arrived):
+    chances, first = row_of(tables, k, row)
+    logs, arrived = logs[first : first + chances.size], arrived[first : first + chances.size]
+    for x in range(logs.size):
+        if chances[x] > 0.0:
+            arrived[x] += weight * chances[x] * np.exp(logs[x] - level)
+
+
+def _spread_sparse(tables, k, row, logs, level, weight, arrived):
+    starts = tables.after_starts[k]
+    for e in range(starts[row // LANES] + row % LANES, starts[row // LANES + 1], LANES):
+        if tables.after[e] > 0.0:
+            x = tables.following[e]
+            arrived[x] += weight * tables.after[e] * np.exp(logs[x] - level)
+
+
+def parts_of(tables: Tables) -> np.ndarray:
+    """Return the cells where parts begin that are swept on their own, and their number, (n + 1,).
+
+    Cells with tables of their own make parts whose tables stay in a core's cache.
+    """
+    if not isinstance(tables, Dense):
+        return np.array([0, 1])
+    C, (_, B, S, m) = len(tables.block), tables.tables.shape
+    together = C if B == 1 else max(1, CACHED // (S * m))
+    n = max(min(C, PARTS), -(-C // together))
+    return np.arange(n + 1) * C // n
 
 
 def sliced(

@@ -6,15 +6,28 @@ infinities and NaN are kept. A loop that sums does not store: compiled code woul
 order by where the arrays happen to lie, and the same seed would give other draws.
 """
 
-import numba
 import numpy as np
 
+from mfgppl._kernels import caching
 from mfgppl._kernels.arithmetic import exp, log
-from mfgppl._kernels.dynamics import LANES, expected, expected_each, jit_options, n_tables, pushed
+from mfgppl._kernels.dynamics import (
+    LANES,
+    cells,
+    expected,
+    expected_each,
+    jit_options,
+    log_mean,
+    n_cells,
+    n_tables,
+    pushed,
+    spread,
+)
 
 STRETCH = 4096  # entries of a vector worked on together
+# means of weights below this lose digits; such rows reach only states far poorer than the richest
+FAR, LOG_FAR = 1e-278, -640.1
 
-jit = numba.njit(cache=True, **jit_options)
+jit = caching.jit(**jit_options)
 
 
 @jit
@@ -102,42 +115,55 @@ def soft_sweeps(rewards, tables, discount, temperature, soft_values, log_policie
 
 @jit
 def causal_value_and_gradient(
-    reward, tables, discount, temperature, counts, visits, soft_values, gradient
+    reward, tables, discount, temperature, counts, visits, soft_values, gradient, first, last
 ):
     """Return `sum N (Q - V) / temperature` and fill its gradient in the reward (T, S, A).
 
     With n = `visits` (T, S) and d = dL/dV: `g = N / beta + pi (d - n / beta)`,
-    `d_{t+1} = discount * sum_sa g P`. The array of the gradient holds pi between the sweeps.
+    `d_{t+1} = discount * sum_sa g P`. The array of the gradient holds pi between the sweeps. Both
+    are those of the cells from `first` to before `last`.
     """
-    T, S, A = reward.shape
+    T, A = reward.shape[0], reward.shape[2]
+    each = reward.shape[1] // n_cells(tables)
+    S, some = (last - first) * each, cells(tables, first, last)
+    here, wide = slice(first * each, last * each), slice(first * each * A, last * each * A)
+    rewards, numbers, slopes = flat(reward), flat(counts), flat(gradient)
     scale, onward = 1.0 / temperature, discount / temperature
     ahead, q = np.zeros(S * A), np.empty(S * A)
-    value = 0.0
+    value, following = 0.0, soft_values[T - 1, here]
     for t in range(T - 1, -1, -1):
         if t < T - 1:
-            expected(tables, t if n_tables(tables) > 1 else 0, soft_values[t + 1], ahead)
-        r, n = reward[t].reshape(S * A), counts[t].reshape(S * A)
+            expected(some, t if n_tables(tables) > 1 else 0, following, ahead)
+        r, n = rewards[t, wide], numbers[t, wide]
         for i in range(S * A):
             q[i] = r[i] * scale + onward * ahead[i]
         for i in range(S * A):  # what was never done adds nothing, also where its log is -inf
             value += n[i] * q[i] if n[i] != 0.0 else 0.0
-        normalise(q, gradient[t].reshape(S * A), soft_values[t], A)
+        v, visited = soft_values[t, here], visits[t, here]
+        normalise(q, slopes[t, wide], v, A)
         for s in range(S):
-            value -= visits[t, s] * soft_values[t, s]
+            value -= visited[s] * v[s]
         for s in range(S):
-            soft_values[t, s] *= temperature
+            v[s] *= temperature
+        following = v
     carried, arrived = np.zeros(S), np.empty(S)
     for t in range(T):
-        g, n = gradient[t].reshape(S * A), counts[t].reshape(S * A)
+        g, n, visited = slopes[t, wide], numbers[t, wide], visits[t, here]
         for s in range(S):
-            weight = carried[s] - visits[t, s] * scale
+            weight = carried[s] - visited[s] * scale
             for a in range(A):
                 g[s * A + a] = n[s * A + a] * scale + g[s * A + a] * weight
         if t < T - 1:
-            pushed(tables, t if n_tables(tables) > 1 else 0, g, arrived)
+            pushed(some, t if n_tables(tables) > 1 else 0, g, arrived)
             for s in range(S):
                 carried[s] = discount * arrived[s]
     return value
+
+
+@jit
+def flat(array):
+    """Return an array (T, S, A) as rows (T, S * A)."""
+    return array.reshape((array.shape[0], array.shape[1] * array.shape[2]))
 
 
 @jit
@@ -153,25 +179,39 @@ def counted(counts, logs):
 
 @jit
 def energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy):
-    """Fill W (T, S), `log sum_x P exp W_{t+1}` (T, S, A) and the energy law's log pi (T, S, A)."""
-    T, S, A = reward.shape
-    weights, policy = np.empty(S), np.empty(S * A)
-    for t in range(T - 1, -1, -1):
-        ahead, logs = log_next[t].reshape(S * A), log_policy[t].reshape(S * A)
-        r = reward[t].reshape(S * A)
-        if t < T - 1:
-            peak = weigh(log_partition[t + 1], weights)
-            expected(tables, t if n_tables(tables) > 1 else 0, weights, ahead)
+    """Fill W (T, S), `log sum_x P exp W_{t+1}` (T, S, A) and the energy law's log pi (T, S, A).
+
+    Return whether some row reaches only states far below the highest one of its cell.
+    """
+    T, A = reward.shape[0], reward.shape[2]
+    S = reward.shape[1] // n_cells(tables)
+    rewards, means, policies = flat(reward), flat(log_next), flat(log_policy)
+    weights, policy, any_far = np.empty(S), np.empty(S * A), False
+    for c in range(n_cells(tables)):
+        own, here = cells(tables, c, c + 1), slice(c * S, (c + 1) * S)
+        wide, following = slice(c * S * A, (c + 1) * S * A), log_partition[T - 1, here]
+        for t in range(T - 1, -1, -1):
+            ahead, logs = means[t, wide], policies[t, wide]
+            r, found = rewards[t, wide], log_partition[t, here]
+            if t < T - 1:
+                k = t if n_tables(tables) > 1 else 0
+                peak = weigh(following, weights)
+                expected(own, k, weights, ahead)
+                for i in range(S * A):
+                    if ahead[i] < FAR:
+                        ahead[i], any_far = log_mean(own, k, i, following), True
+                    else:
+                        ahead[i] = peak + np.log(ahead[i])
+            else:
+                ahead[:] = 0.0
             for i in range(S * A):
-                ahead[i] = peak + np.log(ahead[i])
-        else:
-            ahead[:] = 0.0
-        for i in range(S * A):
-            logs[i] = r[i] / temperature + ahead[i]
-        normalise(logs, policy, log_partition[t], A)
-        for s in range(S):
-            for a in range(A):
-                logs[s * A + a] -= log_partition[t, s]
+                logs[i] = r[i] / temperature + ahead[i]
+            normalise(logs, policy, found, A)
+            for s in range(S):
+                for a in range(A):
+                    logs[s * A + a] -= found[s]
+            following = found
+    return any_far
 
 
 @jit
@@ -202,7 +242,7 @@ def energy_value_and_gradient(
     ends_seen,
     ends_unseen,
     entry,
-    marginal,
+    n_groups,
     log_partition,
     log_next,
     log_policy,
@@ -210,50 +250,82 @@ def energy_value_and_gradient(
 ):
     """Return the energy log likelihood and fill its gradient in the reward (T, S, A).
 
-    `entry` (T, S) is the distribution of the first state by entry time, for the marginal form.
+    In the marginal form states are in `n_groups` groups, each with one partition function for all
+    who enter at a time, and `entry` (T, S) has the distributions of their first states, one for
+    each group. With no group each first state has its own.
     """
     T, S, A = reward.shape
-    energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy)
+    any_far = energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy)
     value = counted(counts, reward) / temperature
     value += counted(ends_seen, log_partition) + counted(ends_unseen, log_next)
-    carried, arrived = np.zeros(S), np.empty(S)
-    weights, flow = np.empty(S), np.empty(S * A)
+    size = S // n_groups if n_groups > 0 else S
+    entering, level = np.zeros((T, S // size)), np.zeros((T, S // size))
     for t in range(T):
-        if marginal:
-            entering = starts[t].sum()
-            if entering > 0:
-                peak = -np.inf
-                for s in range(S):
-                    if entry[t, s] > 0:
-                        peak = max(peak, log_partition[t, s])
-                total = 0.0
-                for s in range(S):
-                    if entry[t, s] > 0:
-                        total += entry[t, s] * np.exp(log_partition[t, s] - peak)
-                value -= entering * (peak + np.log(total))
-                for s in range(S):
-                    if entry[t, s] > 0:
-                        share = entry[t, s] * np.exp(log_partition[t, s] - peak) / total
-                        carried[s] -= entering * share
-        else:
+        if n_groups == 0:
             value -= counted(starts[t], log_partition[t])
+            continue
+        for k in range(n_groups):
+            inside = slice(k * size, (k + 1) * size)
+            for s in range(k * size, (k + 1) * size):
+                entering[t, k] += starts[t, s]
+            if entering[t, k] > 0:
+                level[t, k] = log_sum(entry[t, inside], log_partition[t, inside])
+                value -= entering[t, k] * level[t, k]
+    S //= n_cells(tables)
+    n_far = S * A if any_far else 0  # rows to look at one by one
+    numbers, slopes, stopped = flat(counts), flat(gradient), flat(ends_unseen)
+    policies, means = flat(log_policy), flat(log_next)
+    far, weights, flow = np.empty(n_far), np.empty(S), np.empty(S * A)
+    for c in range(n_cells(tables)):
+        own, here = cells(tables, c, c + 1), slice(c * S, (c + 1) * S)
+        wide = slice(c * S * A, (c + 1) * S * A)
+        carried, arrived = np.zeros(S), np.empty(S)
+        for t in range(T):
+            begun, first, ended = starts[t, here], entry[t, here], ends_seen[t, here]
+            w, logs = log_partition[t, here], policies[t, wide]
+            n, g = numbers[t, wide], slopes[t, wide]
             for s in range(S):
-                carried[s] -= starts[t, s]
-        for s in range(S):
-            carried[s] += ends_seen[t, s]
-            for a in range(A):
-                flow[s * A + a] = carried[s] * exp(log_policy[t, s, a])
-                gradient[t, s, a] = (counts[t, s, a] + flow[s * A + a]) / temperature
-        if t < T - 1:
-            peak = weigh(log_partition[t + 1], weights)
-            unseen, ahead = ends_unseen[t].reshape(S * A), log_next[t].reshape(S * A)
-            for i in range(S * A):
-                flow[i] += unseen[i]
-                flow[i] = flow[i] * np.exp(peak - ahead[i]) if flow[i] != 0.0 else 0.0
-            pushed(tables, t if n_tables(tables) > 1 else 0, flow, arrived)
-            for s in range(S):
-                carried[s] = arrived[s] * weights[s]
+                k = (c * S + s) // size
+                if n_groups == 0:
+                    carried[s] -= begun[s]
+                elif entering[t, k] > 0 and first[s] > 0:
+                    carried[s] -= entering[t, k] * first[s] * np.exp(w[s] - level[t, k])
+                carried[s] += ended[s]
+                for a in range(A):
+                    i = s * A + a
+                    flow[i] = carried[s] * exp(logs[i])
+                    g[i] = (n[i] + flow[i]) / temperature
+            if t < T - 1:
+                k, following = t if n_tables(tables) > 1 else 0, log_partition[t + 1, here]
+                peak = weigh(following, weights)
+                unseen, ahead = stopped[t, wide], means[t, wide]
+                for i in range(n_far):
+                    is_far = ahead[i] < peak + LOG_FAR
+                    far[i] = flow[i] + unseen[i] if is_far else 0.0
+                    flow[i] = -unseen[i] if is_far else flow[i]
+                for i in range(S * A):
+                    flow[i] += unseen[i]
+                    flow[i] = flow[i] * np.exp(peak - ahead[i]) if flow[i] != 0.0 else 0.0
+                pushed(own, k, flow, arrived)
+                for s in range(S):
+                    carried[s] = arrived[s] * weights[s]
+                for i in range(n_far):
+                    if far[i] != 0.0:
+                        spread(own, k, i, following, ahead[i], far[i], carried)
     return value
+
+
+@jit
+def log_sum(weights, logs):
+    """Return the log of the sum of `weights * exp(logs)`, by the peak of what has weight."""
+    peak, total = -np.inf, 0.0
+    for s in range(logs.size):
+        if weights[s] > 0:
+            peak = max(peak, logs[s])
+    for s in range(logs.size):
+        if weights[s] > 0:
+            total += weights[s] * np.exp(logs[s] - peak)
+    return peak + np.log(total)
 
 
 @jit

@@ -9,9 +9,9 @@ import math
 from enum import IntEnum, auto
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from mfgppl._kernels import caching
 from mfgppl._kernels.arithmetic import any_log, exp
 from mfgppl._kernels.dynamics import jit_options
 
@@ -105,7 +105,7 @@ class Tape(NamedTuple):
     ends: list[int]
 
 
-jit = numba.njit(cache=True, **jit_options)
+jit = caching.jit(**jit_options)
 
 
 @jit

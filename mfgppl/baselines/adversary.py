@@ -1,14 +1,15 @@
-"""The discriminator of MF-AIRL: a reward and a potential that tell choices apart."""
+"""The discriminator of MF-AIRL: a reward and a potential that distinguish choices."""
 
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
 
+from mfgppl._arguments import torch_seed
+from mfgppl._quasi_newton import maximise
 from mfgppl.baselines.task import Task
-from mfgppl.baselines.weights import Weights
+from mfgppl.reward.parameters import Program
 
 UNITS = 16  # hidden units of the network of the potential
 
@@ -40,7 +41,7 @@ class Verdict(NamedTuple):
     Attributes
     ----------
     loss : float
-        Cross entropy of the two sources, nats: log 4 where it cannot tell them apart.
+        Cross entropy of the two sources, nats: log 4 where it cannot distinguish them.
     accuracy : float
         Share of choices whose source it names, both sources as frequent.
     gradient : float
@@ -76,14 +77,14 @@ class Discriminator:
     ----------
     task : Task
         The game along the data's flow.
-    weights : Weights
-        The reward's parameters.
+    program : Program
+        The reward program over its parameters.
     potential : {"table", "network"}
         What the potential is.
     expected : bool
         Whether the next state's potential is replaced by its mean.
     seed : int
-        Seed of the network's weights.
+        Seed of the reward's start, a draw from its priors, and of the network's weights.
 
     Attributes
     ----------
@@ -94,15 +95,15 @@ class Discriminator:
     """
 
     def __init__(
-        self, task: Task, weights: Weights, potential: str, *, expected: bool, seed: int
+        self, task: Task, program: Program, potential: str, *, expected: bool, seed: int
     ) -> None:
-        self.task, self.weights, self.expected = task, weights, expected
+        self.task, self.program, self.expected = task, program, expected
         self.data = observed_moves(task)
         T, S, _ = task.game.shape
-        self.point = torch.tensor(weights.start, requires_grad=True)
+        self.point = torch.tensor(program.draw(seed), requires_grad=True)
         self.network = potential == "network"
         shapes = [(S, UNITS), (S, UNITS), (UNITS,), (UNITS,)] if self.network else [(T, S)]
-        draws = torch.Generator().manual_seed(seed)
+        draws = torch.Generator().manual_seed(torch_seed(seed))
         self.shaping = [
             (0.3 * torch.randn(shape, generator=draws, dtype=torch.float64) * self.network)
             .clone()
@@ -122,7 +123,7 @@ class Discriminator:
     def scores(self) -> tuple[Tensor, Tensor]:
         """Return f of moves onward, (T-1, S, A, S) or (T-1, S, A, 1), and of the last, (S, A)."""
         game, g = self.task.game, self.potentials()
-        reward = self.weights.table(self.point, self.task.inputs) / game.temperature
+        reward = self.program.table(self.point) / game.temperature
         here = reward - g[:, :, None]
         if self.expected:
             pairs = range(game.shape[0] - 1)
@@ -176,20 +177,19 @@ class Discriminator:
                 for tensor, part in zip(owned, torch.from_numpy(flat).split(sizes), strict=True):
                     tensor.copy_(part.reshape(tensor.shape))
 
-        def descend(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        def height(flat: np.ndarray) -> tuple[float, np.ndarray]:
             put(flat)
             for tensor in owned:
                 tensor.grad = None
             loss, _ = self.judge(sampled, log_policy)
             loss.backward()
             slopes = [torch.zeros_like(v) if v.grad is None else v.grad for v in owned]
-            return float(loss.detach()), torch.cat([v.reshape(-1) for v in slopes]).numpy()
+            return -float(loss.detach()), -torch.cat([v.reshape(-1) for v in slopes]).numpy()
 
         start = torch.cat([tensor.detach().reshape(-1) for tensor in owned]).numpy()
-        found = scipy.optimize.minimize(
-            descend, start, jac=True, method="L-BFGS-B",
-            options={"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-14, "gtol": 1e-9},
-        )  # fmt: skip
-        descend(found.x)
+        end = maximise(
+            height, start, tolerance=1e-9, gain=1e-14, max_steps=steps, max_evaluations=2 * steps
+        )
+        height(end.point)
         loss, accuracy = self.judge(sampled, log_policy)
         return Verdict(float(loss.detach()), accuracy, self.slope())

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
+
+from mfgppl._quasi_newton import maximise
 
 
 class Point(NamedTuple):
@@ -72,20 +73,21 @@ def quasi_newton(
     """
     history: list[dict[str, float]] = []
 
-    def descend(point: np.ndarray) -> tuple[float, np.ndarray]:
+    def height(point: np.ndarray) -> tuple[float, np.ndarray]:
         at = objective(point)
         history.append(_row(at))
-        return -at.value, -at.slope
+        return at.value, at.slope
 
-    found = scipy.optimize.minimize(
-        descend,
+    point, _, _ = maximise(
+        height,
         start,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxfun": max_steps, "maxiter": max_steps, "ftol": 1e-15, "gtol": tolerance},
+        tolerance=tolerance,
+        gain=1e-15,
+        max_steps=max_steps,
+        max_evaluations=max_steps,
     )
-    at = objective(found.x)
-    return Climb(found.x, history, float(np.abs(at.slope).max()), at.reached)
+    at = objective(point)
+    return Climb(point, history, float(np.abs(at.slope).max()), at.reached)
 
 
 def subgradient(

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mfgppl._arguments import is_a, not_negative, strict_keywords
+from mfgppl._arguments import Seed, is_a, not_negative, seed_of, strict_keywords
 from mfgppl.baselines.estimate import Estimate
-from mfgppl.baselines.task import seed_of, task_of
+from mfgppl.baselines.task import task_of
 from mfgppl.game import MeanFieldGame
 
 
@@ -18,7 +18,7 @@ def behaviour_cloning(
     game: MeanFieldGame,
     *,
     reward: Any = None,
-    random_seed: int = 0,
+    random_seed: Seed = 0,
     prior_count: float = 1.0,
     by_time: bool = True,
 ) -> Estimate:
@@ -32,7 +32,7 @@ def behaviour_cloning(
         The game, with a horizon.
     reward : callable, optional
         Plays no part.
-    random_seed : int
+    random_seed : int or SeedSequence
         Plays no part.
     prior_count : float, not negative
         Pseudo-count added to each available action. At zero a state that nobody visits takes all

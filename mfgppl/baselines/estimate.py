@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mfgppl.baselines.control import advantages, spread_of
 from mfgppl.baselines.task import Task
-from mfgppl.baselines.weights import Weights
+from mfgppl.control.fixed_flow import advantages, spread_of
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.solution import Solution
 from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, double_precision, reward_table
+from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
 
 FLAT = 1e-2  # spread of advantages, in temperatures, below which all actions count as equally good
 UNLIKE_CHANCE = 1e-3  # nats a decision by which agents who choose differ from agents who do not
@@ -45,7 +45,7 @@ class Estimate:
     policy : Tensor, shape (T, S, A)
         How agents act by the method's own account along the panel's flow.
     history : DataFrame
-        The way there, a row a step.
+        The way there, one row per step.
     converged : bool
         Whether the method came to rest.
     reason : str
@@ -135,14 +135,14 @@ class Ending(NamedTuple):
     seconds: float
 
 
-def recovered(
+def estimate_at(
     method: str,
     task: Task,
-    weights: Weights,
+    program: Program,
     point: Any,
     ending: Ending,
     *,
-    program: RewardProgram | None = None,
+    reward_program: RewardProgram | None = None,
     policy: Tensor | None = None,
 ) -> Estimate:
     """Return the estimate of a reward at a point, with the checks that all methods share.
@@ -153,34 +153,36 @@ def recovered(
         Its name.
     task : Task
         The game along the flow that the method saw.
-    weights : Weights
-        The reward's parameters.
+    program : Program
+        The reward program over its parameters.
     point : ndarray
         Where they ended.
     ending : Ending
         How the method ended.
-    program : callable, optional
+    reward_program : callable, optional
         The recovered reward if it is not the program at the point.
     policy : Tensor, shape (T, S, A), optional
         How agents act by the method's account; by default the soft best response.
     """
-    program = weights.bound(point) if program is None else program
+    values = program.values_at(point)
+    if reward_program is None:
+        reward_program = bind(program.reward, values)
     with double_precision(), torch.no_grad():
-        reward = reward_table(program, task.inputs)
+        reward = reward_table(reward_program, task.inputs)
     if policy is None:
         policy = task.response(reward)[1].exp()
     messages = (*ending.messages, *equal_actions(task, reward))
-    values = {name: value.numpy() for name, value in weights.numbers(point).items()}
-    return announced(
+    params = pd.Series(np.concatenate([v.ravel() for v in values.values()]), program.entry_names())
+    return warn_of_messages(
         Estimate(
-            method, task.game, reward, program, weights.series(point), values, policy,
+            method, task.game, reward, reward_program, params, values, policy,
             pd.DataFrame(ending.history), ending.converged, ending.reason, messages,
             ending.n_interactions, ending.n_evaluations, ending.seconds,
         )
     )  # fmt: skip
 
 
-def announced(estimate: Estimate) -> Estimate:
+def warn_of_messages(estimate: Estimate) -> Estimate:
     """Return an estimate; warn of what was detected."""
     for line in estimate.messages:
         warnings.warn(f"{estimate.method}: {line}", ConvergenceWarning, stacklevel=5)
@@ -190,8 +192,8 @@ def announced(estimate: Estimate) -> Estimate:
 def equal_actions(task: Task, reward: Tensor) -> tuple[str, ...]:
     """Return a message where a reward makes all actions equally good and the agents do not."""
     game = task.game
-    found = advantages(reward, task.steps, game.available, discount=game.discount)
-    spread = float(spread_of(found, task.occupancy.sum(-1), game.available))
+    gains = advantages(reward, task.steps, game.available, discount=game.discount)
+    spread = float(spread_of(gains, task.occupancy.sum(-1), game.available))
     if spread >= FLAT * game.temperature or _distance_from_chance(task) < UNLIKE_CHANCE:
         return ()
     return (
@@ -204,12 +206,13 @@ def _distance_from_chance(task: Task) -> float:
     """Return the mean divergence of the agents' choices, pooled over time, from chance, nats."""
     taken = task.occupancy.sum(0)
     shares = taken / taken.sum(-1, keepdim=True).clamp_min(1e-300)
-    chance = task.game.available / task.game.available.sum(-1, keepdim=True)
+    allowed = task.game.available.expand(task.game.shape).any(0)
+    chance = allowed / allowed.sum(-1, keepdim=True)
     gain = torch.special.xlogy(taken, shares) - torch.special.xlogy(taken, chance)
     return float(gain.sum() / taken.sum())
 
 
-def unmatched(task: Task, slope: float, reached: Tensor) -> tuple[str, ...]:
+def mismatch_message(task: Task, slope: float, reached: Tensor) -> tuple[str, ...]:
     """Return a message where the gradient is gone although behaviour is not matched.
 
     Parameters
@@ -242,6 +245,6 @@ def total_variation(first: Tensor, second: Tensor) -> float:
     return float((first - second).abs().sum()) / (2 * len(first))
 
 
-def unsettled(converged: bool) -> tuple[str, ...]:
+def unrest_message(converged: bool) -> tuple[str, ...]:
     """Return a message where a method has not come to rest."""
     return () if converged else ("the fit has not come to rest; give it more steps",)

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._arguments import torch_seed
 from mfgppl.baselines.estimate import Ending
 from mfgppl.baselines.planner import entropy_of, occupancy_along
 from mfgppl.baselines.task import Task
-from mfgppl.baselines.weights import Weights
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.parameters import Program
 
 WIDTH = 2.0  # standard deviation of logits under the reference law
 NARROWEST = 0.05  # standard deviation of a proposal
@@ -69,10 +70,10 @@ def log_weights(
     return population * (returns / beta + flows.entropy) + reference - proposal
 
 
-def returns_of(task: Task, weights: Weights, point: Tensor, flows: Flows) -> Tensor:
+def returns_of(task: Task, program: Program, point: Tensor, flows: Flows) -> Tensor:
     """Return the average return (K,) of each flow, differentiable in the parameters."""
     earned = [
-        (task.weights * occupancy * weights.table(point, RewardInputs(task.game, flow))).sum()
+        (task.discounts * occupancy * program.table(point, RewardInputs(task.game, flow))).sum()
         for occupancy, flow in zip(flows.occupancy, flows.mean_field, strict=True)
     ]
     return torch.stack(earned)
@@ -80,7 +81,7 @@ def returns_of(task: Task, weights: Weights, point: Tensor, flows: Flows) -> Ten
 
 def sampled_fit(
     task: Task,
-    weights: Weights,
+    program: Program,
     *,
     seed: int,
     n_rounds: int,
@@ -96,10 +97,10 @@ def sampled_fit(
     tuple
         The parameters, the policy at the proposal's mean, and how it ended.
     """
-    beta, draws = task.game.temperature, torch.Generator().manual_seed(seed)
+    beta, draws = task.game.temperature, torch.Generator().manual_seed(torch_seed(seed))
     mean = torch.zeros(task.game.shape, dtype=torch.float64)
     deviation = torch.full_like(mean, WIDTH)
-    point = torch.tensor(weights.start, requires_grad=True)
+    point = torch.tensor(program.draw(seed), requires_grad=True)
     adam = torch.optim.Adam([point], lr=rate, betas=(0.5, 0.999))
     history: list[dict[str, Any]] = []
     points = []
@@ -107,16 +108,16 @@ def sampled_fit(
         flows = drawn_flows(task, mean, deviation, n_flows, draws)
         adam.param_groups[0]["lr"] = rate * 0.1 ** (k / n_rounds)
         adam.zero_grad()
-        returns = returns_of(task, weights, point, flows)
-        found = log_weights(
+        returns = returns_of(task, program, point, flows)
+        log_shares = log_weights(
             flows, returns.detach(), mean, deviation, beta=beta, population=population
         )
-        shares = torch.softmax(found, 0)
-        ours = (task.weights * task.occupancy * weights.table(point, task.inputs)).sum()
+        shares = torch.softmax(log_shares, 0)
+        ours = (task.discounts * task.occupancy * program.table(point)).sum()
         gain = (ours - (shares * returns).sum()) / beta
         (-gain).backward()
         adam.step()
-        log_partition = float(torch.logsumexp(found, 0)) - np.log(n_flows)
+        log_partition = float(torch.logsumexp(log_shares, 0)) - np.log(n_flows)
         history.append(
             {
                 "objective": float(ours.detach()) / beta - log_partition / population,
@@ -126,13 +127,13 @@ def sampled_fit(
             }
         )
         points.append(point.detach().numpy().copy())
-        mean, deviation = _followed(flows.logits, found, mean, deviation)
-    ending = _ended(task, points, history, n_rounds * n_flows, began)
+        mean, deviation = _next_proposal(flows.logits, log_shares, mean, deviation)
+    ending = _ending(task, points, history, n_rounds * n_flows, began)
     policy = torch.softmax(mean.masked_fill(~task.game.available, -torch.inf), -1)
     return np.mean(points[-_n_last(n_rounds) :], axis=0), policy, ending
 
 
-def _followed(
+def _next_proposal(
     logits: Tensor, log_weight: Tensor, mean: Tensor, deviation: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the proposal moved towards the weights, flattened until enough draws count."""
@@ -153,7 +154,7 @@ def _n_last(n_rounds: int) -> int:
     return max(int(LAST * n_rounds), 1)
 
 
-def _ended(
+def _ending(
     task: Task, points: list[np.ndarray], history: list[dict[str, Any]], n_flows: int, began: float
 ) -> Ending:
     last = points[-_n_last(len(points)) :]

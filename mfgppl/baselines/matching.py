@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mfgppl.baselines.ascent import Objective, Point
-from mfgppl.baselines.control import advantages, best_response, occupancy_of, spread_of
 from mfgppl.baselines.estimate import total_variation
 from mfgppl.baselines.task import Task
-from mfgppl.baselines.weights import Weights
+from mfgppl.control.fixed_flow import advantages, best_response, occupancy_of, spread_of
+from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
 
@@ -24,10 +24,10 @@ def soft_gap(task: Task, reward: Tensor) -> tuple[float, Tensor, Tensor]:
     """
     values, log_policy = task.response(reward)
     reached = occupancy_of(log_policy.exp(), task.steps, task.start)
-    earned = (task.weights * task.occupancy * reward.detach()).sum()
+    earned = (task.discounts * task.occupancy * reward.detach()).sum()
     beta = task.game.temperature
     value = (earned - task.start @ values[0]) / beta
-    return float(value), task.weights * (task.occupancy - reached) / beta, reached
+    return float(value), task.discounts * (task.occupancy - reached) / beta, reached
 
 
 def hard_gap(task: Task, reward: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -35,18 +35,18 @@ def hard_gap(task: Task, reward: Tensor) -> tuple[float, Tensor, Tensor]:
     discount = task.game.discount
     values, policy = best_response(task.masked(reward.detach()), task.steps, discount=discount)
     reached = occupancy_of(policy, task.steps, task.start)
-    earned = (task.weights * task.occupancy * reward.detach()).sum()
+    earned = (task.discounts * task.occupancy * reward.detach()).sum()
     value = float(earned - task.start @ values[0])
-    return value, task.weights * (task.occupancy - reached), reached
+    return value, task.discounts * (task.occupancy - reached), reached
 
 
-def entropy_objective(task: Task, weights: Weights) -> Objective:
+def entropy_objective(task: Task, program: Program) -> Objective:
     """Return the soft gap as a function of the parameters."""
 
     def objective(point: np.ndarray) -> Point:
         with double_precision(), torch.enable_grad():
             at = torch.tensor(point, requires_grad=True)
-            reward = weights.table(at, task.inputs)
+            reward = program.table(at)
             value, slope, reached = soft_gap(task, reward)
             (gradient,) = torch.autograd.grad(reward, at, slope)
         gap = total_variation(task.occupancy, reached)
@@ -55,7 +55,7 @@ def entropy_objective(task: Task, weights: Weights) -> Objective:
     return objective
 
 
-def regret_objective(task: Task, weights: Weights, *, unit_advantage: bool) -> Objective:
+def regret_objective(task: Task, program: Program, *, unit_advantage: bool) -> Objective:
     """Return minus the regret as a function of the parameters, or that over the advantages' size.
 
     Along the whole ray of a reward and its multiples, and for all shapings of it, the second is
@@ -66,12 +66,12 @@ def regret_objective(task: Task, weights: Weights, *, unit_advantage: bool) -> O
     def objective(point: np.ndarray) -> Point:
         with double_precision(), torch.enable_grad():
             at = torch.tensor(point, requires_grad=True)
-            reward = weights.table(at, task.inputs)
+            reward = program.table(at)
             value, slope, reached = hard_gap(task, reward)
             total = (slope * reward).sum() + value - (slope * reward.detach()).sum()
             if unit_advantage:
-                found = advantages(reward, task.steps, game.available, discount=game.discount)
-                total = total / spread_of(found, shares, game.available).clamp_min(1e-12)
+                gains = advantages(reward, task.steps, game.available, discount=game.discount)
+                total = total / spread_of(gains, shares, game.available).clamp_min(1e-12)
             (gradient,) = torch.autograd.grad(total, at)
         gap = total_variation(task.occupancy, reached)
         return Point(float(total.detach()), gradient.numpy(), reached, gap)

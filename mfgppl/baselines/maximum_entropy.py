@@ -1,16 +1,25 @@
 """Maximum causal entropy inverse reinforcement learning without a crowd."""
 
+import functools
 import time
 from typing import Any
 
-from mfgppl._arguments import positive_int, real_between, strict_keywords
+from torch import Tensor
+
+from mfgppl._arguments import Seed, positive_int, real_between, seed_of, strict_keywords
 from mfgppl.baselines.ascent import quasi_newton
-from mfgppl.baselines.estimate import Ending, Estimate, recovered, unmatched, unsettled
+from mfgppl.baselines.estimate import (
+    Ending,
+    Estimate,
+    estimate_at,
+    mismatch_message,
+    unrest_message,
+)
 from mfgppl.baselines.matching import entropy_objective
-from mfgppl.baselines.task import along, seed_of, task_of
-from mfgppl.baselines.weights import Weights, seen_through
+from mfgppl.baselines.task import along, program_of, task_of
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import RewardProgram, bind
 
 
 @strict_keywords
@@ -19,7 +28,7 @@ def max_causal_entropy(
     game: MeanFieldGame,
     *,
     reward: RewardProgram,
-    random_seed: int = 0,
+    random_seed: Seed = 0,
     tolerance: float = 1e-6,
     max_steps: int = 500,
 ) -> Estimate:
@@ -37,7 +46,7 @@ def max_causal_entropy(
         The game, with a horizon.
     reward : callable
         A reward program; its priors play no part.
-    random_seed : int
+    random_seed : int or SeedSequence
         Seed of the start, a draw from the priors.
     tolerance : float
         Largest entry of the gradient, nats an agent, that counts as zero.
@@ -63,11 +72,12 @@ def max_causal_entropy(
     task = task_of(trajectories, game, reward)
     average = task.mean_field.mean(0, keepdim=True).expand(task.mean_field.shape).clone()
     alone = along(task, average)
-    weights = Weights(reward, alone.inputs, seed_of(random_seed))
+    program = program_of(reward, alone.inputs)
+    start = program.draw(seed_of(random_seed))
     tolerance = real_between("tolerance", tolerance, above=0.0)
     climb = quasi_newton(
-        entropy_objective(alone, weights),
-        weights.start,
+        entropy_objective(alone, program),
+        start,
         max_steps=positive_int("max_steps", max_steps),
         tolerance=tolerance,
     )
@@ -76,10 +86,22 @@ def max_causal_entropy(
         climb.history,
         converged,
         f"largest gradient {climb.slope:.1e} after {len(climb.history)} evaluations",
-        (*unsettled(converged), *unmatched(alone, climb.slope, climb.reached)),
+        (*unrest_message(converged), *mismatch_message(alone, climb.slope, climb.reached)),
         0,
         len(climb.history),
         time.perf_counter() - began,
     )
-    program = seen_through(weights.bound(climb.point), average)
-    return recovered("maximum causal entropy", alone, weights, climb.point, ending, program=program)
+    blind = _fixed_flow_reward(bind(reward, program.values_at(climb.point)), average)
+    return estimate_at(
+        "maximum causal entropy", alone, program, climb.point, ending, reward_program=blind
+    )
+
+
+def _fixed_flow_reward(program: RewardProgram, flow: Tensor) -> RewardProgram:
+    """Return a reward program that sees a fixed flow in place of the crowd's."""
+
+    @functools.wraps(program, assigned=("__doc__",), updated=())
+    def blind(x: RewardInputs) -> Any:
+        return program(RewardInputs(x.game, flow))
+
+    return blind

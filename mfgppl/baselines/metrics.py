@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
-from mfgppl.baselines.control import advantages, weights_of
-from mfgppl.equilibrium.exploitability import exploitability
+from mfgppl.control.fixed_flow import advantages, weights_of
+from mfgppl.control.steps import as_steps
+from mfgppl.equilibrium.best_response_gain import exploitability
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.returns import expected_return
-from mfgppl.equilibrium.steps import as_steps
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.site_values import site_values
 
 
 class RecoveryMetrics(NamedTuple):
@@ -107,11 +108,11 @@ def recovery_metrics(
     truth = solve_equilibrium(game, reward, parameters=parameters)
     found_all = truth.converged
     if policy is None and recovered is not None:
-        found = solve_equilibrium(
+        solution = solve_equilibrium(
             game, recovered, parameters=recovered_parameters, mean_field=mean_field
         )
-        found_all = found_all and found.converged
-        table = found.value.policy.detach()
+        found_all = found_all and solution.converged
+        table = solution.value.policy.detach()
     else:
         table = check_policy(game, policy).detach()
     flow, expert = generate_mean_field(game, table), truth.value
@@ -119,8 +120,8 @@ def recovery_metrics(
     if recovered is not None:
         correlation, distance = reward_distances(
             game,
-            bind(reward, _values(parameters)),
-            bind(recovered, _values(recovered_parameters)),
+            bind(reward, site_values("parameters", parameters)),
+            bind(recovered, site_values("recovered_parameters", recovered_parameters)),
             expert.mean_field.detach(),
         )
     shares = _shares(game, expert.mean_field.detach())
@@ -166,7 +167,3 @@ def _divergence(first: Tensor, second: Tensor) -> Tensor:
 
 def _shares(game: MeanFieldGame, flow: Tensor) -> Tensor:
     return flow.sum(-1) if game.joint else flow
-
-
-def _values(parameters: Mapping[str, Any] | pd.Series | None) -> dict[str, Any]:
-    return {} if parameters is None else dict(parameters)

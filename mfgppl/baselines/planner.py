@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from mfgppl.baselines.task import Task
-from mfgppl.baselines.weights import Weights
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.parameters import Program
 
 NOBODY = 1e-12  # share of the crowd from which a choice has a slope
 
@@ -43,21 +43,23 @@ def occupancy_along(game: MeanFieldGame, policy: Tensor, flow: Tensor) -> Tensor
     return flow if game.joint else flow[..., None] * policy
 
 
-def earned(task: Task, weights: Weights, point: Tensor, policy: Tensor, flow: Tensor) -> Tensor:
+def average_return(
+    task: Task, program: Program, point: Tensor, policy: Tensor, flow: Tensor
+) -> Tensor:
     """Return the population's average return `J(mu, pi)` at parameters, reward units."""
-    reward = weights.table(point, RewardInputs(task.game, flow))
-    return (task.weights * occupancy_along(task.game, policy, flow) * reward).sum()
+    reward = program.table(point, RewardInputs(task.game, flow))
+    return (task.discounts * occupancy_along(task.game, policy, flow) * reward).sum()
 
 
 def entropy_of(task: Task, policy: Tensor, flow: Tensor) -> Tensor:
     """Return the discounted entropy of a policy where its crowd is, nats."""
     shares = flow.sum(-1) if task.game.joint else flow
     each = -torch.special.xlogy(policy, policy.clamp_min(1e-300))
-    return (task.weights * shares[..., None] * each).sum()
+    return (task.discounts * shares[..., None] * each).sum()
 
 
-def planned(
-    task: Task, weights: Weights, point: Tensor, start: Tensor, *, tolerance: float, max_steps: int
+def optimal_plan(
+    task: Task, program: Program, point: Tensor, start: Tensor, *, tolerance: float, max_steps: int
 ) -> Plan:
     """Maximise `J(mu^pi, pi) + temperature * entropy` by natural gradient steps from a policy.
 
@@ -67,20 +69,20 @@ def planned(
     """
     game, beta = task.game, task.game.temperature
     policy, rate, n_steps = start, 1.0, 0
-    value, slope, flow = _sloped(task, weights, point, policy)
+    value, slope, flow = _value_and_slope(task, program, point, policy)
     residual = torch.inf
     while n_steps < max_steps:
         aim = _aim(task, policy, slope, flow, beta)
-        shares = task.weights * (flow.sum(-1) if game.joint else flow)[..., None]
+        shares = task.discounts * (flow.sum(-1) if game.joint else flow)[..., None]
         residual = float((shares * (aim - policy)).abs().max())
         if residual <= tolerance:
             break
         mixed = (1.0 - rate) * policy.log() + rate * aim.log()
         moved = torch.softmax(mixed.masked_fill(~game.available, -torch.inf), -1)
-        found = _sloped(task, weights, point, moved)
+        trial = _value_and_slope(task, program, point, moved)
         n_steps += 1
-        if found[0] >= value:
-            policy, (value, slope, flow) = moved, found
+        if trial[0] >= value:
+            policy, (value, slope, flow) = moved, trial
             rate = min(1.0, 1.5 * rate)
         else:
             rate /= 2
@@ -89,14 +91,14 @@ def planned(
     return Plan(policy, flow, value, residual, n_steps)
 
 
-def _sloped(
-    task: Task, weights: Weights, point: Tensor, policy: Tensor
+def _value_and_slope(
+    task: Task, program: Program, point: Tensor, policy: Tensor
 ) -> tuple[float, Tensor, Tensor]:
     """Return the objective of a policy, its slope in the policy and the flow."""
     at = policy.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         flow = generate_mean_field(task.game, at)
-        value = earned(task, weights, point.detach(), at, flow)
+        value = average_return(task, program, point.detach(), at, flow)
         value = value + task.game.temperature * entropy_of(task, at, flow)
         (slope,) = torch.autograd.grad(value, at)
     return float(value.detach()), slope, flow.detach()
@@ -104,7 +106,7 @@ def _sloped(
 
 def _aim(task: Task, policy: Tensor, slope: Tensor, flow: Tensor, beta: float) -> Tensor:
     """Return the policy that the slope points to, the policy itself where nobody is."""
-    shares = task.weights * (flow.sum(-1) if task.game.joint else flow)[..., None]
+    shares = task.discounts * (flow.sum(-1) if task.game.joint else flow)[..., None]
     q_values = slope / shares.clamp_min(NOBODY) / beta + policy.clamp_min(1e-300).log()
     aim = torch.softmax(q_values.masked_fill(~task.game.available, -torch.inf), -1)
     return torch.where(shares > NOBODY, aim, policy)

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from mfgppl.baselines.adversary import Moves
 from mfgppl.baselines.task import Task
+from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.simulation import draw_category
-from mfgppl.equilibrium.world import uniform_policy
 
 RARE = 1e-6  # probability below which a policy does not let an action fall
 

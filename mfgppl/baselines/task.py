@@ -6,13 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, positive_int
+from mfgppl._arguments import is_a
 from mfgppl._kernels import bridge
+from mfgppl.control.steps import Steps, as_steps
 from mfgppl.data.panel import Panel
-from mfgppl.equilibrium.steps import Steps, as_steps
+from mfgppl.equilibrium.admissible import check_moves
 from mfgppl.exceptions import DataError, Fault
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.parameters import Program, latent_sites
+from mfgppl.reward.program import RewardProgram, check_callable
 
 
 class Task(NamedTuple):
@@ -53,7 +56,7 @@ class Task(NamedTuple):
         return as_steps(self.transition, self.game.shape[0])
 
     @property
-    def weights(self) -> Tensor:
+    def discounts(self) -> Tensor:
         """Discount of each time, (T, 1, 1)."""
         times = torch.arange(self.game.shape[0], dtype=torch.float64)
         return (self.game.discount**times)[:, None, None]
@@ -90,9 +93,8 @@ def task_of(trajectories: Any, game: Any, reward: Any) -> Task:
     if not isinstance(trajectories, Panel):
         came = type(trajectories).__name__
         raise TypeError(f"`trajectories` must be Trajectories or a CountedPanel; got {came}.{hint}")
-    if reward is not None and not callable(reward):
-        came = type(reward).__name__
-        raise TypeError(f"`reward` must be a Pyro program of x; got {came}.")
+    if reward is not None:
+        check_callable(reward)
     if game.stationary:
         raise ValueError(
             "the earlier methods are for games with a `horizon`; got a stationary game. Fit it "
@@ -112,8 +114,14 @@ def task_of(trajectories: Any, game: Any, reward: Any) -> Task:
         torch.as_tensor(panel.counts.actions / panel.n_trajectories),
         torch.as_tensor(panel.counts.starts[0] / panel.n_trajectories),
     )  # fmt: skip
-    _check_allowed(task)
+    check_moves(panel, game, transition)
     return task
+
+
+def program_of(reward: RewardProgram, inputs: RewardInputs) -> Program:
+    """Check a reward program and return it over one flat vector; its priors draw the start."""
+    latent_sites(reward, inputs)
+    return Program(reward, inputs)
 
 
 def along(task: Task, flow: Tensor) -> Task:
@@ -125,11 +133,6 @@ def along(task: Task, flow: Tensor) -> Task:
         transition=transition,
         tables=bridge.tables_of(transition),
     )
-
-
-def seed_of(random_seed: Any) -> int:
-    """Return a seed that is an integer, not negative."""
-    return positive_int("random_seed", random_seed, least=0)
 
 
 def _check_whole(panel: Panel) -> None:
@@ -147,32 +150,3 @@ def _check_whole(panel: Panel) -> None:
     if early:
         faults.append(Fault("trajectory ends before the horizon", int(early), (), remedy))
     raise DataError(faults)
-
-
-def _check_allowed(task: Task) -> None:
-    """Raise where agents take actions or steps that the game rules out."""
-    game, panel, faults = task.game, task.panel, []
-    taken = ((task.occupancy > 0) & ~game.available).nonzero().tolist()
-    if taken:
-        first = tuple(
-            f"state={game.space.labels[s]!r}, action={game.actions[a]!r}" for _, s, a in taken[:3]
-        )
-        remedy = "correct the rows, or `available` in the game"
-        faults.append(Fault("action not available in its state", len(taken), first, remedy))
-    moves, n = panel.transition_counts()
-    known = moves[:, 0] < game.shape[0] - 1
-    moves, n = moves[known], n[known]
-    never = np.zeros(0, dtype=bool)
-    if len(moves):
-        never = (task.steps.probability(torch.as_tensor(moves)) == 0).numpy()
-    if never.any():
-        labels = game.space.labels
-        first = tuple(
-            f"time={t + panel.first_time}: {labels[s]!r} to {labels[x]!r} by {game.actions[a]!r}"
-            for t, s, a, x in moves[never][:3]
-        )
-        remedy = "correct the rows, or `transition` in the game"
-        what = "step of probability zero under the game"
-        faults.append(Fault(what, int(n[never].sum()), first, remedy))
-    if faults:
-        raise DataError(faults)

@@ -1,1 +1,5 @@
-"""Panels: reading, checking, counting."""
+"""Panels: reading, checking, counting.
+
+What is in a table of agents: its faults, counts, flow and moves. May import control and what is
+below it.
+"""

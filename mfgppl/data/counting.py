@@ -1,51 +1,62 @@
 """Panels of any size, counted where their table lives."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import narwhals as nw
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from mfgppl._arguments import strict_keywords
-from mfgppl.data.engines import answer, column_types, opened, renamed
-from mfgppl.data.panel import Counts, Panel
+from mfgppl._arguments import is_a, strict_keywords
+from mfgppl.data.columns import (
+    EXACT,
+    MISSING,
+    code,
+    is_number,
+    rounded,
+    shown,
+)
+from mfgppl.data.engines import answer, column_types, open_source, rename_columns, select_columns
+from mfgppl.data.files import Source, text_faults
+from mfgppl.data.panel import Counts, Panel, check_types
+from mfgppl.data.parts import Parts, parts_of
 from mfgppl.data.reading import (
     FARTHEST,
-    MISSING,
-    UNKNOWN,
-    Parts,
+    Hint,
     check_rows,
-    code,
     code_labels,
-    is_number,
     note_broken_times,
+    note_changes,
     note_missing,
     note_pairs,
     note_unnumbered,
-    one_type_a_column,
-    parts_of,
+    note_words,
     read_panel,
     row_names,
-    select,
     size_faults,
 )
 from mfgppl.data.space import StateSpace
+from mfgppl.data.statistics import coded, statistics
+from mfgppl.data.tables import one_type_a_column
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.exceptions import DataError, Fault
 
 BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
-CELLS = ("agent_missing", "time_missing", "time_broken")
-LINKS = ("back", "step", "lasted")
+CELLS = ("agent_missing", "agent_rounded", "time_missing", "time_broken")
+LINKS = ("back", "step", "ahead", "lasted")
 PAIRS = {
     "repeated": nw.col("back") == 0,
     "gap": nw.col("back") > 1,
     "undecided": (nw.col("step") == 1) & ~nw.col("decided"),
 }
-LONG_AGO = -int(FARTHEST)
-FIRST = -1  # in place of the time since the previous row where there is none
+CHANGED = "changed {}"  # the column that says whether a coordinate changes within an agent
+LONG_AGO = -FARTHEST
+WIDE = (nw.Int64, nw.UInt64, nw.Int128, nw.UInt128)  # types of times that may be too far
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,7 +79,12 @@ class CountedPanel(Panel):
     counts : Counts
         Sufficient statistics of the likelihoods.
     visits : ndarray, shape (T + 1, S)
-        Agents seen by time and state, deciding or not; row T follows the last decision.
+        Agents seen by time and state, deciding or not, and those carried forward; row T follows
+        the last decision.
+    carried_visits : ndarray, shape (T + 1, S)
+        Those of them who are carried forward in an absorbing state.
+    absorbed : ndarray, shape (T + 1, S)
+        Trajectories that are carried forward, by time and state of their last row.
     steps : ndarray of int, shape (n_steps, 4)
         The distinct observed steps (t, s, a, s'), sorted.
     step_counts : ndarray, shape (n_steps,)
@@ -79,6 +95,8 @@ class CountedPanel(Panel):
         Trajectories that begin after the first time.
     lengths : tuple of int
         Decisions in the shortest and in the longest trajectory.
+    covariates : DataFrame
+        One row for each label of the type that the covariates make; see `Trajectories`.
     """
 
     space: StateSpace
@@ -87,12 +105,15 @@ class CountedPanel(Panel):
     horizon: int
     counts: Counts
     visits: np.ndarray
+    carried_visits: np.ndarray
+    absorbed: np.ndarray
     steps: np.ndarray
     step_counts: np.ndarray
     n_agents: int
     n_trajectories: int
     n_late: int
     lengths: tuple[int, int]
+    covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @classmethod
     @strict_keywords
@@ -104,8 +125,13 @@ class CountedPanel(Panel):
         time: str = "time",
         state: str | Sequence[str] = "state",
         action: str = "action",
+        types: Sequence[str] = (),
+        covariates: Sequence[str] = (),
         state_labels: Mapping[str, Sequence[Any]] | None = None,
         action_labels: Sequence[Any] | None = None,
+        type_labels: Mapping[str, Sequence[Any]] | None = None,
+        absorbing: Mapping[str, Any] | None = None,
+        text: Sequence[str] = (),
         gaps: str = "error",
     ) -> "CountedPanel":
         """Check and count a table with one row per agent and time, on the table's own engine.
@@ -118,16 +144,22 @@ class CountedPanel(Panel):
         frame : table or path
             A lazy table that narwhals reads (a polars LazyFrame, a DuckDB relation, a Dask or
             Spark dataframe), a table in memory, or the path of a Parquet file, a folder of them, a
-            CSV file (also gzipped) or a pattern of such files.
+            CSV file (also compressed) or a pattern of such files.
         agent, time, action : str
             Column names. Times are integers, one step apart. The action may be empty in an
             agent's last row: a state is seen, no decision.
         state : str or list of str
             Column or columns whose product is the state.
-        state_labels : mapping of str to list, optional
-            Labels of each state column in order; by default those in the table, sorted.
+        types, covariates : list of str
+            Columns that never change in an agent; see `Trajectories.from_frame`.
+        state_labels, type_labels : mapping of str to list, optional
+            Labels of each such column in order; by default those in the table, sorted.
         action_labels : list, optional
             Labels of the actions in order; by default those in the table, sorted.
+        absorbing : mapping of str to label or list, optional
+            States that nobody leaves; see `Trajectories.from_frame`.
+        text : list of str
+            Columns of a CSV file to be read as text; see `Trajectories.from_frame`.
         gaps : {"error", "split"}
             Whether a missing time within an agent is a fault or starts a new trajectory.
 
@@ -143,23 +175,29 @@ class CountedPanel(Panel):
         ImportError
             If `frame` is a path and neither DuckDB nor polars is installed.
         """
-        columns: dict[str, Any] = {"agent": agent, "time": time, "state": state, "action": action}
-        labels = {"state": state_labels, "action": action_labels}
-        parts = parts_of(columns, labels, (), gaps)
-        with opened(frame) as table, one_type_a_column():
-            rows = select(table, parts.wanted)
+        columns = {
+            "agent": agent, "time": time, "state": state, "action": action,
+            "types": types, "covariates": covariates,
+        }  # fmt: skip
+        labels = {"state": state_labels, "action": action_labels, "types": type_labels}
+        parts = parts_of(columns, labels, gaps=gaps, text=text, absorbing=absorbing)
+        with open_source(frame, parts) as given, one_type_a_column():
+            rows = select_columns(given, parts)
             if isinstance(rows, nw.DataFrame):
-                in_memory = read_panel(table, parts, groups=(), gaps=gaps)
+                in_memory = read_panel(given.table, parts, groups=(), gaps=gaps)
                 return cls.from_trajectories(Trajectories(**in_memory))
-            return cls(**_count(rows, parts, gaps))
+            return cls(**_count(rows, given, parts, gaps))
 
     @classmethod
+    @strict_keywords
     def from_trajectories(cls, panel: Trajectories) -> "CountedPanel":
         """Reduce a panel in memory to its counts."""
+        is_a("panel", panel, Trajectories, " Read a table with from_frame.")
         steps, n = panel.transition_counts()
-        shared = ("space", "actions", "first_time", "horizon", "counts", "visits")
+        shared = ("space", "actions", "first_time", "horizon", "counts", "covariates")
+        visits = ("visits", "carried_visits", "absorbed")
         sizes = ("n_agents", "n_trajectories", "n_late", "lengths")
-        fields = {name: getattr(panel, name) for name in shared + sizes}
+        fields = {name: getattr(panel, name) for name in shared + visits + sizes}
         return cls(steps=steps, step_counts=n, **fields)
 
     def transition_counts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -170,27 +208,31 @@ class CountedPanel(Panel):
         """Return the panel with all its times taken for one, as a stationary game sees it."""
         steps, which = np.unique(self.steps[:, 1:], axis=0, return_inverse=True)
         counts = Counts(*(n.sum(0, keepdims=True) for n in self.counts))
-        counts.ends_seen[0] += self.visits[self.horizon]  # seen after the last decision
+        last = self.steps[:, 0] == self.horizon - 1  # seen after the last decision
+        np.add.at(counts.ends_seen[0], self.steps[last, 3], self.step_counts[last])
         counts.ends_unseen[0] = 0.0
-        visits = self.visits.sum(0, keepdims=True)
         return replace(
             self,
             first_time=0,
             horizon=1,
             counts=counts,
             n_late=0,
-            visits=np.concatenate([visits, np.zeros_like(visits)]),
+            visits=_at_one_time(self.visits),
+            carried_visits=_at_one_time(self.carried_visits),
+            absorbed=_at_one_time(self.absorbed),
             steps=np.insert(steps, 0, 0, axis=1),
             step_counts=np.bincount(which.ravel(), self.step_counts, minlength=len(steps)),
         )
 
+    @strict_keywords
     def recode(self, space: StateSpace, actions: Sequence[Any]) -> "CountedPanel":
         """Return the same panel coded against another order of labels, all of them known there.
 
         Raises
         ------
         ValueError
-            If the panel has a coordinate or label that `space` or `actions` lacks.
+            If the panel has a coordinate or label that `space` or `actions` lacks, or a type of
+            `space` changes within an agent.
         """
         states, moves = self._places(space, actions)
         by_state = partial(_spread, size=space.size, places=states, axis=1)
@@ -198,6 +240,7 @@ class CountedPanel(Panel):
         counts = [by_state(n) if n.ndim == 2 else by_action(by_state(n)) for n in self.counts]
         t, s, a, following = self.steps.T
         steps = np.stack([t, states[s], moves[a], states[following]], axis=1)
+        check_types(space, steps[:, 1], steps[:, 3], lambda k: f"at time {self.first_time + t[k]}")
         order = np.lexsort(steps.T[::-1])
         return replace(
             self,
@@ -205,9 +248,17 @@ class CountedPanel(Panel):
             actions=tuple(actions),
             counts=Counts(*counts),
             visits=by_state(self.visits),
+            carried_visits=by_state(self.carried_visits),
+            absorbed=by_state(self.absorbed),
             steps=steps[order],
             step_counts=self.step_counts[order],
         )
+
+
+def _at_one_time(n: np.ndarray) -> np.ndarray:
+    """Return what was counted at all times (T + 1, S) as counted at the first of two (2, S)."""
+    total = n.sum(0, keepdims=True)
+    return np.concatenate([total, np.zeros_like(total)])
 
 
 def _spread(n: np.ndarray, *, size: int, places: np.ndarray, axis: int) -> np.ndarray:
@@ -219,50 +270,134 @@ def _spread(n: np.ndarray, *, size: int, places: np.ndarray, axis: int) -> np.nd
     return wide
 
 
-def _count(table: Any, parts: Parts, gaps: str) -> dict[str, Any]:
+def _count(table: Any, given: Source, parts: Parts, gaps: str) -> dict[str, Any]:
     """Check and count a lazy table; return the fields of `CountedPanel`."""
-    states = [f"state {k}" for k in range(len(parts.states))]
+    states = [f"state {k}" for k in range(len(parts.coordinates))]
+    moving = states[len(parts.fixed) :]
     names = ["agent", "time", *states, "action"]
-    rows = renamed(table, dict(zip(parts.wanted, names, strict=True)))
-    faults: list[Fault] = []
-    marked = partial(_marked, states=states)
-    space, actions, n_rows = _labels(faults, rows, marked, parts)
+    rows = rename_columns(table, dict(zip(parts.wanted, names, strict=True)))
+    faults: list[Fault] = list(given.faults)
+    marked = partial(_mark_times, states=states)
+    labels, actions, n_rows = _labels(faults, rows, marked, parts, given.hint)
 
     def linked(part: Any) -> Any:
-        return _linked(marked(part), states, gaps)
+        return _link_rows(marked(part), moving, gaps, beyond=bool(parts.absorbing))
 
-    keys = ["period", *states, "action", *[f"next {k}" for k in states], *LINKS]
+    keys = ["period", *states, "action", *[f"next {k}" for k in moving], *LINKS]
     ask = partial(answer, rows, by="agent", n_rows=n_rows)
-    coded = _coded(ask(partial(_tally, by=linked, keys=keys)), space, actions, parts.action)
-    name_rows = partial(_named, ask, linked, parts)
-    seen = {k: partial(_seen, coded.n, partial(_pair, k), name_rows) for k in PAIRS}
-    undecided = (coded.step == 1) & (coded.action == MISSING)
-    pairs = {"repeated": coded.back == 0, "gap": coded.back > 1, "undecided": undecided}
-    note_pairs(faults, seen, pairs, gaps)
-    if len(coded.n):
-        n_agents = int(coded.n[coded.back == FIRST].sum())
-        faults += size_faults(n_agents, coded.time, coded.action, coded.n)
+    _note_changes(faults, ask, marked, parts)
+    table = ask(partial(_tally, by=linked, keys=keys))
+    space, groups, covariates = coded(table, parts, labels, actions)
+    name_rows = partial(_name_rows, ask, linked, parts)
+    left = partial(_leaves, table, groups.absorbed, parts)
+    flags = {k: partial(_pair, k) for k in PAIRS} | {"left": left}
+    seen = {k: partial(_count_and_name, groups.n, flag, name_rows) for k, flag in flags.items()}
+    undecided = (groups.step == 1) & (groups.action == MISSING)
+    pairs = {"repeated": groups.back == 0, "gap": groups.back > 1, "undecided": undecided}
+    pairs["left"] = groups.left
+    note_pairs(faults, seen, pairs, gaps, given.hint(parts.action) if undecided.any() else "")
+    if len(groups.n):
+        faults += size_faults(groups.time, groups.action, groups.n)
     if faults:
         raise DataError(faults)
-    return {"space": space, "actions": actions, **_statistics(coded, space.size, len(actions))}
+    counted = statistics(groups, space.size, len(actions))
+    return {"space": space, "actions": actions, "covariates": covariates, **counted}
 
 
-def _marked(rows: Any, states: Sequence[str]) -> Any:
+def _note_changes(
+    faults: list[Fault],
+    ask: Callable[[Any], pa.Table],
+    marked: Callable[[Any], Any],
+    parts: Parts,
+) -> None:
+    """Note what should never change in an agent and does, by a query that groups by agent."""
+    if not parts.fixed:
+        return
+    states = [f"state {k}" for k in range(len(parts.fixed))]
+    flags = [CHANGED.format(k) for k in states]
+
+    def changes(part: Any) -> Any:
+        return _changes(marked(part), states)
+
+    def totals(part: Any) -> Any:
+        return changes(part).select(nw.col(*flags).cast(nw.Int64).sum())
+
+    counted = ask(totals)
+    for name, flag in zip(parts.fixed, flags, strict=True):
+        n = pc.sum(counted[flag]).as_py()
+        if n:
+            first = ask(partial(_first_agents, by=changes, flag=flag)).sort_by("agent")
+            examples = tuple(f"{parts.agent}={shown(v)}" for v in first["agent"][:3])
+            note_changes(faults, parts, name, n, examples)
+
+
+def _changes(rows: Any, states: Sequence[str]) -> Any:
+    """Return one row an agent, with a flag for each column of which it has several values."""
+    kinds = rows.collect_schema()
+    rows = rows.filter(~nw.col("agent_missing"))
+    rows = rows.with_columns(*[_comparable(k, kinds[k]).alias(k) for k in states])
+    ends = [nw.col(k).min().alias(f"least {k}") for k in states]
+    ends += [nw.col(k).max().alias(f"most {k}") for k in states]
+    return (
+        rows.group_by("agent")
+        .agg(*ends)
+        .with_columns(
+            **{CHANGED.format(k): nw.col(f"least {k}") != nw.col(f"most {k}") for k in states}
+        )
+    )
+
+
+def _comparable(name: str, kind: Any) -> nw.Expr:
+    """Return a column in which labels have an order, null where nothing is given."""
+    column = nw.col(name)
+    if isinstance(kind, (nw.Categorical, nw.Enum)):
+        column = column.cast(nw.String)
+    if isinstance(kind, nw.Boolean):
+        column = column.cast(nw.Int64)
+    return nw.when(_is_given(name, kind)).then(column)
+
+
+def _first_agents(rows: Any, *, by: Callable[[Any], Any], flag: str) -> Any:
+    return by(rows).filter(nw.col(flag)).select("agent").sort("agent").head(3)
+
+
+def _leaves(groups: pa.Table, absorbed: np.ndarray, parts: Parts, mask: np.ndarray) -> nw.Expr:
+    """Flag rows in an absorbing state that a row in another state follows."""
+    keys = [f"state {k}" for k, name in enumerate(parts.coordinates) if name in parts.absorbing]
+    values = {k: groups[k].filter(pa.array(absorbed)).unique().to_pylist() for k in keys}
+
+    def within(prefix: str) -> nw.Expr:
+        held = [_holds(f"{prefix}{k}", values[k]) for k in keys]
+        return nw.all_horizontal(*held, ignore_nulls=True)
+
+    follows = ~nw.col("step").is_null() & (nw.col("step") >= 1)
+    return nw.all_horizontal(within(""), ~within("after "), follows, ignore_nulls=True)
+
+
+def _mark_times(rows: Any, states: Sequence[str]) -> Any:
     """Add integer times, which rows decide, and which lack an agent or an integer time."""
     kinds = rows.collect_schema()
     flags = {
         "agent_missing": ~_is_given("agent", kinds["agent"]),
+        "agent_rounded": nw.lit(False),
         "decided": _is_given("action", kinds["action"]),
     }
-    if not kinds["time"].is_numeric():
+    if kinds["agent"].is_float():
+        size = nw.col("agent").abs()
+        flags["agent_rounded"] = ~flags["agent_missing"] & (size >= EXACT) & size.is_finite()
+    kind, time = kinds["time"], nw.col("time")
+    if not kind.is_numeric():
         whole = {"time_missing": nw.lit(False), "time_broken": nw.lit(True)}
         return rows.with_columns(period=nw.lit(0, nw.Int64), **flags, **whole)
-    if kinds["time"].is_integer():
-        given, broken, time = ~nw.col("time").is_null(), nw.lit(False), nw.col("time")
+    given = ~time.is_null()
+    if kind.is_integer():
+        far = time >= FARTHEST
+        far = far if kind.is_unsigned_integer() else far | (time <= -FARTHEST)
+        broken = given & far if kind in WIDE else nw.lit(False)
     else:
-        time = nw.col("time").cast(nw.Float64)
-        given = _is_given("time", nw.Float64())
-        broken = given & ~((time.abs() < FARTHEST) & (time.floor() == time))
+        time = time.cast(nw.Float64)
+        given = given & ~time.is_nan()
+        broken = given & ~((time.abs() < EXACT) & (time.floor() == time))
     period = nw.when(given & ~broken).then(time).cast(nw.Int64)
     return rows.with_columns(period=period, time_missing=~given, time_broken=broken, **flags)
 
@@ -275,11 +410,12 @@ def _is_given(name: str, kind: Any) -> nw.Expr:
     return given & ~nw.col(name).is_nan() if kind.is_float() else given
 
 
-def _linked(marked: Any, states: Sequence[str], gaps: str) -> Any:
+def _link_rows(marked: Any, states: Sequence[str], gaps: str, *, beyond: bool) -> Any:
     """Keep rows with agent and time, and add what precedes and follows each within its agent.
 
     `back` and `step` are the times since the previous and to the next row (2 for more), null where
-    there is none; `lasted` is the number of earlier rows of the trajectory, at its last row.
+    there is none; `lasted` is the number of earlier rows of the trajectory, at its last row. Of a
+    row after a gap, the state and the time to it are kept if `beyond`.
     """
     rows = marked.filter(
         ~(nw.col("agent_missing") | nw.col("time_missing") | nw.col("time_broken"))
@@ -291,10 +427,11 @@ def _linked(marked: Any, states: Sequence[str], gaps: str) -> Any:
 
     rows = rows.with_columns(
         back=_at_most_two(time - within_agent(time.shift(1))),
-        step=_at_most_two(within_agent(time.shift(-1)) - time),
+        ahead=within_agent(time.shift(-1)) - time,
         since=within_agent(time.cum_min()),
         **{f"after {k}": within_agent(nw.col(k).shift(-1)) for k in states},
     )
+    rows = rows.with_columns(step=_at_most_two(nw.col("ahead")))
     back, step = nw.col("back"), nw.col("step")
     if gaps == "split":
         # a column of its own: narwhals' windows over pandas take no expression of several columns
@@ -303,7 +440,11 @@ def _linked(marked: Any, states: Sequence[str], gaps: str) -> Any:
         rows = rows.with_columns(since=within_agent(nw.col("begin").cum_max()))
     return rows.with_columns(
         lasted=nw.when(step.is_null() | (step > 1)).then(time - nw.col("since")),
-        **{f"next {k}": nw.when(step == 1).then(nw.col(f"after {k}")) for k in states},
+        ahead=nw.when(step <= (2 if beyond else 1)).then(nw.col("ahead")),
+        **{
+            f"next {k}": nw.when(step <= (2 if beyond else 1)).then(nw.col(f"after {k}"))
+            for k in states
+        },
     )
 
 
@@ -317,40 +458,46 @@ def _tally(rows: Any, *, by: Callable[[Any], Any], keys: Sequence[str]) -> Any:
 
 
 def _labels(
-    faults: list[Fault], rows: Any, marked: Callable[[Any], Any], parts: Parts
-) -> tuple[StateSpace, tuple[Any, ...], int]:
-    """Return states, actions and the number of rows, noting what is wrong with single cells."""
-    states = [f"state {k}" for k in range(len(parts.states))]
+    faults: list[Fault], rows: Any, marked: Callable[[Any], Any], parts: Parts, hint: Hint
+) -> tuple[dict[str, tuple[Any, ...]], tuple[Any, ...], int]:
+    """Return all labels, actions and the number of rows, noting what is wrong with single cells."""
+    states = [f"state {k}" for k in range(len(parts.coordinates))]
     types = column_types(rows)
     cells = answer(rows, partial(_tally, by=marked, keys=[*states, "action", *CELLS]))
     n = cells["n"].to_numpy()
-    check_rows(parts, int(n.sum()))
-    name_rows = partial(_named, partial(answer, rows), marked, parts)
+    check_rows(int(n.sum()))
+    name_rows = partial(_name_rows, partial(answer, rows), marked, parts)
     seen = {
-        k: partial(_seen, n, partial(_alike, cells[k], k), name_rows)
+        k: partial(_count_and_name, n, partial(_flag_shared_cells, cells[k], k), name_rows)
         for k in [*states, "action", *CELLS]
     }
     mask = {k: cells[k].to_numpy(zero_copy_only=False).astype(bool) for k in CELLS}
 
+    faults += text_faults(dict(zip(parts.wanted, types.types, strict=True)), parts)
     code(types.empty_table()["agent"], parts.agent)
-    note_missing(faults, parts.agent, mask["agent_missing"], seen["agent_missing"])
+    if mask["agent_rounded"].any():
+        raise DataError([rounded(parts.agent)])
+    note_missing(faults, parts.agent, mask["agent_missing"], seen["agent_missing"], hint)
     kind = types.field("time").type
     if is_number(kind):
         note_missing(faults, parts.time, mask["time_missing"], seen["time_missing"])
-        note_broken_times(faults, mask["time_broken"], seen["time_broken"])
+        note_broken_times(faults, kind, mask["time_broken"], seen["time_broken"])
     else:
         note_unnumbered(faults, kind, parts.time, seen["time_broken"](mask["time_broken"]))
-    coordinates = {
-        name: code_labels(faults, cells[key], name, parts.labels.get(name), seen[key])[0]
-        for key, name in zip(states, parts.states, strict=True)
+    labels = {
+        name: code_labels(faults, cells[key], name, parts.labels.get(name), seen[key], hint)[0]
+        for key, name in zip(states, parts.coordinates, strict=True)
     }
+    for key, name in zip(states, parts.coordinates, strict=True):
+        if name in parts.covariates:
+            note_words(faults, types.field(key).type, name)
     actions, _ = code_labels(
-        faults, cells["action"], parts.action, parts.actions, seen["action"], optional=True
+        faults, cells["action"], parts.action, parts.actions, seen["action"], hint, optional=True
     )
-    return StateSpace(coordinates), actions, int(n.sum())
+    return labels, actions, int(n.sum())
 
 
-def _seen(
+def _count_and_name(
     n: np.ndarray,
     keep: Callable[[np.ndarray], nw.Expr],
     name_rows: Callable[[nw.Expr], tuple[str, ...]],
@@ -361,109 +508,33 @@ def _seen(
 
 
 def _pair(name: str, mask: np.ndarray) -> nw.Expr:
-    """Tell rows with a fault between them and the next or previous one."""
+    """Flag rows with a fault between them and the next or previous one."""
     return PAIRS[name]
 
 
-def _alike(cells: pa.ChunkedArray, name: str, mask: np.ndarray) -> nw.Expr:
-    """Tell rows that share the cell of a column with some groups; of many cells, three."""
-    values = sorted(cells.filter(pa.array(mask)).unique().to_pylist(), key=repr)[:3]
+def _flag_shared_cells(cells: pa.ChunkedArray, name: str, mask: np.ndarray) -> nw.Expr:
+    """Flag rows that share the cell of a column with some groups; of many cells, three."""
+    return _holds(name, sorted(cells.filter(pa.array(mask)).unique().to_pylist(), key=repr)[:3])
+
+
+def _holds(name: str, values: Sequence[Any]) -> nw.Expr:
+    """Flag rows in which a column holds one of some values, null among them."""
     column = nw.col(name)
     known = [v for v in values if v is not None and v == v]
-    if known and isinstance(known[0], (str, float)):
+    if known and isinstance(known[0], (str, float, Decimal)):
         column = column.cast(nw.String if isinstance(known[0], str) else nw.Float64)
+        known = [float(v) if isinstance(v, Decimal) else v for v in known]
     tests = [column.is_in(known)] if known else []
     tests += [column.is_null()] if None in values else []
     tests += [column.is_nan()] if any(v != v for v in values) else []
     return nw.any_horizontal(*tests, ignore_nulls=True)
 
 
-def _named(
+def _name_rows(
     ask: Callable[[Any], pa.Table], by: Callable[[Any], Any], parts: Parts, keep: nw.Expr
 ) -> tuple[str, ...]:
     """Name the first three rows, by agent and time, of those that `keep` marks."""
     order = ["agent", "time"]
-    found = ask(lambda rows: by(rows).filter(keep).select(*order).sort(*order).head(3))
-    found = found.sort_by([(name, "ascending") for name in order]).slice(0, 3)
-    return row_names(parts.agent, parts.time, zip(found["agent"], found["time"], strict=True))
-
-
-class _Coded(NamedTuple):
-    """Groups of like rows, by their codes, shape (n_groups,) each; `n` is the size of a group.
-
-    `back` and `step` are FIRST where there is no earlier and no later row.
-    """
-
-    time: np.ndarray
-    state: np.ndarray
-    action: np.ndarray
-    following: np.ndarray
-    back: np.ndarray
-    step: np.ndarray
-    lasted: np.ndarray
-    n: np.ndarray
-
-
-def _coded(groups: pa.Table, space: StateSpace, actions: Sequence[Any], action: str) -> _Coded:
-    """Code the groups; states that are missing or unknown count as the first."""
-    coordinates = list(enumerate(space.coordinates.items()))
-    state, following = (
-        np.ravel_multi_index(
-            [
-                np.maximum(_positions(groups[f"{prefix}state {k}"], name, labels), 0)
-                for k, (name, labels) in coordinates
-            ],
-            space.shape,
-        )
-        for prefix in ("", "next ")
-    )
-    time, back, step, lasted, n = (
-        groups[k].cast(pa.int64()).fill_null(FIRST).to_numpy()
-        for k in ("period", "back", "step", "lasted", "n")
-    )
-    move = _positions(groups["action"], action, actions)
-    return _Coded(time, state, move, following, back, step, lasted, n)
-
-
-def _positions(column: pa.ChunkedArray, name: str, labels: Sequence[Any]) -> np.ndarray:
-    """Return where each cell stands among labels, MISSING or UNKNOWN where it does not."""
-    values, position = code(column, name)
-    here = {v: k for k, v in enumerate(labels)}
-    return np.array([here.get(v, UNKNOWN) for v in values] + [MISSING], dtype=np.int64)[position]
-
-
-def _statistics(rows: _Coded, S: int, A: int) -> dict[str, Any]:
-    """Add up what a panel without rows keeps."""
-    first_time = int(rows.time.min())
-    t, s, a, n = rows.time - first_time, rows.state, rows.action, rows.n
-    acted, begins, ends = a >= 0, rows.back != 1, rows.step != 1
-    T = int(t[acted].max()) + 1
-
-    def total(where: np.ndarray, *codes: np.ndarray) -> np.ndarray:
-        sums = np.zeros((T, S, A)[: len(codes)])
-        np.add.at(sums, tuple(code[where] for code in codes), n[where])
-        return sums
-
-    visits = np.zeros((T + 1, S))
-    np.add.at(visits, (t, s), n)
-    follows = acted & ~ends
-    steps = np.stack([t, s, a, rows.following], axis=1)[follows]
-    steps, which = np.unique(steps, axis=0, return_inverse=True)
-    lengths = (rows.lasted + acted)[ends]
-    return {
-        "first_time": first_time,
-        "horizon": T,
-        "counts": Counts(
-            actions=total(acted, t, s, a),
-            starts=total(begins & acted, t, s),
-            ends_seen=total(ends & ~acted & ~begins & (t < T), t, s),
-            ends_unseen=total(ends & acted & (t < T - 1), t, s, a),
-        ),
-        "visits": visits,
-        "steps": steps,
-        "step_counts": np.bincount(which.ravel(), weights=n[follows], minlength=len(steps)),
-        "n_agents": int(n[rows.back == FIRST].sum()),
-        "n_trajectories": int(n[begins].sum()),
-        "n_late": int(n[begins & (t > 0)].sum()),
-        "lengths": (int(lengths.min()), int(lengths.max())),
-    }
+    first = ask(lambda rows: by(rows).filter(keep).select(*order).sort(*order).head(3))
+    first = first.sort_by([(name, "ascending") for name in order]).slice(0, 3)
+    return row_names(parts.agent, parts.time, zip(first["agent"], first["time"], strict=True))

@@ -15,14 +15,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 
-from mfgppl.data.reading import (
-    CSV_OPTIONS,
+from mfgppl.data.columns import plain_column
+from mfgppl.data.files import (
+    Source,
     check_encoding,
+    csv_format,
     file_faults,
     format_of,
-    is_dask,
-    plain_column,
+    from_csv,
+    path_of,
+    without_empty_words,
 )
+from mfgppl.data.parts import Parts
+from mfgppl.data.tables import arrow_table, is_dask, select
 
 Query = Callable[[Any], Any]
 
@@ -31,7 +36,7 @@ PART_ROWS = 10_000_000  # rows that polars links at a time
 
 
 @contextlib.contextmanager
-def opened(source: Any) -> Iterator[Any]:
+def open_source(source: Any, parts: Parts) -> Iterator[Source]:
     """Give files as a lazy table of DuckDB or else polars, and tables as they are.
 
     Raises
@@ -43,22 +48,26 @@ def opened(source: Any) -> Iterator[Any]:
     ImportError
         If neither DuckDB nor polars is installed.
     """
-    if not isinstance(source, (str, Path)):
-        yield source
+    named = path_of(source)
+    if named is None:
+        yield Source(source)
         return
-    files = _files(source)
-    path = files[0] if len(files) == 1 else Path(source)
+    files = _files(named)
+    path = files[0] if len(files) == 1 else named
     kind = format_of(files[0])
     with file_faults(path, kind):
-        dataset = _dataset([str(f) for f in files], kind)
-    check_encoding(path, dataset.schema)
+        dataset = _dataset([str(f) for f in files], kind, parts)
+        given = Source(dataset)
+        if kind == "csv":
+            check_encoding(path, dataset.schema)
+            given = from_csv(dataset, dataset.schema, dataset.files, parts)
     if not dataset.files:
-        yield dataset.to_table()
+        yield Source(dataset.to_table())
     elif find_spec("duckdb"):
         with _duckdb_table(dataset, kind) as table:
-            yield table
+            yield given._replace(table=table)
     elif find_spec("polars"):
-        yield _polars_table(dataset, kind)
+        yield given._replace(table=_polars_table(dataset, kind))
     else:
         raise ImportError(
             "counting the rows of a file where it lies needs DuckDB or polars; install one "
@@ -66,19 +75,23 @@ def opened(source: Any) -> Iterator[Any]:
         )
 
 
-def _files(source: str | Path) -> list[Path]:
+def select_columns(given: Source, parts: Parts) -> Any:
+    """Return the wanted columns of an open table, as `select` does."""
+    rows = select(given.table, parts.wanted)
+    return without_empty_words(rows, parts) if given.is_csv else rows
+
+
+def _files(path: Path) -> list[Path]:
     """Return the files or the folder that a path or a pattern names."""
-    found = [Path(source)] if Path(source).exists() else sorted(map(Path, glob.glob(str(source))))
-    if not found:
-        raise FileNotFoundError(f"no file {source}")
-    return found
+    paths = [path] if path.exists() else sorted(map(Path, glob.glob(str(path))))
+    if not paths:
+        raise FileNotFoundError(f"no file {path}")
+    return paths
 
 
-def _dataset(files: list[str], kind: str) -> Any:
+def _dataset(files: list[str], kind: str, parts: Parts) -> Any:
     if kind == "csv":
-        return pa.dataset.dataset(
-            files, format=pa.dataset.CsvFileFormat(convert_options=CSV_OPTIONS)
-        )
+        return pa.dataset.dataset(files, format=csv_format(parts))
     return pa.dataset.dataset(
         files[0] if len(files) == 1 else files, format="parquet", partitioning="hive"
     )
@@ -129,7 +142,7 @@ def answer(frame: Any, query: Query, *, by: str | None = None, n_rows: int = 0) 
     Returns
     -------
     Table
-        Dictionaries decoded and decimals as floats.
+        Dictionaries decoded.
     """
     if is_dask(frame):
         table = _ask_dask(frame, query, by)
@@ -140,7 +153,7 @@ def answer(frame: Any, query: Query, *, by: str | None = None, n_rows: int = 0) 
     return _plain(table)
 
 
-def renamed(frame: Any, names: Mapping[str, str]) -> Any:
+def rename_columns(frame: Any, names: Mapping[str, str]) -> Any:
     """Return a frame of `answer` with other names of its columns."""
     return frame.rename(columns=names) if is_dask(frame) else frame.rename(names)
 
@@ -148,7 +161,7 @@ def renamed(frame: Any, names: Mapping[str, str]) -> Any:
 def column_types(frame: Any) -> pa.Schema:
     """Return the Arrow types of a table's columns."""
     if is_dask(frame):
-        types = pa.Schema.from_pandas(frame._meta, preserve_index=False)
+        types = arrow_table(frame._meta).schema
         if not any(pa.types.is_null(kind) for kind in types.types):
             return types
     return answer(frame, _no_rows).schema
@@ -173,25 +186,28 @@ def _ask_polars(frame: nw.LazyFrame, query: Query, by: str | None, n_rows: int) 
     if by is not None and n_parts > 1:
         parts = [native.filter(pl.col(by).hash() % n_parts == k) for k in range(n_parts)]
     answers = [query(nw.from_native(part)).to_native() for part in parts]
-    return _stacked([lazy.collect(engine="streaming").to_arrow() for lazy in answers])
+    return _stack([lazy.collect(engine="streaming").to_arrow() for lazy in answers])
 
 
 def _ask_dask(frame: Any, query: Query, by: str | None) -> pa.Table:
     """Ask each partition on its worker, after a shuffle where equal values must meet."""
     import dask
 
-    frame = frame if by is None else frame.shuffle(on=by)
+    if by is not None:
+        if frame[by].dtype.kind == "f":  # -0.0 and 0.0 are equal, and hashed apart
+            frame = frame.assign(**{by: frame[by] + 0.0})
+        frame = frame.shuffle(on=by)
     ask = dask.delayed(functools.partial(_ask_partition, query=query))
-    return _stacked(dask.compute(*[ask(part) for part in frame.to_delayed()]))
+    return _stack(dask.compute(*[ask(part) for part in frame.to_delayed()]))
 
 
 def _ask_partition(part: pd.DataFrame, query: Query) -> pa.Table:
     """Ask a partition, typed as Arrow types it."""
-    table = _plain(pa.Table.from_pandas(part, preserve_index=False))
+    table = _plain(arrow_table(part))
     nulls = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
     table = table.cast(pa.schema(zip(table.column_names, nulls, strict=True)))
     return query(nw.from_native(table.to_pandas(types_mapper=pd.ArrowDtype))).to_arrow()
 
 
-def _stacked(tables: Any) -> pa.Table:
+def _stack(tables: Any) -> pa.Table:
     return pa.concat_tables([_plain(t) for t in tables], promote_options="permissive")

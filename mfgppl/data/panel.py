@@ -1,13 +1,18 @@
 """What every panel knows, whether it keeps its rows or only their counts."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from mfgppl._arguments import not_negative, strict_keywords
-from mfgppl.data.space import StateSpace
+from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywords
+from mfgppl.data.labelled import Order, in_order
+from mfgppl.data.parts import column_names
+from mfgppl.data.space import StateSpace, index_of
+from mfgppl.data.transitions import TransitionEstimate, next_states
 from mfgppl.exceptions import DataError, Fault
 
 
@@ -33,46 +38,29 @@ class Counts(NamedTuple):
     ends_unseen: np.ndarray
 
 
-class TransitionEstimate(NamedTuple):
-    """Smoothed transition frequencies with the counts behind them.
-
-    Attributes
-    ----------
-    probabilities : DataArray
-        Dims (state, action, next_state), with a leading time of length T-1 if `by_time`.
-    counts : DataArray
-        Observed transitions, same dims.
-    prior_count : float
-        Pseudo-count added to each next state: the posterior of a row is Dirichlet(counts + it).
-    space : StateSpace
-        The states, by coordinate.
-    """
-
-    probabilities: xr.DataArray
-    counts: xr.DataArray
-    prior_count: float
-    space: StateSpace
-
-
 class Panel:
     """Crowd, dynamics and audit of a panel, from its statistics.
 
     Attributes
     ----------
     space : StateSpace
-        The state coordinates and their labels.
+        Types and state coordinates with their labels; types come first. Of S states and C
+        combinations of types, all arrays have C * S states.
     actions : tuple
         Action labels, length A.
     first_time : int
         The time of the data that is `t = 0`.
     horizon : int
         Number of decision times T.
+    covariates : DataFrame
+        One row for each label of the type that the covariates make.
     """
 
     space: StateSpace
     actions: tuple[Any, ...]
     first_time: int
     horizon: int
+    covariates: pd.DataFrame
 
     if TYPE_CHECKING:
         # read only: one kind of panel stores them as fields, the other computes them
@@ -83,7 +71,18 @@ class Panel:
 
         @property
         def visits(self) -> np.ndarray:
-            """Agents seen by time and state, shape (T + 1, S); row T follows the last decision."""
+            """Agents seen by time and state, shape (T + 1, S); row T follows the last decision.
+
+            Those carried forward in an absorbing state are among them.
+            """
+
+        @property
+        def carried_visits(self) -> np.ndarray:
+            """Agents carried forward by time and state, shape (T + 1, S)."""
+
+        @property
+        def absorbed(self) -> np.ndarray:
+            """Trajectories carried forward, by time and state of their last row, (T + 1, S)."""
 
         @property
         def n_agents(self) -> int:
@@ -118,6 +117,20 @@ class Panel:
         """Number of observed actions."""
         return int(self.counts.actions.sum())
 
+    @property
+    def n_early(self) -> int:
+        """Number of trajectories that end before the last decision time and are not carried on."""
+        return int(self.early_ends[:-1].sum())
+
+    @property
+    def early_ends(self) -> np.ndarray:
+        """Trajectories that end early and are not carried forward, by their last row, (T, S).
+
+        Those at T - 1 are seen at the last decision time and take no decision.
+        """
+        ends = self.counts.ends_seen + self.counts.ends_unseen.sum(-1)
+        return np.maximum(ends - self.absorbed[: self.horizon], 0.0)
+
     def counts_over(self, horizon: int) -> Counts:
         """Return the counts for a horizon not before the panel's, under which all end early."""
         if horizon == self.horizon:
@@ -134,6 +147,7 @@ class Panel:
         np.subtract.at(counts.ends_unseen[last], (state, action), n[here])
         return counts
 
+    @strict_keywords
     def mean_field(self, *, prior_count: float = 0.0) -> np.ndarray:
         """Share of the observed agents in each state at each decision time.
 
@@ -157,6 +171,7 @@ class Panel:
             )
         return visits / totals
 
+    @strict_keywords
     def occupancy(self, *, prior_count: float = 0.0) -> np.ndarray:
         """Share of the observed decisions in each state and action at each decision time.
 
@@ -180,75 +195,150 @@ class Panel:
             )
         return counts / totals
 
+    @strict_keywords
     def initial_distribution(self, *, prior_count: float = 0.0) -> xr.DataArray:
-        """Share of the observed agents in each state at the first time, dims (state,)."""
+        """Share of the observed agents in each state at the first time, dims (state,).
+
+        With types the states are those of each type, and sum to 1 together.
+        """
+        named = {"types": self.space.types} if self.space.types else {}
         return xr.DataArray(
             self.mean_field(prior_count=prior_count)[0],
             dims="state",
             coords={"state": index_of(self.space.labels)},
-            attrs={"coordinates": self.space.coordinates},
+            attrs={"coordinates": self.space.coordinates, **named},
         )
 
     @strict_keywords
     def estimate_transition(
-        self, *, prior_count: float = 0.0, by_time: bool = False, available: Any = None
+        self,
+        *,
+        prior_count: float = 0.0,
+        by: str | Sequence[str] | None = None,
+        by_time: bool = False,
+        available: Any = None,
+        support: Any = "seen",
     ) -> TransitionEstimate:
         """Estimate the dynamics by (smoothed) frequencies.
+
+        Smoothing invents no move: a next state is possible if each of its coordinates makes a move
+        that was seen under the action, from its value here to its value there, by any agent at any
+        time and whatever the other coordinates. So what never changes in the panel, the size of a
+        firm say, keeps its value. A value of a coordinate that an action was never seen to lead
+        from moves as under all actions together; one that nothing was seen to lead from may go to
+        any. Moves are pairs of values, not steps along an order: from 2 to 3 is not from 1 to 2.
+        `TransitionEstimate.smoothing` says how much mass smoothing moves and which rows it decides.
 
         Parameters
         ----------
         prior_count : float, not negative
-            Pseudo-count added to each next state of each row.
+            Pseudo-count added to each possible next state of each row.
+        by : str or list of str, optional
+            Types of which each combination has a table of its own, with what is possible in it.
+            By default one table is pooled over all types.
         by_time : bool
-            Whether to estimate one table a step instead of one pooled over time.
-        available : array of bool, shape (S, A), optional
-            Which actions each state allows, in the panel's order of labels. The others need no
-            data: their rows, which no game uses, are uniform.
+            Whether to estimate one table a step instead of one pooled over time. What is possible
+            is pooled all the same.
+        available : array of bool, DataArray or DataFrame, shape (S, A), optional
+            Which actions each state allows, by label or in the panel's order. The others need no
+            data: their rows, which no game uses, are uniform over the next states possible.
+        support : {"seen", "all"} or array of bool, shape (S, A, S) or (S, S)
+            Which next states smoothing may reach: those whose moves were seen, all, or those of a
+            table in the panel's order of labels (a DataArray in any); (S, S) holds for all actions.
 
         Returns
         -------
         TransitionEstimate
-            Probabilities and counts with dims (state, action, next_state), led by time (T-1) if
-            `by_time`.
+            Probabilities and counts over an agent's states, types left out, with dims (state,
+            action, next_state), led by time (T-1) if `by_time`, and these by the types in `by`.
 
         Raises
         ------
         DataError
-            If `prior_count` is zero and some state and action were never followed.
+            If `prior_count` is zero and some state and action were never followed, or an observed
+            step lies outside a table `support`.
         """
-        prior_count = not_negative("prior_count", prior_count)
-        S, A = self.space.size, len(self.actions)
-        steps, n = self.transition_counts()
-        counts = np.zeros((self.horizon - 1 if by_time else 1, S, A, S))
-        kept = steps[:, 0] < len(counts) if by_time else np.ones(len(steps), dtype=bool)
+        prior_count, by_time = not_negative("prior_count", prior_count), boolean("by_time", by_time)
+        space, types = self.space.within, self._types_of("by", by)
+        S, A = space.size, len(self.actions)
+        allowed = self._allowed_actions(available)
+        group, steps, n = self._steps_within(types)
+        labels = {name: index_of(self.space.coordinates[name]) for name in types}
+        shape = tuple(map(len, labels.values()))
+        counts = np.zeros((math.prod(shape), self.horizon - 1 if by_time else 1, S, A, S))
+        kept = steps[:, 0] < counts.shape[1] if by_time else np.ones(len(steps), dtype=bool)
         time = steps[kept, 0] if by_time else 0
-        np.add.at(counts, (time, *steps[kept, 1:].T), n[kept])
-        pseudo = np.full((S, A, 1), prior_count)
-        if available is not None:
-            allowed = np.asarray(available)
-            if allowed.shape != (S, A):
-                message = f"`available` must have shape (S, A) = {(S, A)}"
-                raise ValueError(f"{message}; got {allowed.shape}.")
-            pseudo = np.where(allowed.astype(bool)[..., None], pseudo, max(prior_count, 1.0))
-        totals = counts.sum(-1, keepdims=True) + pseudo * S
+        np.add.at(counts, (group[kept], time, *steps[kept, 1:].T), n[kept])
+        apart = isinstance(support, str) and support == "seen"
+        rows = [steps[group == g] for g in range(len(counts))] if apart else [steps]
+        possible = np.stack([next_states(support, seen, space, self.actions) for seen in rows])
+        pseudo = np.where(allowed, prior_count, max(prior_count, 1.0))[..., None] * possible
+        pseudo = np.broadcast_to(pseudo, (len(counts), S, A, S))
+        filled = counts + pseudo[:, None]
+        totals = filled.sum(-1, keepdims=True)
         empty = np.argwhere(totals[..., 0] == 0)
         if len(empty):
-            raise DataError([self._never_followed(empty, by_time)])
-        probabilities = (counts + pseudo) / totals
-        states = index_of(self.space.labels)
+            raise DataError([self._unfollowed_pairs(empty, types, by_time)])
+        states = index_of(space.labels)
         coords = {"state": states, "action": index_of(self.actions), "next_state": states}
-        dims = ("time", "state", "action", "next_state")
-        arrays = [
-            xr.DataArray(a if by_time else a[0], dims=dims if by_time else dims[1:], coords=coords)
-            for a in (probabilities, counts)
-        ]
-        return TransitionEstimate(arrays[0], arrays[1], prior_count, self.space)
+
+        def labelled(table: np.ndarray) -> xr.DataArray:
+            dims = ("time", "state", "action", "next_state")[5 - table.ndim :]
+            table = table.reshape(shape + table.shape[1:])
+            return xr.DataArray(table, dims=(*types, *dims), coords=labels | coords)
+
+        shares, seen = (labelled(a if by_time else a[:, 0]) for a in (filled / totals, counts))
+        usable = xr.DataArray(
+            allowed, dims=("state", "action"), coords={k: coords[k] for k in ("state", "action")}
+        )
+        return TransitionEstimate(shares, seen, prior_count, space, labelled(pseudo), usable)
+
+    def _steps_within(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return steps over an agent's states, which combination of some types each is of, and n.
+
+        A step occurs once for each combination of all types in which it was seen.
+        """
+        S = self.space.within.size
+        steps, n = self.transition_counts()
+        t, state, action, following = steps.T
+        group = _margin(self.space.cells, types)[state // S]
+        return group, np.stack([t, state % S, action, following % S], axis=1), n
+
+    def _types_of(self, argument: str, value: Any) -> tuple[str, ...]:
+        """Return the types that an argument names, in the panel's order."""
+        names = [] if value is None else column_names(argument, value)
+        if names and not self.space.types:
+            raise ValueError(
+                f"`{argument}` names {names[0]!r}, and the panel has no types; name the column when"
+                f" reading it, from_frame(..., types=[{names[0]!r}])."
+            )
+        for name in names:
+            one_of(argument, name, self.space.types)
+        return tuple(name for name in self.space.types if name in names)
+
+    def _allowed_actions(self, available: Any) -> np.ndarray:
+        """Return which actions each state allows, shape (S, A)."""
+        space = self.space.within
+        shape = space.size, len(self.actions)
+        if available is None:
+            return np.ones(shape, dtype=bool)
+        order = Order(space, self.actions)
+        allowed = np.asarray(in_order("available", available, ("state", "action"), order))
+        if allowed.shape != shape:
+            message = f"`available` must have shape (S, A) = {shape}"
+            raise ValueError(f"{message}; got {allowed.shape}.")
+        if not np.isin(allowed, [0, 1]).all():
+            raise TypeError(f"`available` must hold booleans; got {allowed.dtype} values.")
+        return allowed.astype(bool)
 
     def audit(self) -> dict[str, Any]:
         """Describe the panel: sizes, times, entries and exits, shares of actions and states."""
-        taken = self.counts.actions.sum((0, 1))
-        shares = taken / max(self.n_decisions, 1)
-        ends = self.counts.ends_seen.sum() + self.counts.ends_unseen.sum()
+        within, labels = self.space.within, self.space.coordinates
+        taken = self.counts.actions.sum(0).reshape(-1, within.size, len(self.actions)).sum(0)
+        seen = self.mean_field().mean(0).reshape(-1, within.size).sum(0)
+        shares = taken.sum(0) / max(self.n_decisions, 1)
+        types = {"types": {k: list(labels[k]) for k in self.space.types}}
+        carried = {"trajectories carried forward": int(self.absorbed.sum())}
         return {
             "agents": self.n_agents,
             "trajectories": self.n_trajectories,
@@ -257,11 +347,13 @@ class Panel:
             "first time": self.first_time,
             "decisions per trajectory": f"{self.lengths[0]} to {self.lengths[1]}",
             "trajectories entering late": self.n_late,
-            "trajectories ending early": int(ends),
-            "state coordinates": {k: list(v) for k, v in self.space.coordinates.items()},
-            "states": self.space.size,
-            "states never visited": int((self.mean_field().mean(0) == 0).sum()),
-            "state and action pairs never taken": int((self.counts.actions.sum(0) == 0).sum()),
+            "trajectories ending early": int(self.early_ends.sum()),
+            **(carried if self.absorbed.any() else {}),
+            **(types if self.space.types else {}),
+            "state coordinates": {k: list(v) for k, v in within.coordinates.items()},
+            "states": within.size,
+            "states never visited": int((seen == 0).sum()),
+            "state and action pairs never taken": int((taken == 0).sum()),
             "labels in fewer than 1 of 1,000 rows": self._rare_labels(),
             "action shares": {
                 str(a): round(float(s), 4) for a, s in zip(self.actions, shares, strict=True)
@@ -275,7 +367,8 @@ class Panel:
             name: np.bincount(code, weights=rows, minlength=len(self.space.coordinates[name]))
             for name, code in zip(self.space.coordinates, self.space.codes, strict=True)
         }
-        columns = [*self.space.coordinates.items(), ("action", self.actions)]
+        seen.pop(str(self.covariates.index.name), None)  # numbers, which no hand spells
+        columns = [*((k, self.space.coordinates[k]) for k in seen), ("action", self.actions)]
         counted = [*seen.values(), self.counts.actions.sum((0, 1))]
         return [
             f"{name}={label!r}"
@@ -284,11 +377,18 @@ class Panel:
             if 1000 * n < totals.sum()
         ]
 
-    def _never_followed(self, empty: np.ndarray, by_time: bool) -> Fault:
+    def _unfollowed_pairs(self, empty: np.ndarray, types: Sequence[str], by_time: bool) -> Fault:
+        states = self.space.within.labels
+        kinds = StateSpace({name: self.space.coordinates[name] for name in types})
+
+        def of_group(g: int) -> str:
+            found = zip(kinds.coordinates.items(), kinds.codes[:, g], strict=True)
+            return "".join(f"{name}={labels[k]!r}, " for (name, labels), k in found)
+
         examples = tuple(
-            f"state={self.space.labels[s]!r}, action={self.actions[a]!r}"
+            f"{of_group(g)}state={states[s]!r}, action={self.actions[a]!r}"
             + (f", time={self.first_time + t}" if by_time else "")
-            for t, s, a in empty[:3]
+            for g, t, s, a in empty[:3]
         )
         remedy = "give `prior_count` above 0, or pass a known `transition` to the game"
         return Fault("state and action never followed by a next state", 0, examples, remedy)
@@ -301,6 +401,7 @@ class Panel:
         ValueError
             If the panel has a coordinate or label that `space` or `actions` lacks.
         """
+        is_a("space", space, StateSpace, " The game has one: game.space.")
         states = space.positions_of(self.space, whose="the panel")
         unknown = [a for a in self.actions if a not in actions]
         if unknown:
@@ -311,15 +412,64 @@ class Panel:
         return states, np.array([list(actions).index(a) for a in self.actions])
 
     def __repr__(self) -> str:
+        *others, last = self.space.types or ("",)
+        named = f"{', '.join(others)} and {last}" if others else last
+        types = f"{self.space.n_cells} types of {named}, "
         return (
             f"{type(self).__name__}({self.n_trajectories} trajectories, {self.n_decisions} "
-            f"decisions at {self.horizon} times, {self.space.size} states, "
-            f"{len(self.actions)} actions)"
+            f"decisions at {self.horizon} times, {types if self.space.types else ''}"
+            f"{self.space.within.size} states, {len(self.actions)} actions)"
         )
 
 
-def index_of(labels: Sequence[Any]) -> np.ndarray:
-    """Labels as an index array, each of its own type."""
-    array = np.empty(len(labels), dtype=object)
-    array[:] = labels
-    return np.array(labels) if len({type(v) for v in labels}) == 1 else array
+def _margin(cells: StateSpace, names: Sequence[str]) -> np.ndarray:
+    """Return where each combination of types stands among those of some of them, (C,)."""
+    kept = [k for k, name in enumerate(cells.coordinates) if name in names]
+    if not kept:
+        return np.zeros(cells.size, dtype=np.int64)
+    shape = [cells.shape[k] for k in kept]
+    return np.ravel_multi_index(tuple(cells.codes[kept]), shape)
+
+
+def check_types(
+    space: StateSpace, here: np.ndarray, there: np.ndarray, where: Callable[[int], str]
+) -> None:
+    """Raise where a type differs between one state and a later one of the same agent.
+
+    Parameters
+    ----------
+    space : StateSpace
+        The game's.
+    here, there : ndarray of int, shape (n,)
+        Positions of the two states.
+    where : callable
+        Says whose the k-th pair is.
+
+    Raises
+    ------
+    ValueError
+        If a type changes.
+    """
+    for name, codes in zip(space.coordinates, space.codes, strict=True):
+        changed = np.flatnonzero(codes[here] != codes[there])
+        if name in space.types and len(changed):
+            k, labels = int(changed[0]), space.coordinates[name]
+            before, after = labels[codes[here[k]]], labels[codes[there[k]]]
+            raise ValueError(
+                f"{name!r} is a type of the game and changes in the panel {where(k)}, from "
+                f"{before!r} to {after!r}; make it a coordinate of the game's `states`, or correct "
+                "the rows."
+            )
+
+
+def flow_distance(panel: Panel, shares: np.ndarray) -> float:
+    """Return the total variation between a panel's flow and shares (T, S), mean over time."""
+    gap = 0.5 * np.abs(flow_shares(panel) - shares[: panel.horizon]).sum(-1)
+    return float(np.nanmean(gap))
+
+
+def flow_shares(panel: Panel) -> np.ndarray:
+    """Return the share of the agents seen in each state (T, S), NaN at times without any."""
+    visits = panel.visits[: panel.horizon]
+    totals = visits.sum(-1, keepdims=True)
+    return np.where(totals > 0, visits / np.maximum(totals, 1), np.nan)

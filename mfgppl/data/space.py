@@ -1,25 +1,34 @@
-"""Labelled product spaces: what a state is called and where it stands."""
+"""Labelled product spaces: what a state is called and where it stands.
+
+Types are coordinates that never change in an agent. They lead: with C combinations of types
+(cells) and S states of each, the state s of cell c stands at c * S + s.
+"""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mfgppl._arguments import suggestion
 
 
 def plain_label(value: Any) -> Any:
-    """Return a label as a plain Python value, whole floats as integers."""
+    """Return a label as a plain Python value: whole floats as integers, intervals as text."""
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    value = str(value) if isinstance(value, pd.Interval) else value
     whole = isinstance(value, float) and value.is_integer()
     return int(value) if whole else value
 
 
 def check_labels(name: str, labels: Iterable[Any]) -> tuple[Any, ...]:
     """Return labels as a tuple of distinct, sortable-by-position plain values, else raise."""
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
+    if isinstance(labels, (str, set, frozenset)) or not isinstance(labels, Iterable):
         raise TypeError(f"`{name}` must be a list of labels; got {labels!r}.")
     plain = tuple(plain_label(v) for v in labels)
     if not plain:
@@ -34,6 +43,24 @@ def check_labels(name: str, labels: Iterable[Any]) -> tuple[Any, ...]:
     return plain
 
 
+def index_of(labels: Sequence[Any]) -> np.ndarray:
+    """Return labels as an index array, each of its own type."""
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    if len({type(v) for v in labels}) != 1:
+        return array
+    typed = np.array(labels)
+    # integers beyond 64 bits would become floats
+    return array if isinstance(labels[0], int) and typed.dtype.kind not in "biu" else typed
+
+
+def text_labels(labels: Iterable[Any]) -> list[str]:
+    """Return labels as text, as Python writes them where 1 and "1" would be the same."""
+    labels = list(labels)
+    text = [str(label) for label in labels]
+    return text if len(set(text)) == len(text) else [repr(plain_label(v)) for v in labels]
+
+
 @dataclass(frozen=True)
 class StateSpace:
     """A product of labelled coordinates, flattened in row-major order.
@@ -41,19 +68,54 @@ class StateSpace:
     Attributes
     ----------
     coordinates : dict of str to tuple
-        Name of each coordinate and its labels, in order.
+        Name of each coordinate and its labels, in order; types come first.
+    types : tuple of str
+        The coordinates that never change in an agent.
     """
 
     coordinates: dict[str, tuple[Any, ...]]
+    types: tuple[str, ...] = ()
 
     @classmethod
-    def from_labels(cls, states: Any, *, name: str = "states") -> "StateSpace":
-        """Build a space from a mapping of names to labels, or from one list of labels."""
+    def from_labels(
+        cls, states: Any, types: Mapping[str, Any] | None = None, *, name: str = "states"
+    ) -> "StateSpace":
+        """Build a space from a mapping of names to labels, or from one list of labels.
+
+        Parameters
+        ----------
+        states : mapping of str to list, or list
+            Labels of each state coordinate.
+        types : mapping of str to list, optional
+            Labels of each type.
+        name : str
+            What the caller calls the states.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If labels are wrong, or a name is both a state's and a type's.
+        """
         if not isinstance(states, Mapping):
             states = {"state": states}
         if not states:
             raise ValueError(f"`{name}` must name at least one coordinate; got an empty mapping.")
-        return cls({str(k): check_labels(f"{name}[{k!r}]", v) for k, v in states.items()})
+        types = {} if types is None else types
+        if not isinstance(types, Mapping):
+            raise TypeError(
+                f"`types` must be a mapping of names to lists of labels; got {types!r}: write "
+                "{'size': ['small', 'large']}."
+            )
+        both = sorted(set(map(str, types)) & set(map(str, states)))
+        if both:
+            raise ValueError(
+                f"{both[0]!r} is a type and a coordinate of `{name}`; a type can be read as a "
+                "state can, so name it in `types` alone."
+            )
+        coordinates = {str(k): check_labels(f"types[{k!r}]", v) for k, v in types.items()}
+        kinds = tuple(coordinates)
+        coordinates |= {str(k): check_labels(f"{name}[{k!r}]", v) for k, v in states.items()}
+        return cls(coordinates, kinds)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,9 +128,32 @@ class StateSpace:
         return math.prod(self.shape)
 
     @property
+    def n_cells(self) -> int:
+        """Number of combinations of types C; 1 without types."""
+        return math.prod(len(self.coordinates[name]) for name in self.types)
+
+    @property
+    def cells(self) -> "StateSpace":
+        """The space of the types alone; without types it has no coordinate and one entry."""
+        return StateSpace({name: self.coordinates[name] for name in self.types}, self.types)
+
+    @property
+    def within(self) -> "StateSpace":
+        """The space of an agent's states, whatever its types."""
+        return StateSpace({k: v for k, v in self.coordinates.items() if k not in self.types})
+
+    @property
     def codes(self) -> np.ndarray:
         """Position of each state in each coordinate, shape (n_coordinates, S)."""
+        if not self.coordinates:
+            return np.zeros((0, 1), dtype=np.int64)
         return np.stack(np.unravel_index(np.arange(self.size), self.shape))
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Label of each state in each coordinate, (S,) each."""
+        named = zip(self.coordinates.items(), self.codes, strict=True)
+        return {name: index_of(labels)[codes] for (name, labels), codes in named}
 
     @property
     def labels(self) -> tuple[Any, ...]:
@@ -106,3 +191,14 @@ class StateSpace:
                 )
             parts.append(np.array([here[label] for label in there])[other.codes[position]])
         return np.ravel_multi_index(parts, self.shape)
+
+
+def state_labels(space: StateSpace) -> list[str]:
+    """Return one text a state, which differ: parts are quoted where joined ones would meet."""
+    text = text_labels(space.labels)
+    if len(set(text)) == len(text):
+        return text
+    values = space.coordinates.values()
+    return [
+        ", ".join(repr(v[c]) for v, c in zip(values, row, strict=True)) for row in space.codes.T
+    ]

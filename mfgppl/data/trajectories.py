@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import one_of, strict_keywords
-from mfgppl.data.panel import Counts, Panel, index_of
-from mfgppl.data.panel import TransitionEstimate as TransitionEstimate
-from mfgppl.data.reading import MISSING, parts_of, read_panel
-from mfgppl.data.space import StateSpace, plain_label
+from mfgppl.data.columns import MISSING
+from mfgppl.data.panel import Counts, Panel, check_types
+from mfgppl.data.parts import parts_of
+from mfgppl.data.reading import read_panel
+from mfgppl.data.space import StateSpace, index_of, plain_label
+from mfgppl.data.statistics import carried_forward
+from mfgppl.data.transitions import TransitionEstimate as TransitionEstimate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,6 +42,14 @@ class Trajectories(Panel):
         Codes of each row; `action` is -1 where a trajectory's last row has none.
     groups : dict of str to ndarray, shape (J,)
         Labels constant within an agent, for clustering.
+    covariates : DataFrame
+        One row for each label of the type that the covariates make, one column each of several
+        covariates; a game takes them as `features=dict(panel.covariates)`.
+    carried : ndarray of int, shape (J,)
+        Periods that each trajectory is carried forward in the absorbing state of its last row: it
+        counts in `visits`, and in nothing else.
+    pooled_times : bool
+        Whether all times are taken for one.
     """
 
     space: StateSpace
@@ -51,6 +62,14 @@ class Trajectories(Panel):
     state: np.ndarray
     action: np.ndarray
     groups: dict[str, np.ndarray] = field(default_factory=dict)
+    covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    carried: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    pooled_times: bool = False
+
+    def __post_init__(self) -> None:
+        """Carry nobody where nothing is said of it."""
+        if not len(self.carried):
+            object.__setattr__(self, "carried", np.zeros(len(self.agents), dtype=np.int64))
 
     @classmethod
     @strict_keywords
@@ -62,8 +81,13 @@ class Trajectories(Panel):
         time: str = "time",
         state: str | Sequence[str] = "state",
         action: str = "action",
+        types: Sequence[str] = (),
+        covariates: Sequence[str] = (),
         state_labels: Mapping[str, Sequence[Any]] | None = None,
         action_labels: Sequence[Any] | None = None,
+        type_labels: Mapping[str, Sequence[Any]] | None = None,
+        absorbing: Mapping[str, Any] | None = None,
+        text: Sequence[str] = (),
         groups: Sequence[str] = (),
         gaps: str = "error",
     ) -> "Trajectories":
@@ -73,16 +97,41 @@ class Trajectories(Panel):
         ----------
         frame : table or path
             A pandas, polars or pyarrow table, a DuckDB relation, anything else that narwhals
-            reads, or the path of a CSV (also gzipped) or Parquet file.
+            reads, or the path of a CSV (also compressed) or Parquet file. Levels of a pandas
+            index count as columns by their names.
         agent, time, action : str
             Column names. Times are integers, one step apart. The action may be empty in an
             agent's last row: a state is seen, no decision.
         state : str or list of str
             Column or columns whose product is the state.
-        state_labels : mapping of str to list, optional
-            Labels of each state column in order; by default those in the table, sorted.
+        types : list of str
+            Columns that never change in an agent (its size, its village): labels that rewards and
+            dynamics may differ by. They come first in `space`. A column may be a type and in
+            `groups`; one that `state` names as well is a type.
+        covariates : list of str
+            Columns of numbers that never change in an agent. Agents with the same numbers are of
+            one type: of one covariate, the type has its name and the numbers as labels; of
+            several, it is called "covariates", its labels count the distinct rows from 0, and
+            `panel.covariates` holds the rows, which a game takes as
+            `features=dict(panel.covariates)`. Each distinct row costs one sweep over time in every
+            evaluation: bin what is continuous with `mfgppl.discretise`.
+        state_labels, type_labels : mapping of str to list, optional
+            Labels of each such column in order; by default those in the table, sorted.
         action_labels : list, optional
-            Labels of the actions in order; by default those in the table, sorted.
+            Labels of the actions in order; by default those in the table, sorted; intervals, as
+            of `pandas.cut`, by their ends.
+        absorbing : mapping of str to label or list, optional
+            Labels that make a state absorbing, by column of `state`, all of them at once:
+            `{"law": "yes"}`. An agent who leaves the table from such a state, or has a gap after
+            it, is carried forward in it until the panel's last time, or its next row: it counts in
+            `visits` and the mean field, never in decisions, starts, ends or moves. One who is seen
+            in another state later is a fault.
+        text : list of str
+            Columns of a CSV file to be read as text as they stand, so that codes such as 007 keep
+            their zeros and words such as NA or null are labels. Without it a column of numbers
+            holds numbers, those words are empty cells, and codes that become one number are a
+            fault. Columns whose declared labels are all text are text too, and there declared
+            words are labels.
         groups : list of str
             Columns constant within an agent (a category, a carrier), kept for clustering.
         gaps : {"error", "split"}
@@ -97,11 +146,14 @@ class Trajectories(Panel):
         ------
         DataError
             With all faults of the table at once: missing columns or labels, unknown labels,
-            non-integer times, duplicates, gaps, missing actions, too few agents or times.
+            non-integer times, duplicates, gaps, missing actions, types that change.
         """
-        columns = {"agent": agent, "time": time, "state": state, "action": action}
-        labels = {"state": state_labels, "action": action_labels}
-        parts = parts_of(columns, labels, groups, gaps)
+        columns = {
+            "agent": agent, "time": time, "state": state, "action": action,
+            "types": types, "covariates": covariates,
+        }  # fmt: skip
+        labels = {"state": state_labels, "action": action_labels, "types": type_labels}
+        parts = parts_of(columns, labels, gaps=gaps, text=text, groups=groups, absorbing=absorbing)
         return cls(**read_panel(frame, parts, groups=groups, gaps=gaps))
 
     @functools.cached_property
@@ -123,7 +175,7 @@ class Trajectories(Panel):
             f"{a} {word} {t}" if r else a
             for a, t, r in zip(self.agents, start, repeated, strict=True)
         ]
-        return np.array(labels, dtype=None if not repeated.any() else object)
+        return index_of(labels) if not repeated.any() else np.array(labels, dtype=object)
 
     @property
     def _runs(self) -> np.ndarray:
@@ -158,10 +210,35 @@ class Trajectories(Panel):
 
     @functools.cached_property
     def visits(self) -> np.ndarray:
-        """Observed agents by time and state, shape (T + 1, S)."""
-        visits = np.zeros((self.horizon + 1, self.space.size))
+        """Observed agents by time and state, shape (T + 1, S), with those carried forward."""
+        visits = self.carried_visits.copy()
         np.add.at(visits, (self.time, self.state), 1.0)
         return visits
+
+    @functools.cached_property
+    def carried_visits(self) -> np.ndarray:
+        """Agents carried forward by time and state, shape (T + 1, S)."""
+        last, periods = self._carried_rows
+        time, state = self.time[last], self.state[last]
+        if not self.pooled_times:
+            return carried_forward(self.horizon, self.space.size, time, state, time + periods)
+        visits = np.zeros((self.horizon + 1, self.space.size))
+        np.add.at(visits, (time, state), periods)
+        return visits
+
+    @functools.cached_property
+    def absorbed(self) -> np.ndarray:
+        """Trajectories carried forward, by time and state of their last row, shape (T + 1, S)."""
+        last, _ = self._carried_rows
+        absorbed = np.zeros((self.horizon + 1, self.space.size))
+        np.add.at(absorbed, (self.time[last], self.state[last]), 1.0)
+        return absorbed
+
+    @property
+    def _carried_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """The last rows of the trajectories that are carried forward, and for how many periods."""
+        on = (self.carried > 0) & (np.diff(self.offsets) > 0)
+        return self.offsets[1:][on] - 1, self.carried[on]
 
     @functools.cached_property
     def n_agents(self) -> int:
@@ -188,15 +265,22 @@ class Trajectories(Panel):
         distinct, n = np.unique(steps, axis=0, return_counts=True)
         return distinct, n.astype(float)
 
+    @strict_keywords
     def recode(self, space: StateSpace, actions: Sequence[Any]) -> "Trajectories":
         """Return the same panel coded against another order of labels, all of them known there.
 
         Raises
         ------
         ValueError
-            If the panel has a coordinate or label that `space` or `actions` lacks.
+            If the panel has a coordinate or label that `space` or `actions` lacks, or a type of
+            `space` changes within an agent.
         """
         states, moves = self._places(space, actions)
+        if set(space.types) - set(self.space.types):
+            owner = pd.factorize(self.agents)[0][self.trajectory]
+            first = np.unique(owner, return_index=True)[1][owner]
+            rows = states[self.state]
+            check_types(space, rows[first], rows, lambda k: f"within {self._owner(k)}")
         return replace(
             self,
             space=space,
@@ -205,27 +289,33 @@ class Trajectories(Panel):
             action=np.append(moves, MISSING)[self.action],
         )
 
+    def _owner(self, row: int) -> str:
+        return f"agent {plain_label(self.agents[self.trajectory[row]])!r}"
+
     def pooled(self) -> "Trajectories":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
-        return replace(self, first_time=0, horizon=1, time=np.zeros_like(self.time))
+        time = np.zeros_like(self.time)
+        return replace(self, first_time=0, horizon=1, time=time, pooled_times=True)
 
+    @strict_keywords
     def to_frame(
         self, *, agent: str = "agent", time: str = "time", action: str = "action"
     ) -> pd.DataFrame:
-        """Return the panel as a table with one row per agent and time, a column a coordinate."""
-        codes = self.space.codes[:, self.state]
+        """Return the panel as a table: one row per agent and time, one column per coordinate."""
+        names = [agent, time, *self.space.coordinates, action]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"each column needs a name of its own; got {name!r} twice.")
         columns = {agent: self.agents[self.trajectory], time: self.time + self.first_time}
-        for row, (name, labels) in zip(codes, self.space.coordinates.items(), strict=True):
-            columns[name] = index_of(labels)[row]
+        columns |= {name: values[self.state] for name, values in self.space.columns.items()}
         moves = index_of([*self.actions, None])[self.action]
         columns[action] = pd.Series(moves).infer_objects().to_numpy()
         return pd.DataFrame(columns)
 
+    @strict_keywords
     def subset(self, keep: np.ndarray) -> "Trajectories":
         """Return the panel of some trajectories, by position; repeats are allowed (bootstrap)."""
-        keep = np.arange(self.n_trajectories)[keep]
-        if not len(keep):
-            raise ValueError("`keep` selects no trajectory; keep at least one.")
+        keep = self._positions(keep)
         rows = np.concatenate([np.arange(self.offsets[j], self.offsets[j + 1]) for j in keep])
         lengths = np.diff(self.offsets)[keep]
         return replace(
@@ -236,31 +326,75 @@ class Trajectories(Panel):
             state=self.state[rows],
             action=self.action[rows],
             groups={k: v[keep] for k, v in self.groups.items()},
+            carried=self.carried[keep],
         )
 
+    def _positions(self, keep: Any) -> np.ndarray:
+        """Return the positions that a list of them or a mask selects, at least one."""
+        chosen, n = np.asarray(keep), self.n_trajectories
+        if chosen.size == 0:
+            raise ValueError("`keep` selects no trajectory; keep at least one.")
+        if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
+            came = f"{chosen.dtype} of shape {chosen.shape}"
+            raise TypeError(
+                f"`keep` must be a list of positions, or a mask of booleans; got {came}."
+            )
+        if chosen.dtype == bool:
+            if len(chosen) != n:
+                message = f"`keep` as a mask must have one entry per trajectory, {n}"
+                raise ValueError(f"{message}; got {len(chosen)}.")
+            return self._positions(np.flatnonzero(chosen))
+        outside = chosen[(chosen < -n) | (chosen >= n)]
+        if len(outside):
+            raise ValueError(f"`keep` must hold positions below {n}; got {outside[0]}.")
+        return np.arange(n)[chosen]
+
+    @strict_keywords
     def split(self, by: str) -> dict[Any, "Trajectories"]:
-        """Return the panels of the groups, by label, sorted.
+        """Return the panels of the groups, by label, sorted, or of the labels of a type, in order.
 
         Parameters
         ----------
         by : str
-            A column named in `from_frame(groups=)`.
+            A type, which the panels returned no longer have; or a column named in
+            `from_frame(groups=)`.
 
         Raises
         ------
         ValueError
-            If the panel has no such groups.
+            If the panel has no such type or groups.
         """
-        if not self.groups:
+        types = self.space.types
+        if not (self.groups or types):
             raise ValueError(
-                f"the panel has no groups to split by; name the column when reading it, "
+                f"the panel has no groups or types to split by; name the column when reading it, "
                 f"Trajectories.from_frame(..., groups=[{by!r}])."
             )
-        one_of("by", by, list(self.groups))
+        one_of("by", by, [*types, *(name for name in self.groups if name not in types)])
+        if by in types:
+            return self._split_by_type(by)
         codes, labels = pd.factorize(self.groups[by], sort=True)
         return {
             plain_label(label): self.subset(np.flatnonzero(codes == k))
             for k, label in enumerate(labels)
+        }
+
+    def _split_by_type(self, name: str) -> dict[Any, "Trajectories"]:
+        """Return the panels of the labels of a type that occur, without that type."""
+        coordinates = self.space.coordinates
+        axis, codes = list(coordinates).index(name), self.space.codes
+        space = StateSpace(
+            {k: v for k, v in coordinates.items() if k != name},
+            tuple(k for k in self.space.types if k != name),
+        )
+        place = np.ravel_multi_index(tuple(np.delete(codes, axis, axis=0)), space.shape)
+        ours = codes[axis][self.state[self.offsets[:-1]]]
+        covariates = pd.DataFrame() if self.covariates.index.name == name else self.covariates
+        whole = replace(self, space=space, state=place[self.state], covariates=covariates)
+        return {
+            label: whole.subset(np.flatnonzero(ours == k))
+            for k, label in enumerate(coordinates[name])
+            if (ours == k).any()
         }
 
 
@@ -272,3 +406,23 @@ def with_rows(panel: Panel, what: str) -> Trajectories:
             "keep; read the table with Trajectories.from_frame."
         )
     return panel
+
+
+def before(panel: Trajectories, time: int) -> Trajectories:
+    """Return the rows of a panel before a time, counted from its first.
+
+    Trajectories that begin later are left out; the decision times that stay are `time` at most.
+    """
+    kept = panel.time < time
+    rows = np.add.reduceat(kept, panel.offsets[:-1], dtype=int)
+    there = rows > 0
+    left = time - 1 - panel.time[panel.offsets[1:] - 1]  # below 0 where the last rows are cut off
+    return replace(
+        panel,
+        horizon=min(time, panel.horizon),
+        agents=panel.agents[there],
+        offsets=np.append(0, rows[there].cumsum()),
+        groups={k: v[there] for k, v in panel.groups.items()},
+        carried=np.clip(panel.carried, 0, np.maximum(left, 0))[there],
+        **{k: getattr(panel, k)[kept] for k in ("time", "state", "action")},
+    )

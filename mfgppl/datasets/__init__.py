@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+__all__ = ["PANELS", "nyc_flights", "path", "supermarket_pricing"]
+
 PANELS = ("supermarket_pricing", "nyc_flights")
 
 

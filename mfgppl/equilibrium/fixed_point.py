@@ -9,21 +9,29 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, one_of, positive_int, real_between, strict_keywords
-from mfgppl.equilibrium.implicit import attached, has_gradient
+from mfgppl._arguments import (
+    Seed,
+    differentiable_door,
+    is_a,
+    one_of,
+    positive_int,
+    real_between,
+    seed_of,
+)
+from mfgppl.equilibrium.implicit import has_gradient, with_derivatives
 from mfgppl.equilibrium.iterations import (
     HOTTEST,
     Budget,
     Found,
     anderson,
-    cooled,
-    damped,
+    damped_iteration,
+    find_fixed_point,
+    follow_temperatures,
     newton,
-    settled,
 )
+from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, response_map_of
+from mfgppl.equilibrium.response_map import Array, flat_shape, softmax, uniform_flow
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
-from mfgppl.equilibrium.world import Array, flat_shape, softmax, uniform_flow
-from mfgppl.equilibrium.worlds import AnyWorld, confirmed, world_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -31,7 +39,7 @@ METHODS = ["auto", "damped", "anderson", "newton", "path"]
 SAME = 1e-6  # difference of shares below which two flows are one equilibrium
 
 
-@strict_keywords
+@differentiable_door
 def solve_equilibrium(
     game: MeanFieldGame,
     reward: RewardProgram,
@@ -107,58 +115,60 @@ def solve_equilibrium(
     if mean_field is not None:
         start = game.check_flow("mean_field", mean_field)
         flow = start.detach().numpy().reshape(flat_shape(game)).copy()
-    world = world_of(game, reward, parameters)
-    search = functools.partial(_found, world, flow, budget, method, damping)
-    found = confirmed(world, search, _flow)
-    value = as_equilibrium(game, found.image)
-    residual = found.image.residual
+    response_map = response_map_of(game, reward, parameters)
+    search = functools.partial(_end_of, response_map, flow, budget, method, damping)
+    end = confirmed(response_map, search, _flow)
+    value = as_equilibrium(game, end.image)
+    residual = end.image.residual
     converged = residual <= budget.tolerance
     side = "within" if converged else "above"
     reason = (
-        f"residual {residual:.1e} {side} {tolerance:.1e} after {found.n_steps} steps of {found.how}"
+        f"residual {residual:.1e} {side} {tolerance:.1e} after {end.n_steps} steps of {end.how}"
     )
-    if converged and torch.is_grad_enabled() and has_gradient(game, world.program, value):
-        value = attached(world, found.image)
-    solution = Solution(value, converged, residual, found.n_steps, reason)
+    if converged and torch.is_grad_enabled() and has_gradient(game, response_map.program, value):
+        value = with_derivatives(response_map, end.image)
+    solution = Solution(value, converged, residual, end.n_steps, reason)
     remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
     return ended(solution, throw=throw, what="the equilibrium", remedy=remedy)
 
 
-def _found(
-    world: AnyWorld, flow: Array, budget: Budget, method: str, damping: float | None
+def _end_of(
+    response_map: AnyResponseMap, flow: Array, budget: Budget, method: str, damping: float | None
 ) -> Found:
     """Return where a method ends."""
-    temperature = world.game.temperature
+    temperature = response_map.game.temperature
     if method == "damped":
-        return damped(world, flow, temperature, budget, damping=damping)
+        return damped_iteration(response_map, flow, temperature, budget, damping=damping)
     if method == "anderson":
-        return anderson(world, flow, temperature, budget)
+        return anderson(response_map, flow, temperature, budget)
     if method == "newton":
-        return newton(world, flow, temperature, budget)
+        return newton(response_map, flow, temperature, budget)
     if method == "path":
-        return _by_path(world, flow, budget)
-    first = settled(world, flow, temperature, budget)
+        return _by_path(response_map, flow, budget)
+    first = find_fixed_point(response_map, flow, temperature, budget)
     left = budget._replace(max_steps=budget.max_steps - first.n_steps)
     if first.image.residual <= budget.tolerance or left.max_steps < 1:
         return first
-    second = _by_path(world, flow, left)
-    best = min(first, second, key=lambda found: found.image.residual)
+    second = _by_path(response_map, flow, left)
+    best = min(first, second, key=lambda end: end.image.residual)
     how = f"{first.how}, then {second.how}"
     return Found(best.image, first.n_steps + second.n_steps, how)
 
 
-def _flow(found: Found) -> Array:
-    return found.image.flow
+def _flow(end: Found) -> Array:
+    return end.image.flow
 
 
-def _by_path(world: AnyWorld, flow: Array, budget: Budget) -> Found:
-    temperature = world.game.temperature
+def _by_path(response_map: AnyResponseMap, flow: Array, budget: Budget) -> Found:
+    temperature = response_map.game.temperature
     if budget.max_steps == 1:
-        return newton(world, flow, temperature, budget)
+        return newton(response_map, flow, temperature, budget)
     budget = budget._replace(max_steps=budget.max_steps - 1)
-    for _, found in cooled(world, flow, temperature, budget, hottest=HOTTEST * temperature):
-        last = found
-    return Found(world.image(last.image.flow, temperature), last.n_steps + 1, last.how)
+    for _, end in follow_temperatures(
+        response_map, flow, temperature, budget, hottest=HOTTEST * temperature
+    ):
+        last = end
+    return Found(response_map.image(last.image.flow, temperature), last.n_steps + 1, last.how)
 
 
 class Equilibria(NamedTuple):
@@ -187,14 +197,14 @@ class Equilibria(NamedTuple):
         return len(self.solutions)
 
 
-@strict_keywords
+@differentiable_door
 def find_equilibria(
     game: MeanFieldGame,
     reward: RewardProgram,
     *,
     parameters: Mapping[str, Any] | pd.Series | None = None,
     n_starts: int = 20,
-    random_seed: int = 0,
+    random_seed: Seed = 0,
     tolerance: float = 1e-10,
     max_steps: int = 10_000,
 ) -> Equilibria:
@@ -213,7 +223,7 @@ def find_equilibria(
     n_starts : int
         Number of starts: the flow of those who stay, then of random policies from the nearly
         uniform to the nearly deterministic.
-    random_seed : int
+    random_seed : int or SeedSequence
         Seed of the policies.
     tolerance, max_steps
         As in `solve_equilibrium`, for each start.
@@ -224,32 +234,32 @@ def find_equilibria(
         The distinct ones (no share differs by more than 1e-6), and how often each was reached.
     """
     is_a("game", game, MeanFieldGame)
-    rng = np.random.default_rng(positive_int("random_seed", random_seed, least=0))
+    rng = np.random.default_rng(seed_of(random_seed))
     budget = Budget(
         real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
     )
-    world = world_of(game, reward, parameters)
+    response_map = response_map_of(game, reward, parameters)
     starts = [uniform_flow(game)]
     for k in range(positive_int("n_starts", n_starts) - 1):
         spread = 2.0 ** (k % 6 - 1)
         logits = spread * rng.standard_normal(game.shape)
-        logits[:, ~game.available.numpy()] = -np.inf
-        starts.append(world.turn(softmax(logits)).flow)
+        logits[~game.available.expand(game.shape).numpy()] = -np.inf
+        starts.append(response_map.evaluate(softmax(logits)).flow)
     solutions: list[Solution] = []
     counts: list[int] = []
     for start in starts:
-        search = functools.partial(settled, world, start, game.temperature, budget)
-        found = confirmed(world, search, _flow)
-        residual = found.image.residual
+        search = functools.partial(find_fixed_point, response_map, start, game.temperature, budget)
+        end = confirmed(response_map, search, _flow)
+        residual = end.image.residual
         if residual > budget.tolerance:
             continue
-        value = as_equilibrium(game, found.image)
+        value = as_equilibrium(game, end.image)
         known = [k for k, other in enumerate(solutions) if _same(other, value.mean_field)]
         if known:
             counts[known[0]] += 1
             continue
-        reason = f"residual {residual:.1e} within {tolerance:.1e} after {found.n_steps} steps"
-        solutions.append(Solution(value, True, residual, found.n_steps, reason))
+        reason = f"residual {residual:.1e} within {tolerance:.1e} after {end.n_steps} steps"
+        solutions.append(Solution(value, True, residual, end.n_steps, reason))
         counts.append(1)
     order = sorted(range(len(counts)), key=lambda k: -counts[k])
     return Equilibria(

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from mfgppl.equilibrium.linearisation import AnyResponseMap, FlowMap, inverse
 from mfgppl.equilibrium.recording import not_nested
 from mfgppl.equilibrium.response import Equilibrium, soft_response
-from mfgppl.equilibrium.world import Image
-from mfgppl.equilibrium.worlds import AnyWorld, FlowMap, inverse
+from mfgppl.equilibrium.response_map import Image
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, double_precision, spread_reward
@@ -31,32 +31,32 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
-        return _applied(ctx.maps[1], cotangent, ctx.flat), None, None
+        return _apply_inverse(ctx.maps[1], cotangent, ctx.flat), None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        return _applied(ctx.maps[0], tangent, ctx.flat)
+        return _apply_inverse(ctx.maps[0], tangent, ctx.flat)
 
 
-def _applied(function: FlowMap, change: Tensor, flat: tuple[int, int]) -> Tensor:
-    found = function(change.detach().reshape(flat).numpy())
-    return torch.from_numpy(found).reshape(change.shape)
+def _apply_inverse(function: FlowMap, change: Tensor, flat: tuple[int, int]) -> Tensor:
+    moved = function(change.detach().reshape(flat).numpy())
+    return torch.from_numpy(moved).reshape(change.shape)
 
 
 def has_gradient(game: MeanFieldGame, program: RewardProgram, at: Equilibrium) -> bool:
     """Return whether reward or dynamics depend on a tensor that is differentiated."""
     with double_precision():
-        found = [spread_reward(program, RewardInputs(game, at.mean_field))]
+        outputs = [spread_reward(program, RewardInputs(game, at.mean_field))]
         if game.crowd_moves_dynamics:
-            found.append(game.transition_along(at.mean_field))
-    if any(value.requires_grad for value in found):
+            outputs.append(game.transition_along(at.mean_field))
+    if any(value.requires_grad for value in outputs):
         return True
     if not_nested():
         return False
-    return any(forward_ad.unpack_dual(value).tangent is not None for value in found)
+    return any(forward_ad.unpack_dual(value).tangent is not None for value in outputs)
 
 
-def attached(world: AnyWorld, image: Image) -> Equilibrium:
+def with_derivatives(response_map: AnyResponseMap, image: Image) -> Equilibrium:
     """Return the equilibrium with its derivatives in what the reward depends on.
 
     Raises
@@ -64,7 +64,7 @@ def attached(world: AnyWorld, image: Image) -> Equilibrium:
     ValueError
         If the dynamics answer the crowd through sparse matrices, whose derivative is not known.
     """
-    game, program = world.game, world.program
+    game, program = response_map.game, response_map.program
     point = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
     if game.crowd_moves_dynamics and game.transition_along(point).layout != torch.strided:
         raise ValueError(
@@ -73,7 +73,7 @@ def attached(world: AnyWorld, image: Image) -> Equilibrium:
         )
     with double_precision():
         generated = soft_response(game, program, point, temperature=game.temperature).mean_field
-        maps = inverse(world, image, game.temperature)
+        maps = inverse(response_map, image, game.temperature)
         flow = _Implicit.apply(generated, point, maps)
-        found = soft_response(game, program, flow, temperature=game.temperature)
-    return found._replace(mean_field=flow)
+        response = soft_response(game, program, flow, temperature=game.temperature)
+    return response._replace(mean_field=flow)

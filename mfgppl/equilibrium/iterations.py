@@ -1,7 +1,7 @@
 """Iterations towards a flow that its own soft best response generates.
 
-Each takes a world, a flow, a temperature and what it may spend, and returns the best `Image` met
-with the number of responses computed. Flows stay distributions at each time.
+Each takes a response map, a flow, a temperature and what it may spend, and returns the best
+`Image` met with the number of responses computed. Flows stay distributions at each time.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from mfgppl.equilibrium.world import Array, Image
-from mfgppl.equilibrium.worlds import AnyWorld, bordered_move, newton_move
+from mfgppl.equilibrium.linearisation import AnyResponseMap, bordered_move, newton_move
+from mfgppl.equilibrium.response_map import Array, Image
 from mfgppl.exceptions import ConvergenceError
 
 MEMORY = 8  # flows that an accelerated step looks back on
@@ -60,11 +60,11 @@ class Found(NamedTuple):
     how: str
 
 
-Iteration = Callable[[AnyWorld, Array, float, Budget], Found]
+Iteration = Callable[[AnyResponseMap, Array, float, Budget], Found]
 
 
-def damped(
-    world: AnyWorld,
+def damped_iteration(
+    response_map: AnyResponseMap,
     flow: Array,
     temperature: float,
     budget: Budget,
@@ -78,7 +78,7 @@ def damped(
     recovers slowly where it falls. Gives up after `patience` steps without halving the residual.
     """
     share = 1.0 if damping is None else damping
-    best = image = world.image(flow, temperature)
+    best = image = response_map.image(flow, temperature)
     halved_at, halved = 0, best.residual
     for step in range(1, budget.max_steps + 1):
         if best.residual <= halved / 2:
@@ -86,7 +86,7 @@ def damped(
         stalled = patience is not None and step - halved_at > patience
         if best.residual <= budget.tolerance or step == budget.max_steps or stalled:
             return Found(best, step, "damped iteration")
-        following = world.image(flow + share * (image.generated - flow), temperature)
+        following = response_map.image(flow + share * (image.generated - flow), temperature)
         if damping is None:
             grew = following.residual > image.residual
             share = max(share / 2, 1e-4) if grew else min(share * 1.1, 1.0)
@@ -96,7 +96,7 @@ def damped(
 
 
 def anderson(
-    world: AnyWorld,
+    response_map: AnyResponseMap,
     flow: Array,
     temperature: float,
     budget: Budget,
@@ -118,15 +118,15 @@ def anderson(
         gap = image.generated - image.flow
         return (gap if precondition is None else precondition(gap)).ravel()
 
-    best = image = world.image(flow, temperature)
+    best = image = response_map.image(flow, temperature)
     flows, gaps = [flow.ravel()], [gap_of(image)]
     halved_at, halved = 0, best.residual
     for step in range(1, budget.max_steps + 1):
         stalled = step - halved_at > PATIENCE
         if best.residual <= budget.tolerance or step == budget.max_steps or stalled:
             return Found(best, step, "Anderson acceleration")
-        following = _extrapolated(flows, gaps).reshape(flow.shape)
-        image = world.image(as_shares(following), temperature)
+        following = _extrapolate(flows, gaps).reshape(flow.shape)
+        image = response_map.image(as_shares(following), temperature)
         flows.append(image.flow.ravel())
         gaps.append(gap_of(image))
         flows, gaps = flows[-MEMORY - 1 :], gaps[-MEMORY - 1 :]
@@ -139,7 +139,7 @@ def anderson(
     return Found(best, budget.max_steps, "Anderson acceleration")
 
 
-def _extrapolated(flows: list[Array], gaps: list[Array]) -> Array:
+def _extrapolate(flows: list[Array], gaps: list[Array]) -> Array:
     """Return the flow where a combination of the last residuals is smallest, moved by it."""
     if len(flows) == 1:
         return np.asarray(flows[0] + gaps[0])
@@ -148,20 +148,22 @@ def _extrapolated(flows: list[Array], gaps: list[Array]) -> Array:
     return np.asarray(flows[-1] + gaps[-1] - (moves + changes) @ weights)
 
 
-def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
+def newton(response_map: AnyResponseMap, flow: Array, temperature: float, budget: Budget) -> Found:
     """Solve the linearised equation for the flow, and shorten steps that do not help.
 
     References
     ----------
     .. [1] Kelley (2003), *Solving nonlinear equations with Newton's method*, SIAM.
     """
-    image, step = world.image(flow, temperature), 1
+    image, step = response_map.image(flow, temperature), 1
     while image.residual > budget.tolerance and step < budget.max_steps:
         try:
-            move = newton_move(world, image, temperature)
+            move = newton_move(response_map, image, temperature)
         except (np.linalg.LinAlgError, ConvergenceError):
             break
-        following, tried = _shortened(world, image, move, temperature, budget.max_steps - step)
+        following, tried = _longest_improvement(
+            response_map, image, move, temperature, budget.max_steps - step
+        )
         step += tried
         if following is None:
             break
@@ -169,15 +171,15 @@ def newton(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> 
     return Found(image, step, "Newton's method")
 
 
-def _shortened(
-    world: AnyWorld, image: Image, move: Array, temperature: float, most: int
+def _longest_improvement(
+    response_map: AnyResponseMap, image: Image, move: Array, temperature: float, most: int
 ) -> tuple[Image | None, int]:
     """Return the image at the longest share of a move that lessens the gap, and how many tried."""
     if not np.isfinite(move).all():
         return None, 0
     size, share, tried = np.linalg.norm(image.generated - image.flow), 1.0, 0
     while share >= SHORTEST and tried < most:
-        following = world.image(as_shares(image.flow + share * move), temperature)
+        following = response_map.image(as_shares(image.flow + share * move), temperature)
         tried += 1
         if np.linalg.norm(following.generated - following.flow) < (1 - 0.1 * share) * size:
             return following, tried
@@ -185,20 +187,26 @@ def _shortened(
     return None, tried
 
 
-def settled(world: AnyWorld, flow: Array, temperature: float, budget: Budget) -> Found:
+def find_fixed_point(
+    response_map: AnyResponseMap, flow: Array, temperature: float, budget: Budget
+) -> Found:
     """Accelerate; where that stalls go on damped, then by Newton's method."""
-    stages: list[Iteration] = [anderson, functools.partial(damped, patience=PATIENCE), newton]
-    found, n_steps, how = None, 0, []
-    for iterate in stages:
-        start = flow if found is None else found.image.flow
+    methods: list[Iteration] = [
+        anderson,
+        functools.partial(damped_iteration, patience=PATIENCE),
+        newton,
+    ]
+    end, n_steps, how = None, 0, []
+    for iterate in methods:
+        start = flow if end is None else end.image.flow
         left = Budget(budget.tolerance, budget.max_steps - n_steps)
-        found = iterate(world, start, temperature, left)
-        n_steps += found.n_steps
-        how.append(found.how)
-        if found.image.residual <= budget.tolerance or n_steps >= budget.max_steps:
+        end = iterate(response_map, start, temperature, left)
+        n_steps += end.n_steps
+        how.append(end.how)
+        if end.image.residual <= budget.tolerance or n_steps >= budget.max_steps:
             break
-    assert found is not None
-    return Found(found.image, n_steps, ", then ".join(how))
+    assert end is not None
+    return Found(end.image, n_steps, ", then ".join(how))
 
 
 class Point(NamedTuple):
@@ -208,24 +216,26 @@ class Point(NamedTuple):
     ----------
     flow : ndarray, shape (T, F)
         The flow.
-    heat : float
+    log_temperature : float
         Logarithm of the temperature.
     """
 
     flow: Array
-    heat: float
+    log_temperature: float
 
     def minus(self, other: "Point") -> "Point":
         """Return the move from another point to this one."""
-        return Point(self.flow - other.flow, self.heat - other.heat)
+        return Point(self.flow - other.flow, self.log_temperature - other.log_temperature)
 
     def plus(self, along: "Point", length: float) -> "Point":
         """Return the point a length along a move."""
-        return Point(self.flow + length * along.flow, self.heat + length * along.heat)
+        return Point(
+            self.flow + length * along.flow, self.log_temperature + length * along.log_temperature
+        )
 
     def dot(self, other: "Point") -> float:
         """Return the inner product of two moves."""
-        return float(np.vdot(self.flow, other.flow) + self.heat * other.heat)
+        return float(np.vdot(self.flow, other.flow) + self.log_temperature * other.log_temperature)
 
     def distance(self, other: "Point") -> float:
         """Return the length of the move from another."""
@@ -233,56 +243,56 @@ class Point(NamedTuple):
         return float(np.sqrt(move.dot(move)))
 
 
-def cooled(
-    world: AnyWorld, flow: Array, temperature: float, budget: Budget, *, hottest: float
+def follow_temperatures(
+    response_map: AnyResponseMap, flow: Array, temperature: float, budget: Budget, *, hottest: float
 ) -> Iterator[tuple[float, Found]]:
     """Yield solutions along falling temperatures, each begun at what the last ones point to.
 
     Where the path turns, so that no solution lies near at the next lower temperature, it is
     followed around the turn. Ends at `temperature`, or where nothing leads on.
     """
-    found = settled(world, flow, hottest, budget)
-    spent, ratio, coldest = found.n_steps, 4.0, hottest
-    yield hottest, Found(found.image, spent, PATH)
-    if found.image.residual > budget.tolerance:
+    end = find_fixed_point(response_map, flow, hottest, budget)
+    spent, ratio, coldest = end.n_steps, 4.0, hottest
+    yield hottest, Found(end.image, spent, PATH)
+    if end.image.residual > budget.tolerance:
         return
-    known = [Point(found.image.flow, np.log(hottest))]
+    known = [Point(end.image.flow, np.log(hottest))]
     while coldest > temperature and spent < budget.max_steps:
         following = max(coldest / ratio, temperature)
-        guess = _pointed_at(known, following)
+        guess = _secant_flow(known, following)
         left = min(LONGEST, budget.max_steps - spent)
-        found = newton(world, guess, following, Budget(budget.tolerance, left))
-        spent += found.n_steps
-        if found.image.residual <= budget.tolerance:
-            ratio = min(ratio * ratio, 4.0) if found.n_steps <= 4 else ratio
-            coldest, known = following, [*known[-1:], Point(found.image.flow, np.log(following))]
-            yield coldest, Found(found.image, spent, PATH)
+        end = newton(response_map, guess, following, Budget(budget.tolerance, left))
+        spent += end.n_steps
+        if end.image.residual <= budget.tolerance:
+            ratio = min(ratio * ratio, 4.0) if end.n_steps <= 4 else ratio
+            coldest, known = following, [*known[-1:], Point(end.image.flow, np.log(following))]
+            yield coldest, Found(end.image, spent, PATH)
             continue
         ratio = np.sqrt(ratio)
         if ratio > FINEST:
             continue
-        for point, image, n_steps in _around(world, known, budget):
+        for point, image, n_steps in _around(response_map, known, budget):
             spent += n_steps
             known = [*known[-1:], point]
-            yield float(np.exp(point.heat)), Found(image, spent, PATH)
-            if spent >= budget.max_steps or np.exp(point.heat) < coldest / FINEST:
+            yield float(np.exp(point.log_temperature)), Found(image, spent, PATH)
+            if spent >= budget.max_steps or np.exp(point.log_temperature) < coldest / FINEST:
                 break
-        if not np.exp(known[-1].heat) < coldest:
+        if not np.exp(known[-1].log_temperature) < coldest:
             return
-        coldest, ratio = float(np.exp(known[-1].heat)), FINEST**2
+        coldest, ratio = float(np.exp(known[-1].log_temperature)), FINEST**2
 
 
-def _pointed_at(known: list[Point], temperature: float) -> Array:
+def _secant_flow(known: list[Point], temperature: float) -> Array:
     """Return the flow on the line through the last two points, linear in the temperature."""
     last = known[-1]
     if len(known) == 1:
         return last.flow
-    now, before = np.exp(last.heat), np.exp(known[0].heat)
+    now, before = np.exp(last.log_temperature), np.exp(known[0].log_temperature)
     return as_shares(last.flow + (temperature - now) / (now - before) * (last.flow - known[0].flow))
 
 
 def _around(
-    world: AnyWorld, known: list[Point], budget: Budget
+    response_map: AnyResponseMap, known: list[Point], budget: Budget
 ) -> Iterator[tuple[Point, Image, int]]:
     """Yield points of a path of solutions by its length, which may turn in temperature.
 
@@ -292,56 +302,68 @@ def _around(
     """
     before, last = known
     length, spent = before.distance(last), 0
-    image = world.image(last.flow, float(np.exp(last.heat)))
+    image = response_map.image(last.flow, float(np.exp(last.log_temperature)))
     try:
-        along = _tangent(world, image, last.heat, last.minus(before))
+        along = _tangent(response_map, image, last.log_temperature, last.minus(before))
     except np.linalg.LinAlgError:
         return
     while length > SHORTEST_MOVE:
-        following, n_steps = _corrected(world, last, along, length, budget.tolerance)
+        following, n_steps = _correction(response_map, last, along, length, budget.tolerance)
         spent += n_steps
         if following is None:
             length /= 2
             continue
-        image, heat = following
-        last = Point(image.flow, heat)
+        image, log_temperature = following
+        last = Point(image.flow, log_temperature)
         with contextlib.suppress(np.linalg.LinAlgError):
-            along = _tangent(world, image, heat, along)
+            along = _tangent(response_map, image, log_temperature, along)
         length = min(length * (2.0 if n_steps <= 4 else 1.0), LONGEST_MOVE)
         yield last, image, spent
         spent = 0
 
 
-def _tangent(world: AnyWorld, image: Image, heat: float, along: Point) -> Point:
+def _tangent(
+    response_map: AnyResponseMap, image: Image, log_temperature: float, along: Point
+) -> Point:
     """Return the direction of the path at a solution, of length one, onwards from `along`."""
     flow, slope = bordered_move(
-        world, image, heat, (along.flow, along.heat), gap=np.zeros_like(image.flow), off=1.0
+        response_map,
+        image,
+        log_temperature,
+        (along.flow, along.log_temperature),
+        gap=np.zeros_like(image.flow),
+        off=1.0,
     )
     size = np.hypot(np.linalg.norm(flow), slope)
     return Point(flow / size, slope / size)
 
 
-def _corrected(
-    world: AnyWorld, last: Point, along: Point, length: float, tolerance: float
+def _correction(
+    response_map: AnyResponseMap, last: Point, along: Point, length: float, tolerance: float
 ) -> tuple[tuple[Image, float] | None, int]:
     """Return the solution on the plane across the path at a distance, None if none is near."""
     point = last.plus(along, length)
     for n_steps in range(1, 10):
-        image = world.image(as_shares(point.flow), float(np.exp(point.heat)))
-        moved = Point(image.flow, point.heat).minus(last)
+        image = response_map.image(as_shares(point.flow), float(np.exp(point.log_temperature)))
+        moved = Point(image.flow, point.log_temperature).minus(last)
         if image.residual <= tolerance:
             straight = moved.dot(along) > STRAIGHT * np.sqrt(moved.dot(moved))
-            return ((image, point.heat) if straight else None), n_steps
+            return ((image, point.log_temperature) if straight else None), n_steps
         gap, off = image.generated - image.flow, length - moved.dot(along)
         try:
-            flow, heat = bordered_move(
-                world, image, point.heat, (along.flow, along.heat), gap=gap, off=off
+            flow, log_temperature = bordered_move(
+                response_map,
+                image,
+                point.log_temperature,
+                (along.flow, along.log_temperature),
+                gap=gap,
+                off=off,
             )
         except (np.linalg.LinAlgError, ConvergenceError):
             break
-        if not np.hypot(np.linalg.norm(flow), heat) < 10 * LONGEST_MOVE:
+        if not np.hypot(np.linalg.norm(flow), log_temperature) < 10 * LONGEST_MOVE:
             break
-        point = Point(image.flow + flow, point.heat + heat)
+        point = Point(image.flow + flow, point.log_temperature + log_temperature)
     return None, n_steps
 
 

@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import (
+    differentiable_door,
     is_a,
     not_negative,
     one_of,
     positive_int,
     real_between,
-    strict_keywords,
 )
-from mfgppl.equilibrium.iterations import Budget, cooled
+from mfgppl.equilibrium.iterations import Budget, follow_temperatures
+from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, gain, response_map_of
 from mfgppl.equilibrium.response import check_policy
+from mfgppl.equilibrium.response_map import Array, softmax, uniform_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
-from mfgppl.equilibrium.world import Array, softmax, uniform_policy
-from mfgppl.equilibrium.worlds import AnyWorld, confirmed, gain, world_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -34,10 +34,10 @@ PURE = 10  # every so many averages of best responses the last of them is judged
 ROUND = 100  # steps of each method before the next has its turn
 
 # policies one after another, with the steps that they took
-Play = Callable[[AnyWorld, Array, float, int], Iterator[tuple[Array, int]]]
+Play = Callable[[AnyResponseMap, Array, float, int], Iterator[tuple[Array, int]]]
 
 
-@strict_keywords
+@differentiable_door
 def solve_nash(
     game: MeanFieldGame,
     reward: RewardProgram,
@@ -109,32 +109,41 @@ def solve_nash(
         real_between("rate", rate, above=0.0)
         if method not in RATES:
             raise ValueError(f"`rate` belongs to {', '.join(RATES)}; got method={method!r}.")
-    world = world_of(game, reward, parameters)
+    response_map = response_map_of(game, reward, parameters)
     first = uniform_policy(game)
     if policy is not None:
         first = check_policy(game, policy).detach().numpy().copy()
     step = RATES.get(method, 0.0) if rate is None else rate
-    play = functools.partial(_played, world, first, PLAYS[method], step, tolerance, max_steps)
-    best, lowest, n_steps = confirmed(world, play, lambda found: world.turn(found[0]).flow)
+    play = functools.partial(
+        _best_iterate, response_map, first, PLAYS[method], step, tolerance, max_steps
+    )
+    best, lowest, n_steps = confirmed(
+        response_map, play, lambda end: response_map.evaluate(end[0]).flow
+    )
     converged = lowest <= tolerance
     side = "within" if converged else "above"
     words = method.replace("_", " ")
     reason = f"exploitability {lowest:.1e} {side} {tolerance:.1e} after {n_steps} steps of {words}"
-    value = as_equilibrium(game, world.turn(best))
+    value = as_equilibrium(game, response_map.evaluate(best))
     solution = Solution(value, converged, lowest, n_steps, reason)
     remedy = "try another `method`, another start `policy`, or more `max_steps`"
     return ended(solution, throw=throw, what="the mean field equilibrium", remedy=remedy)
 
 
-def _played(
-    world: AnyWorld, first: Array, play: Play, rate: float, tolerance: float, max_steps: int
+def _best_iterate(
+    response_map: AnyResponseMap,
+    first: Array,
+    play: Play,
+    rate: float,
+    tolerance: float,
+    max_steps: int,
 ) -> tuple[Array, float, int]:
     """Return the least exploitable policy, its exploitability and the steps taken."""
-    best, lowest, n_steps = first, gain(world, first), 1
+    best, lowest, n_steps = first, gain(response_map, first), 1
     if lowest <= tolerance:
         return best, lowest, n_steps
-    for candidate, n_steps in play(world, first, rate, max_steps):
-        left = gain(world, candidate)
+    for candidate, n_steps in play(response_map, first, rate, max_steps):
+        left = gain(response_map, candidate)
         if left < lowest:
             best, lowest = candidate, left
         if lowest <= tolerance or n_steps >= max_steps:
@@ -142,88 +151,95 @@ def _played(
     return best, lowest, n_steps
 
 
-def spread_of(world: AnyWorld, policy: Array) -> float:
+def spread_of(response_map: AnyResponseMap, policy: Array) -> float:
     """Return how far apart the rewards of a step are along a policy's flow, at least a trifle."""
-    reward = world.turn(policy).reward
+    reward = response_map.evaluate(policy).reward
     finite = np.where(np.isfinite(reward), reward, np.nan).reshape(len(reward), -1)
     spread = np.nanmax(finite, 1) - np.nanmin(finite, 1)
     return float(max(spread.max(), 1e-12))
 
 
-def _annealed(
-    world: AnyWorld, policy: Array, rate: float, max_steps: int
+def _annealing(
+    response_map: AnyResponseMap, policy: Array, rate: float, max_steps: int
 ) -> Iterator[tuple[Array, int]]:
     """Yield soft equilibria along falling temperatures."""
-    spread = spread_of(world, policy) * world.game.shape[0]
+    spread = spread_of(response_map, policy) * response_map.game.shape[0]
     budget = Budget(FLOW_TOLERANCE, max_steps)
-    flow = world.turn(policy).flow
-    for _, found in cooled(world, flow, COLDEST * spread, budget, hottest=10 * spread):
-        yield found.image.policy, found.n_steps
+    flow = response_map.evaluate(policy).flow
+    for _, end in follow_temperatures(
+        response_map, flow, COLDEST * spread, budget, hottest=10 * spread
+    ):
+        yield end.image.policy, end.n_steps
 
 
 def _mirror_descent(
-    world: AnyWorld, policy: Array, rate: float, max_steps: int
+    response_map: AnyResponseMap, policy: Array, rate: float, max_steps: int
 ) -> Iterator[tuple[Array, int]]:
     """Yield policies whose logits are sums of Q."""
     logits = np.log(np.maximum(policy, 1e-300))
-    logits[:, ~world.game.available.numpy()] = -np.inf
-    scaled = rate / spread_of(world, policy)
+    game = response_map.game
+    logits[~game.available.expand(game.shape).numpy()] = -np.inf
+    scaled = rate / spread_of(response_map, policy)
     for before in range(0, max_steps, BATCH):
         batch = min(BATCH, max_steps - before)
-        logits = world.mirrored(logits, scaled, batch)
+        logits = response_map.mirrored(logits, scaled, batch)
         yield softmax(logits), before + batch
 
 
-def _averaged(
-    world: AnyWorld, policy: Array, weight: Callable[[int], float], max_steps: int
+def _average_play(
+    response_map: AnyResponseMap, policy: Array, weight: Callable[[int], float], max_steps: int
 ) -> Iterator[tuple[Array, int]]:
     """Yield policies of an average over occupancies, with a weight for each best response."""
     occupancy = None
     for n_steps in range(1, max_steps + 1):
-        turn = world.turn(policy)
-        _, answer = world.best(turn)
+        evaluation = response_map.evaluate(policy)
+        _, answer = response_map.best(evaluation)
         if occupancy is None:
-            occupancy = world.occupancy(policy)
-        occupancy = occupancy + weight(n_steps) * (world.occupancy(answer) - occupancy)
+            occupancy = response_map.occupancy(evaluation, policy)
+        occupancy = occupancy + weight(n_steps) * (
+            response_map.occupancy(evaluation, answer) - occupancy
+        )
         shares = occupancy.sum(-1, keepdims=True)
         policy = np.where(shares > 0, occupancy / np.where(shares > 0, shares, 1.0), answer)
         yield (policy if n_steps % PURE else answer), n_steps
 
 
 def _fictitious_play(
-    world: AnyWorld, policy: Array, rate: float, max_steps: int
+    response_map: AnyResponseMap, policy: Array, rate: float, max_steps: int
 ) -> Iterator[tuple[Array, int]]:
-    return _averaged(world, policy, lambda n: 1.0 / (n + 1), max_steps)
+    return _average_play(response_map, policy, lambda n: 1.0 / (n + 1), max_steps)
 
 
 def _best_response(
-    world: AnyWorld, policy: Array, rate: float, max_steps: int
+    response_map: AnyResponseMap, policy: Array, rate: float, max_steps: int
 ) -> Iterator[tuple[Array, int]]:
-    return _averaged(world, policy, lambda n: rate, max_steps)
+    return _average_play(response_map, policy, lambda n: rate, max_steps)
 
 
 def _prior_descent(
-    world: AnyWorld, policy: Array, rate: float, max_steps: int
+    response_map: AnyResponseMap, policy: Array, rate: float, max_steps: int
 ) -> Iterator[tuple[Array, int]]:
     """Yield soft best responses with entropy relative to the one before."""
-    temperature = rate * spread_of(world, policy)
+    temperature = rate * spread_of(response_map, policy)
     for n_steps in range(1, max_steps + 1):
-        turn = world.turn(policy)
+        evaluation = response_map.evaluate(policy)
         relative = temperature * np.log(np.maximum(policy, 1e-300))
-        _, policy = world.best(turn._replace(reward=turn.reward + relative), temperature)
+        _, policy = response_map.best(
+            evaluation._replace(reward=evaluation.reward + relative), temperature
+        )
         yield policy, n_steps
 
 
-def _in_turns(
-    world: AnyWorld, policy: Array, rate: float, max_steps: int
+def _alternate(
+    response_map: AnyResponseMap, policy: Array, rate: float, max_steps: int
 ) -> Iterator[tuple[Array, int]]:
     """Yield the policies of several methods, a round of steps each."""
     plays = [
-        _best_response(world, policy, 3 * RATES["best_response"], max_steps),
-        _mirror_descent(world, policy, RATES["mirror_descent"], max_steps),
-        _annealed(world, policy, 0.0, max_steps),
-        _best_response(world, policy, RATES["best_response"] / 3, max_steps),
-        _prior_descent(world, policy, RATES["prior_descent"], max_steps),
+        _best_response(response_map, policy, 3 * RATES["best_response"], max_steps),
+        _mirror_descent(response_map, policy, RATES["mirror_descent"], max_steps),
+        _annealing(response_map, policy, 0.0, max_steps),
+        _best_response(response_map, policy, RATES["best_response"] / 3, max_steps),
+        _prior_descent(response_map, policy, RATES["prior_descent"], max_steps),
     ]
     spent = [0] * len(plays)
     for until in itertools.count(ROUND, ROUND):
@@ -238,8 +254,8 @@ def _in_turns(
 
 
 PLAYS: dict[str, Play] = {
-    "auto": _in_turns,
-    "annealing": _annealed,
+    "auto": _alternate,
+    "annealing": _annealing,
     "mirror_descent": _mirror_descent,
     "fictitious_play": _fictitious_play,
     "prior_descent": _prior_descent,

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from mfgppl._compiler.lowering import KNOWN, lower
-from mfgppl._compiler.tracing import record
+from mfgppl._compiler.forward_mode import load_rules
+from mfgppl._compiler.lowering import KNOWN, Unlowered, lower
+from mfgppl._compiler.tracing import Untraceable, record
+from mfgppl._keep import keep
 from mfgppl._kernels import crowd, tape
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -21,6 +23,8 @@ from mfgppl.reward.program import RewardProgram, bind, double_precision, spread_
 
 N_KEPT = 4  # recordings that a game keeps, of the rewards asked for last
 Stage = Callable[..., Tensor]
+# an operation without an instruction, a branch on values, one that torch does not differentiate
+NOT_RECORDED = (Unlowered, Untraceable, RuntimeError)
 
 _NO_PLACES = np.zeros(0, dtype=np.int64)
 NOTHING = crowd.Played(
@@ -72,13 +76,13 @@ class Recording:
         The dynamics have no stage where they are fixed.
         """
         tapes = self._reward_tape, self._moves_tape
-        return _filled(tapes[0], parameters), _filled(tapes[1], parameters)
+        return _tape_with(tapes[0], parameters), _tape_with(tapes[1], parameters)
 
     def slopes(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
         """Return the same for the changes of reward and dynamics with a change of the flow."""
         if self._slopes is None:
             self._slopes = self._play(_slope, changes=True)
-        return _filled(self._slopes[0], parameters), _filled(self._slopes[1], parameters)
+        return _tape_with(self._slopes[0], parameters), _tape_with(self._slopes[1], parameters)
 
     def pulls(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
         """Return the slopes of weighed sums of the reward, and of the dynamics, a stage each.
@@ -88,23 +92,23 @@ class Recording:
         """
         if self._pulls is None:
             moves = [self._move(t) for t in self._steps]
-            T, S, A = self._game.shape
             point, values = self._point(), self._values
-            on_reward, on_tables = (
-                torch.zeros(n, dtype=torch.float64) for n in (T * S * A, len(moves) * S * A * S)
-            )
+            with double_precision(), pyro.validation_enabled(False), torch.no_grad():
+                given = [self._reward(point, values), *(move(point, values) for move in moves)]
+            on_reward = torch.zeros_like(given[0])
+            on_tables = torch.zeros_like(torch.cat(given[1:] or given))
             self._pulls = (
-                _played([_pulled(self._reward)], [point, on_reward, values.clone()]),
-                _played([_pulled(_in_a_row(moves))][: len(moves)], [point, on_tables, values]),
+                _replay([_pullback(self._reward)], [point, on_reward, values.clone()]),
+                _replay([_pullback(_in_a_row(moves))][: len(moves)], [point, on_tables, values]),
             )
-        return _filled(self._pulls[0], parameters), _filled(self._pulls[1], parameters)
+        return _tape_with(self._pulls[0], parameters), _tape_with(self._pulls[1], parameters)
 
     def _play(
         self, form: Callable[[Stage], Stage], *, changes: bool
     ) -> tuple[crowd.Played, crowd.Played]:
         inputs = [self._point() for _ in range(1 + changes)] + [self._values.clone()]
         moves = [form(self._move(t)) for t in self._steps]
-        return _played([form(self._reward)], inputs), _played(moves, inputs)
+        return _replay([form(self._reward)], inputs), _replay(moves, inputs)
 
     @property
     def _steps(self) -> range:
@@ -129,14 +133,10 @@ class Recording:
 
     def _move(self, t: int) -> Stage:
         """Return the dynamics of one step as a function of the flow, with the next state first."""
-        function = self._game.transition
-        assert callable(function)
 
         def move(flow: Tensor, values: Tensor) -> Tensor:
-            table = function(flow.reshape(self._game.flow_shape)[t], t)
-            if not isinstance(table, Tensor) or table.layout != torch.strided:
-                raise TypeError("only dense tensors can be recorded")
-            return table.to(torch.float64).permute(2, 0, 1).contiguous().reshape(-1)
+            tables = self._game.moving_tables(flow.reshape(self._game.flow_shape)[t], t)
+            return tables.permute(0, 3, 1, 2).contiguous().reshape(-1)
 
         return move
 
@@ -145,23 +145,28 @@ def recording_of(
     game: MeanFieldGame, reward: RewardProgram, parameters: Mapping[str, Tensor]
 ) -> Recording | None:
     """Return a recording of a reward, kept with the game; None where it cannot be recorded."""
-    kept: OrderedDict[int, tuple[RewardProgram, Recording | None]] = game._recordings
-    found = kept[id(reward)][1] if id(reward) in kept else None
-    if id(reward) not in kept or (found is not None and not found.fits(parameters)):
+    kept = _recordings(game)
+    recording = kept[id(reward)][1] if id(reward) in kept else None
+    if id(reward) not in kept or (recording is not None and not recording.fits(parameters)):
         try:
-            found = Recording(game, reward, parameters)
-        except Exception:  # whatever a program does that cannot be followed
-            found = None
-    kept[id(reward)] = reward, found  # the reward is held, so that its place is not given again
+            recording = Recording(game, reward, parameters)
+        except (*NOT_RECORDED, TypeError):  # or tables that are not dense
+            recording = None
+    kept[id(reward)] = reward, recording  # the reward is held, so that its place is not given again
     kept.move_to_end(id(reward))
     while len(kept) > N_KEPT:
         kept.popitem(last=False)
-    return found
+    return recording
+
+
+def _recordings(game: MeanFieldGame) -> OrderedDict[int, tuple[RewardProgram, Recording | None]]:
+    """Return the recordings kept with a game, the one used last at the end."""
+    return keep(game, "recordings", OrderedDict)
 
 
 def forget(game: MeanFieldGame, reward: RewardProgram) -> None:
     """Let a reward run as it is from now on."""
-    game._recordings[id(reward)] = reward, None
+    _recordings(game)[id(reward)] = reward, None
 
 
 def flat_values(parameters: Mapping[str, Tensor]) -> Tensor:
@@ -170,7 +175,7 @@ def flat_values(parameters: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([*values, torch.zeros(0 if values else 1, dtype=torch.float64)])
 
 
-def _filled(played: crowd.Played, parameters: Mapping[str, Tensor]) -> crowd.Played:
+def _tape_with(played: crowd.Played, parameters: Mapping[str, Tensor]) -> crowd.Played:
     """Return a tape with a buffer of its own that holds the parameters, its last input."""
     buffer = played.buffer.copy()
     if played.inputs.size:
@@ -188,7 +193,7 @@ def _slope(function: Stage) -> Stage:
     return slope
 
 
-def _pulled(function: Stage) -> Stage:
+def _pullback(function: Stage) -> Stage:
     """Return the slope of a weighed sum of a function's outputs, in flow and parameters."""
 
     def pulled(flow: Tensor, weights: Tensor, values: Tensor) -> Tensor:
@@ -196,9 +201,11 @@ def _pulled(function: Stage) -> Stage:
             at = [v.detach().requires_grad_(True) for v in (flow, values)]
             # weighing in the open: `grad` given weights would import sympy
             weighed = (function(*at) * weights).sum()
+            if not weighed.requires_grad:
+                return torch.cat([torch.zeros_like(a) for a in at]).detach()
             slopes = torch.autograd.grad(weighed, at, allow_unused=True)
-        found = [torch.zeros_like(a) if s is None else s for s, a in zip(slopes, at, strict=True)]
-        return torch.cat([f.detach() for f in found])
+        dense = [torch.zeros_like(a) if s is None else s for s, a in zip(slopes, at, strict=True)]
+        return torch.cat([f.detach() for f in dense])
 
     return pulled
 
@@ -214,23 +221,24 @@ def pushed_forward(function: Callable[[Tensor], Tensor], point: Tensor, change: 
     Forwards; or, where the caller is inside a level of forward derivatives of its own (torch has
     one at a time), by the derivative of a derivative backwards.
     """
+    load_rules()
     if not_nested():
         with forward_ad.dual_level():
-            found = function(forward_ad.make_dual(point, change))
-            plain, tangent = forward_ad.unpack_dual(found)
+            output = function(forward_ad.make_dual(point, change))
+            plain, tangent = forward_ad.unpack_dual(output)
         return torch.zeros_like(plain) if tangent is None else tangent
     with torch.enable_grad():
         at = point.detach().requires_grad_(True)
-        found = function(at)
-        weights = torch.zeros_like(found, requires_grad=True)
-        if not found.requires_grad:
-            return torch.zeros_like(found)
-        weighed = (found.masked_fill(torch.isneginf(found), 0.0) * weights).sum()
+        output = function(at)
+        weights = torch.zeros_like(output, requires_grad=True)
+        if not output.requires_grad:
+            return torch.zeros_like(output)
+        weighed = (output.masked_fill(torch.isneginf(output), 0.0) * weights).sum()
         back = torch.autograd.grad(weighed, at, create_graph=True, allow_unused=True)[0]
         if back is None or not back.requires_grad:
-            return torch.zeros_like(found)
+            return torch.zeros_like(output)
         slope = torch.autograd.grad((back * change).sum(), weights, allow_unused=True)[0]
-    return torch.zeros_like(found) if slope is None else slope.detach()
+    return torch.zeros_like(output) if slope is None else slope.detach()
 
 
 def not_nested() -> bool:
@@ -238,18 +246,18 @@ def not_nested() -> bool:
     return bool(forward_ad._current_level < 0)
 
 
-def _played(stages: Sequence[Stage], inputs: Sequence[Tensor]) -> crowd.Played:
+def _replay(stages: Sequence[Stage], inputs: Sequence[Tensor]) -> crowd.Played:
     if not stages:
         return NOTHING
     # a stage is also handed what the stages before it returned
     alone = [lambda *given, stage=stage: stage(*given[: len(inputs)]) for stage in stages]
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        found = lower(record(alone, inputs, KNOWN))
+        tape = lower(record(alone, inputs, KNOWN))
     return crowd.Played(
-        code=found.code,
-        places=found.places,
-        buffer=found.buffer,
-        inputs=np.array([s.start for s in found.inputs]),
-        outputs=np.array([s.start for s in found.outputs]),
-        ends=np.array([0, *found.ends]),
+        code=tape.code,
+        places=tape.places,
+        buffer=tape.buffer,
+        inputs=np.array([s.start for s in tape.inputs]),
+        outputs=np.array([s.start for s in tape.outputs]),
+        ends=np.array([0, *tape.ends]),
     )

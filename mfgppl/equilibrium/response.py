@@ -2,16 +2,17 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
-from mfgppl.equilibrium.soft_control import propagate_mean_field, soft_backward_induction
-from mfgppl.equilibrium.stationary import invariant_mean_field, soft_policy_iteration
-from mfgppl.equilibrium.steps import as_steps
+from mfgppl._arguments import differentiable_door, is_a
+from mfgppl._arrays import as_numbers
+from mfgppl._game_arguments import AXES, ROW_SUM
+from mfgppl.control.soft_control import backward_induction, generated_flow
+from mfgppl.control.stationary_control import kept_flow, policy_iteration
+from mfgppl.control.steps import as_steps
 from mfgppl.exceptions import ConvergenceError
-from mfgppl.game import ROW_SUM, MeanFieldGame
+from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, reward_table
 
@@ -49,25 +50,26 @@ def soft_response(
     table = reward_table(reward, RewardInputs(game, mean_field))
     masked = table.masked_fill(~game.available, -torch.inf)
     transition = game.transition_along(mean_field)
-    control = soft_policy_iteration if game.stationary else soft_backward_induction
+    control = policy_iteration if game.stationary else backward_induction
     solution = control(masked, transition, discount=game.discount, temperature=temperature)
     policy = solution.log_policy.exp()
     if game.stationary:
-        shares = invariant_mean_field(policy, transition, initial=game.initial)
+        shares = kept_flow(policy, transition, initial=game.initial)
     else:
-        shares = propagate_mean_field(policy, transition, game.initial)
+        shares = generated_flow(policy, transition, game.initial)
     flow = shares[..., None] * policy if game.joint else shares
     return Equilibrium(flow, policy, solution.soft_values, masked)
 
 
-def generate_mean_field(game: MeanFieldGame, policy: Tensor) -> Tensor:
+@differentiable_door
+def generate_mean_field(game: MeanFieldGame, policy: Any) -> Tensor:
     """Return the flow that a policy generates where the dynamics answer that flow.
 
     Parameters
     ----------
     game : MeanFieldGame
         The game.
-    policy : Tensor, shape (T, S, A)
+    policy : Tensor, array, DataArray or Series, shape (T, S, A)
         Probability of each action; rows sum to 1.
 
     Returns
@@ -83,9 +85,10 @@ def generate_mean_field(game: MeanFieldGame, policy: Tensor) -> Tensor:
     ConvergenceError
         If the dynamics of a stationary game settle at no distribution.
     """
+    is_a("game", game, MeanFieldGame)
     policy = check_policy(game, policy)
     if game.stationary:
-        return _settled(game, policy)
+        return _stationary_flow(game, policy)
     shares, flow = game.initial, []
     fixed = (
         None if game.crowd_moves_dynamics else as_steps(game.transition_along(shares), len(policy))
@@ -95,21 +98,21 @@ def generate_mean_field(game: MeanFieldGame, policy: Tensor) -> Tensor:
         if t < len(policy) - 1:
             steps, k = fixed, t
             if steps is None:
-                steps, k = as_steps(game.transition_at(flow[t], t), 1), 0
+                steps, k = as_steps(game.transition_at(flow[t], t)[None], 1), 0
             shares = steps.pushed(k, shares[:, None] * policy[t])
     return torch.stack(flow)
 
 
-def _settled(game: MeanFieldGame, policy: Tensor) -> Tensor:
+def _stationary_flow(game: MeanFieldGame, policy: Tensor) -> Tensor:
     """Return the flow of a stationary policy."""
     flow = game.initial[None]
     flow = flow[..., None] * policy if game.joint else flow
     for _ in range(MAX_ROUNDS):
         along = game.transition_along(flow)
-        shares = invariant_mean_field(policy, along, initial=game.initial)
-        found = shares[..., None] * policy if game.joint else shares
-        change = float((found - flow).detach().abs().max())
-        flow = found
+        shares = kept_flow(policy, along, initial=game.initial)
+        following = shares[..., None] * policy if game.joint else shares
+        change = float((following - flow).detach().abs().max())
+        flow = following
         if change <= SETTLED or not game.crowd_moves_dynamics:
             return flow
     raise ConvergenceError(
@@ -120,9 +123,8 @@ def _settled(game: MeanFieldGame, policy: Tensor) -> Tensor:
 
 def check_policy(game: MeanFieldGame, policy: Any) -> Tensor:
     """Return a policy (T, S, A) as float64, else raise a `ValueError`."""
-    if isinstance(policy, xr.DataArray):
-        policy = _in_order(game, policy)
-    policy = policy if isinstance(policy, Tensor) else torch.tensor(np.asarray(policy, float))
+    policy = game.in_order("policy", policy, AXES)
+    policy = as_numbers("policy", policy, "(T, S, A)")
     if tuple(policy.shape) != game.shape:
         raise ValueError(
             f"`policy` must have shape (T, S, A) = {game.shape}; got {tuple(policy.shape)}."
@@ -140,27 +142,13 @@ def check_policy(game: MeanFieldGame, policy: Any) -> Tensor:
 
 def check_allowed(game: MeanFieldGame, shares: Tensor, *, first_time: int) -> None:
     """Raise a `ValueError` where shares of actions (n, S, A) are of some that are not available."""
-    taken = ((shares > 0) & ~game.available).nonzero()
+    allowed = game.available
+    if allowed.ndim == 3:
+        allowed = allowed[first_time : first_time + len(shares)]
+    taken = ((shares > 0) & ~allowed).nonzero()
     if len(taken):
         t, s, a = taken[0].tolist()
         raise ValueError(
             f"`policy` takes the action {game.actions[a]!r} in state {game.space.labels[s]!r} at "
             f"time {t + first_time}, where the game does not allow it."
         )
-
-
-def _in_order(game: MeanFieldGame, policy: xr.DataArray) -> np.ndarray:
-    """Return a labelled policy with its labels, or their text, in the game's order."""
-    dims = ("time", "state", "action")
-    if set(policy.dims) != set(dims):
-        raise ValueError(f"`policy` must have the dims {dims}; got {policy.dims}.")
-    for dim, labels in (("state", game.space.labels), ("action", game.actions)):
-        if dim not in policy.coords:
-            continue
-        there, known = [str(v) for v in policy[dim].values.tolist()], [str(v) for v in labels]
-        if sorted(there) != sorted(known):
-            raise ValueError(
-                f"`policy` has the labels {there} along {dim!r}; the game has {known}."
-            )
-        policy = policy.isel({dim: [there.index(v) for v in known]})
-    return np.asarray(policy.transpose(*dims).values, dtype=float)

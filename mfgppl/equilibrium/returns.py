@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.optimize
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, not_negative, positive_int, real_between, strict_keywords
+from mfgppl._arguments import differentiable_door, is_a, not_negative, positive_int, real_between
+from mfgppl._quasi_newton import maximise
+from mfgppl.equilibrium.linearisation import confirmed, response_map_of
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
+from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
-from mfgppl.equilibrium.world import uniform_policy
-from mfgppl.equilibrium.worlds import confirmed, world_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.site_values import site_values
 
 COOLING = np.array([1e-1, 1e-2, 1e-3, 1e-4])  # weights of the entropy, over the reward's spread
 MIXED = 0.01  # share of chance in what is climbed from, without which nothing is tried
@@ -24,7 +25,7 @@ ROUNDING = 1e-9  # of two values that count as equal
 SATURATED = 30.0  # log of the odds at which a choice counts as made
 
 
-@strict_keywords
+@differentiable_door
 def expected_return(
     game: MeanFieldGame,
     reward: RewardProgram,
@@ -51,7 +52,7 @@ def expected_return(
         Reward units over the horizon; in a stationary game from the distribution that stays.
     """
     is_a("game", game, MeanFieldGame)
-    program = bind(reward, {} if parameters is None else dict(parameters))
+    program = bind(reward, site_values("parameters", parameters))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
         return float(return_of(game, program, table, generate_mean_field(game, table)))
@@ -72,7 +73,7 @@ def discounted(game: MeanFieldGame, by_time: Tensor) -> Tensor:
     return (weights * by_time).sum()
 
 
-@strict_keywords
+@differentiable_door
 def social_optimum(
     game: MeanFieldGame,
     reward: RewardProgram,
@@ -133,30 +134,34 @@ def social_optimum(
     temperature = not_negative("temperature", temperature)
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
-    world = world_of(game, reward, parameters)
+    response_map = response_map_of(game, reward, parameters)
     uniform = torch.from_numpy(uniform_policy(game))
     start = uniform if policy is None else check_policy(game, policy).detach()
     _check_differentiable(game, start)
-    problem = _Problem(game, world.program, temperature)
+    problem = _Problem(game, response_map.program, temperature)
     weights = [w for w in COOLING * problem.spread(start) if w > temperature] + [temperature]
     if policy is not None:  # near the start first
         weights = [temperature, *weights]
     candidates, n_steps = [start], 0
     logits = ((1 - MIXED) * start + MIXED * uniform).log()
     for weight in weights:
-        logits, steps = problem.climbed(logits, weight, max_steps)
+        logits, steps = problem.climb(logits, weight, max_steps)
         n_steps += steps
         candidates.append(problem.policy(logits))
     candidates.append(problem.greedy(candidates[-1]))
-    found = problem.best(candidates)
-    if problem.slope(found) > tolerance:
-        polished, steps = problem.polished(found, tolerance, max_steps // 4)
-        found, n_steps = problem.best([found, polished]), n_steps + steps
-    slope = problem.slope(found)
+    best = problem.best(candidates)
+    if problem.slope(best) > tolerance:
+        polished, steps = problem.polish(best, tolerance, max_steps // 4)
+        best, n_steps = problem.best([best, polished]), n_steps + steps
+    slope = problem.slope(best)
     side = "within" if slope <= tolerance else "above"
     reason = f"slope {slope:.1e} {side} {tolerance:.1e} after {n_steps} evaluations"
-    turn = confirmed(world, lambda: world.turn(found.numpy(), temperature), lambda t: t.flow)
-    solution = Solution(as_equilibrium(game, turn), slope <= tolerance, slope, n_steps, reason)
+    evaluation = confirmed(
+        response_map, lambda: response_map.evaluate(best.numpy(), temperature), lambda t: t.flow
+    )
+    solution = Solution(
+        as_equilibrium(game, evaluation), slope <= tolerance, slope, n_steps, reason
+    )
     remedy = "give more `max_steps`, another start `policy`, or a `temperature` above zero"
     return ended(solution, throw=throw, what="the social optimum", remedy=remedy)
 
@@ -206,28 +211,29 @@ class _Problem:
         equals = [p for p, v in zip(policies, values, strict=True) if v >= near]
         return min(equals, key=self.slope)
 
-    def climbed(self, logits: Tensor, temperature: float, max_steps: int) -> tuple[Tensor, int]:
+    def climb(self, logits: Tensor, temperature: float, max_steps: int) -> tuple[Tensor, int]:
         """Return logits of a local maximum near some, and the evaluations that it took."""
         shape = logits.shape
 
-        def descend(point: np.ndarray) -> tuple[float, np.ndarray]:
+        def height(point: np.ndarray) -> tuple[float, np.ndarray]:
             at = torch.from_numpy(point.reshape(shape)).requires_grad_(True)
             with double_precision(), torch.enable_grad():
                 value = self.objective(self.policy(at), temperature)
                 (slope,) = torch.autograd.grad(value, at)
-            return -float(value.detach()), -slope.numpy().ravel()
+            return float(value.detach()), slope.numpy().ravel()
 
-        found = scipy.optimize.minimize(
-            descend,
+        point, _, n_evaluations = maximise(
+            height,
             logits.clamp(-SATURATED, SATURATED).numpy().ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(-SATURATED, SATURATED)] * logits.numel(),
-            options={"maxfun": max_steps, "maxiter": max_steps, "ftol": 1e-15, "gtol": 1e-9},
+            bound=SATURATED,
+            tolerance=1e-9,
+            gain=1e-15,
+            max_steps=max_steps,
+            max_evaluations=max_steps,
         )
-        return torch.from_numpy(found.x.reshape(shape)), int(found.nfev)
+        return torch.from_numpy(point.reshape(shape)), n_evaluations
 
-    def polished(self, policy: Tensor, tolerance: float, max_steps: int) -> tuple[Tensor, int]:
+    def polish(self, policy: Tensor, tolerance: float, max_steps: int) -> tuple[Tensor, int]:
         """Return a policy after natural gradient steps, which rarely met choices take as well.
 
         Logits grow by a rate times the slope over the share that meets the choice.

@@ -8,26 +8,34 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl._arguments import (
+    Seed,
+    differentiable_door,
+    is_a,
+    positive_int,
+    seed_of,
+)
+from mfgppl._game_arguments import ROW_SUM
+from mfgppl.control.steps import Steps, as_steps
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.response import check_allowed, check_policy, generate_mean_field
 from mfgppl.equilibrium.returns import discounted, return_of
-from mfgppl.equilibrium.steps import Steps, as_steps
-from mfgppl.game import ROW_SUM, MeanFieldGame
+from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.site_values import site_values
 
 Chooser = Callable[[Tensor, int], Tensor]
 
 
-@strict_keywords
+@differentiable_door
 def simulate(
     game: MeanFieldGame,
     policy: Any,
     mean_field: Any,
     *,
     n_agents: int,
-    random_seed: int,
+    random_seed: Seed = None,
     n_times: int | None = None,
 ) -> Trajectories:
     """Draw a balanced panel of agents that follow a policy.
@@ -44,8 +52,8 @@ def simulate(
         independent), or the agents' own shares (a finite population).
     n_agents : int
         Number of agents; each is observed at all decision times.
-    random_seed : int
-        Seed of the draws.
+    random_seed : int or SeedSequence, optional
+        Seed of the draws; by default a fresh one.
     n_times : int, optional
         Number of decision times, for a stationary game only.
 
@@ -61,7 +69,7 @@ def simulate(
     """
     is_a("game", game, MeanFieldGame)
     positive_int("n_agents", n_agents)
-    positive_int("random_seed", random_seed, least=0)
+    random_seed = seed_of(random_seed)
     rng = np.random.default_rng(random_seed)
     T = _times(game, n_times)
     own = isinstance(mean_field, str)
@@ -84,7 +92,9 @@ def simulate(
         if t == T - 1:
             break
         here, acted, uniform = state[:, t], action[:, t], rng.random(n_agents)
-        now, k = (steps, t) if steps is not None else (_met(game, crowd, here, acted, t), 0)
+        now, k = (
+            (steps, t) if steps is not None else (_crowd_dynamics(game, crowd, here, acted, t), 0)
+        )
         state[:, t + 1] = now.draw(k, here, acted, uniform)
     return Trajectories(
         space=game.space,
@@ -120,16 +130,16 @@ def _chooser(game: MeanFieldGame, policy: Any, *, own: bool) -> Chooser:
         raise ValueError("a `policy` that reacts to the crowd needs mean_field='empirical'.")
 
     def react(crowd: Tensor, t: int) -> Tensor:
-        found = torch.as_tensor(policy(crowd, t), dtype=torch.float64).detach()
+        choice = torch.as_tensor(policy(crowd, t), dtype=torch.float64).detach()
         expected = (game.n_states, game.n_actions)
-        fits = tuple(found.shape) == expected and bool((found >= 0).all())
-        if not fits or bool(((found.sum(-1) - 1).abs() > ROW_SUM).any()):
+        fits = tuple(choice.shape) == expected and bool((choice >= 0).all())
+        if not fits or bool(((choice.sum(-1) - 1).abs() > ROW_SUM).any()):
             raise ValueError(
                 f"`policy` must return shares of actions (S, A) = {expected}, each row summing to "
-                f"1; at time {t} it returned {tuple(found.shape)}."
+                f"1; at time {t} it returned {tuple(choice.shape)}."
             )
-        check_allowed(game, found[None], first_time=t)
-        return found
+        check_allowed(game, choice[None], first_time=t)
+        return choice
 
     return react
 
@@ -139,7 +149,7 @@ def _shares(game: MeanFieldGame, state: np.ndarray) -> Tensor:
     return torch.from_numpy(counts / len(state))
 
 
-def _met(
+def _crowd_dynamics(
     game: MeanFieldGame, crowd: Tensor, state: np.ndarray, action: np.ndarray, t: int
 ) -> Steps:
     """Return the dynamics of agents who meet each other."""
@@ -148,7 +158,7 @@ def _met(
         counts = np.bincount(pair, minlength=game.n_states * game.n_actions)
         crowd = torch.from_numpy(counts.reshape(game.n_states, game.n_actions) / len(state))
     when = 0 if game.stationary else t
-    return as_steps(game.transition_at(crowd.to(torch.float64), when).detach(), 1)
+    return as_steps(game.transition_at(crowd.to(torch.float64), when).detach()[None], 1)
 
 
 def draw_category(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
@@ -157,14 +167,14 @@ def draw_category(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarra
     return (uniform >= cumulative).sum(-1)
 
 
-@strict_keywords
+@differentiable_door
 def finite_population(
     game: MeanFieldGame,
     reward: RewardProgram,
     policy: Any,
     *,
     n_agents: int | Sequence[int],
-    random_seed: int,
+    random_seed: Seed = None,
     parameters: Mapping[str, Any] | pd.Series | None = None,
     n_worlds: int = 20,
 ) -> pd.DataFrame:
@@ -180,8 +190,8 @@ def finite_population(
         What all agents follow, an equilibrium's as a rule.
     n_agents : int or list of int
         Sizes of the populations.
-    random_seed : int
-        Seed of the draws.
+    random_seed : int or SeedSequence, optional
+        Seed of the draws; by default a fresh one, recorded in `attrs`.
     parameters : mapping or Series, optional
         A value for each latent site of the reward.
     n_worlds : int
@@ -204,8 +214,9 @@ def finite_population(
         raise ValueError("`finite_population` needs a game with a horizon; got a stationary one.")
     sizes = list(n_agents) if isinstance(n_agents, Sequence) else [n_agents]
     positive_int("n_worlds", n_worlds, least=2)
-    seeds = np.random.SeedSequence(positive_int("random_seed", random_seed, least=0))
-    program = bind(reward, {} if parameters is None else dict(parameters))
+    random_seed = seed_of(random_seed)
+    seeds = np.random.SeedSequence(random_seed)
+    program = bind(reward, site_values("parameters", parameters))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
         flow = generate_mean_field(game, table)
@@ -225,4 +236,6 @@ def finite_population(
         mean, error = gaps.mean(0), gaps.std(0, ddof=1) / np.sqrt(n_worlds)
         rows.append((int(n), mean[0], error[0], mean[1], error[1]))
     columns = ["n_agents", "flow_gap", "flow_se", "return_gap", "return_se"]
-    return pd.DataFrame(rows, columns=columns).set_index("n_agents")
+    found = pd.DataFrame(rows, columns=columns).set_index("n_agents")
+    found.attrs["random_seed"] = random_seed
+    return found

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from mfgppl.equilibrium.response import Equilibrium
-from mfgppl.equilibrium.world import Image, Turn
+from mfgppl.equilibrium.response_map import Evaluation, Image
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 
@@ -36,11 +36,11 @@ class Solution(NamedTuple):
     reason: str
 
 
-def as_equilibrium(game: MeanFieldGame, found: Image | Turn) -> Equilibrium:
+def as_equilibrium(game: MeanFieldGame, end: Image | Evaluation) -> Equilibrium:
     """Return arrays as an equilibrium's tensors."""
-    flow = torch.from_numpy(found.flow.copy()).reshape(game.flow_shape)
+    flow = torch.from_numpy(end.flow.copy()).reshape(game.flow_shape)
     policy, values, reward = (
-        torch.from_numpy(v.copy()) for v in (found.policy, found.values, found.reward)
+        torch.from_numpy(v.copy()) for v in (end.policy, end.values, end.reward)
     )
     return Equilibrium(flow, policy, values, reward)
 

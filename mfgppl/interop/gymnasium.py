@@ -9,16 +9,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._arguments import differentiable_door, is_a
+from mfgppl.control.steps import Steps, as_steps
 from mfgppl.equilibrium.simulation import draw_category
-from mfgppl.equilibrium.steps import Steps, as_steps
 from mfgppl.game import MeanFieldGame
 from mfgppl.interop.imported import require
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.site_values import site_values
 
 
-@strict_keywords
+@differentiable_door
 def to_gymnasium(
     game: MeanFieldGame,
     reward: RewardProgram,
@@ -47,7 +48,7 @@ def to_gymnasium(
     Returns
     -------
     gymnasium.Env
-        Observations `MultiDiscrete([T, S])`, actions `Discrete(A)`; `action_masks()` tells which
+        Observations `MultiDiscrete([T, S])`, actions `Discrete(A)`; `action_masks()` says which
         actions the state allows, as does "action_mask" in the info of each step.
 
     Raises
@@ -70,7 +71,7 @@ def to_gymnasium(
             "game. Give it one with game.replace(horizon=...)."
         )
     flow = game.check_flow("mean_field", mean_field).detach()
-    program = bind(reward, {} if parameters is None else dict(parameters))
+    program = bind(reward, site_values("parameters", parameters))
     with double_precision(), torch.no_grad():
         table = reward_table(program, RewardInputs(game, flow))
         steps = as_steps(game.transition_along(flow), game.shape[0])
@@ -91,7 +92,7 @@ def _environment() -> Any:
             T, S, A = game.shape
             self.game, self._steps = game, steps
             self._rewards = rewards.numpy()
-            self._allowed = game.available.numpy()
+            self._allowed = game.available.expand(game.shape).numpy()
             self._start = game.initial.numpy().cumsum()[None]
             self.observation_space = gymnasium.spaces.MultiDiscrete([T, S])
             self.action_space = gymnasium.spaces.Discrete(A)
@@ -109,11 +110,11 @@ def _environment() -> Any:
         def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
             """Take an action."""
             chosen = int(action)
-            if not self._allowed[self._state, chosen]:
+            if not self._allowed[self._time, self._state, chosen]:
                 label = self.game.space.labels[self._state]
                 raise ValueError(
                     f"`action` {self.game.actions[chosen]!r} is not available in state {label!r}; "
-                    "action_masks() tells which are."
+                    "action_masks() says which are."
                 )
             earned = float(self._rewards[self._time, self._state, chosen])
             ended = self._time == self.game.shape[0] - 1
@@ -126,7 +127,7 @@ def _environment() -> Any:
 
         def action_masks(self) -> np.ndarray:
             """Return which actions the current state allows."""
-            allowed: np.ndarray = self._allowed[self._state].copy()
+            allowed: np.ndarray = self._allowed[self._time, self._state].copy()
             return allowed
 
         def _seen(self) -> np.ndarray:

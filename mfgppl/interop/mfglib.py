@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._arguments import differentiable_door, is_a
 from mfgppl.game import MeanFieldGame
 from mfgppl.interop.imported import (
     ROUNDED,
@@ -164,7 +164,7 @@ def _reward(environment: Any, joint: bool) -> RewardProgram:
     return reward
 
 
-@strict_keywords
+@differentiable_door
 def from_mfglib(environment: Any, *, temperature: float = 1.0) -> Imported:
     """Return an MFGLib environment as a game and a reward program.
 
@@ -230,6 +230,7 @@ def _action_labels(axes: tuple[int, ...]) -> list[Any]:
     return [", ".join(map(str, index)) for index in np.ndindex(*axes)]
 
 
+@differentiable_door
 def to_mfglib(policy: Any, environment: Any) -> Tensor:
     """Return a policy in MFGLib's layout, for its metrics and algorithms.
 

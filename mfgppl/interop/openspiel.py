@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._arguments import differentiable_door, is_a
 from mfgppl.game import MeanFieldGame
 from mfgppl.interop.imported import SAME, Imported, check_policy, require, simplest
 from mfgppl.interop.openspiel_tree import (
     Tree,
+    announce,
     grow,
     name_of,
     own_reward,
     supports_of,
-    tell,
     title_of,
     told_shares,
 )
@@ -88,7 +88,7 @@ def _fixed_transition(tree: Tree) -> Any:
 def _moving_transition(tree: Tree) -> Callable[[Tensor, int], Any]:
     """Return the transition of a game whose crowd moves the agents, as a function of it.
 
-    What is told at a node is the mass that its support has after the move.
+    What is announced at a node is the mass that its support has after the move.
     """
     to_crowd = [_to_crowd(tree, t) for t in range(len(tree.stages) - 1)]
     stay = _staying(tree)
@@ -98,7 +98,7 @@ def _moving_transition(tree: Tree) -> Callable[[Tensor, int], Any]:
         moves = to_crowd[time]
         shares = told_shares(tree, moves.T @ _values(mean_field).ravel())
         after = [
-            name_of(tell(node, shares[support]))
+            name_of(announce(node, shares[support]))
             for node, support in zip(tree.stages[time].crowd.values(), supports[time], strict=True)
         ]
         unknown = [name for name in after if name not in tree.places[time + 1]]
@@ -110,7 +110,7 @@ def _moving_transition(tree: Tree) -> Callable[[Tensor, int], Any]:
 
 
 def _values(tensor: Tensor) -> np.ndarray:
-    """Return a tensor's values; reading one entry tells a recorder of operations that it ends."""
+    """Return a tensor's values; reading one entry makes a recorder of operations end."""
     float(tensor.detach().sum())
     return np.asarray(tensor.detach().numpy())
 
@@ -139,8 +139,8 @@ def _node_rewards(tree: Tree, game: Any) -> Callable[[np.ndarray], np.ndarray]:
     for t, arrival in enumerate(arrivals):
         if len(set(arrival)) < len(arrival):
             raise NotImplementedError(
-                f"the `game` {title_of(game)} tells the distribution over more nodes than decide "
-                f"at time {t + 1}; what is told must follow from the mean field."
+                f"the `game` {title_of(game)} announces the distribution over more nodes than "
+                f"decide at time {t + 1}; what is announced must follow from the mean field."
             )
 
     def rewards(flow: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ def _node_rewards(tree: Tree, game: Any) -> Callable[[np.ndarray], np.ndarray]:
             shares = told_shares(tree, flow[t + 1][arrival])
             nodes = tree.stages[t].crowd.values()
             for node, where, state in zip(nodes, support, arrival, strict=True):
-                table[t + 1, state] = own_reward(tell(node, shares[where]))
+                table[t + 1, state] = own_reward(announce(node, shares[where]))
         return table
 
     return rewards
@@ -251,7 +251,7 @@ def _read_program(rewards: Callable[[Any], np.ndarray], ends: np.ndarray) -> Rew
 
 
 def _moving_rewards(tree: Tree, game: Any) -> np.ndarray:
-    """Return the rewards (T, S) of nodes that must not depend on what is told."""
+    """Return the rewards (T, S) of nodes that must not depend on what is announced."""
     table = np.zeros(tree.shape[:2])
     for t, stage in enumerate(tree.stages):
         for name, state in stage.nodes.items():
@@ -266,7 +266,7 @@ def _moving_rewards(tree: Tree, game: Any) -> np.ndarray:
     return table
 
 
-@strict_keywords
+@differentiable_door
 def from_openspiel(game: Any, *, temperature: float = 1.0) -> Imported:
     """Return a mean field game of OpenSpiel as a game and a reward program.
 
@@ -352,6 +352,7 @@ def _check_game(game: Any) -> None:
         )
 
 
+@differentiable_door
 def to_openspiel(policy: Any, game: Any) -> Any:
     """Return a policy as one of OpenSpiel, for its metrics and algorithms.
 

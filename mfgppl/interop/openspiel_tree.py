@@ -1,8 +1,8 @@
 """The tree of a mean field game of OpenSpiel, enumerated by its public states.
 
-Nodes come in levels: decisions, chance, and nodes where the distribution of the crowd is told. A
-node is known by its observation string, and the first history that reaches a string stands for it,
-as in OpenSpiel's own value functions.
+Nodes come in levels: decisions, chance, and nodes where the distribution of the crowd is
+announced. A node is known by its observation string, and the first history that reaches a string
+stands for it, as in OpenSpiel's own value functions.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CLOSE = 1e-4  # densities this near are told apart no further
+CLOSE = 1e-4  # densities this near are not distinguished further
 
 
 class Stage(NamedTuple):
@@ -24,30 +24,30 @@ class Stage(NamedTuple):
     moves : dict of (str, int) to dict of str to float
         For each node and action, the probability of the nodes that it leads to past chance.
     crowd : dict of str to State
-        Those nodes: where the distribution is told, or at the end terminal ones.
-    told : dict of str to list of (str, State)
-        The decision nodes that follow when several distributions are told; none at the end.
+        Those nodes: where the distribution is announced, or at the end terminal ones.
+    announced : dict of str to list of (str, State)
+        The decision nodes that follow when several distributions are announced; none at the end.
     """
 
     nodes: dict[str, Any]
     moves: dict[tuple[str, int], dict[str, float]]
     crowd: dict[str, Any]
-    told: dict[str, list[tuple[str, Any]]]
+    announced: dict[str, list[tuple[str, Any]]]
 
     @property
     def fixed(self) -> bool:
-        """Whether what is told leaves the next decision nodes as they are."""
-        return all(len({name for name, _ in pairs}) == 1 for pairs in self.told.values())
+        """Whether what is announced leaves the next decision nodes as they are."""
+        return all(len({name for name, _ in pairs}) == 1 for pairs in self.announced.values())
 
     @property
     def after(self) -> list[str]:
-        """The decision node after each crowd node, where what is told leaves it as it is."""
-        return [pairs[0][0] for pairs in self.told.values()]
+        """The decision node after each crowd node, where what is announced leaves it as it is."""
+        return [pairs[0][0] for pairs in self.announced.values()]
 
     @property
     def all_after(self) -> list[tuple[str, Any]]:
         """All decision nodes that may follow, in order, with repetitions."""
-        return [pair for pairs in self.told.values() for pair in pairs]
+        return [pair for pairs in self.announced.values() for pair in pairs]
 
 
 class Tree(NamedTuple):
@@ -105,7 +105,7 @@ def _kind(nodes: dict[str, Any]) -> str:
     return kinds.pop()
 
 
-def tell(node: Any, shares: np.ndarray) -> Any:
+def announce(node: Any, shares: np.ndarray) -> Any:
     """Return the decision node that follows a crowd node where its support has these shares."""
     after = node.clone()
     after.update_distribution(shares.tolist())
@@ -115,11 +115,11 @@ def tell(node: Any, shares: np.ndarray) -> Any:
 def _after_told(state: Any, share: float) -> tuple[str, Any]:
     """Return the node that follows where the distribution has this total over its support."""
     support = len(state.distribution_support())
-    after = tell(state, np.full(support, share / max(support, 1)))
+    after = announce(state, np.full(support, share / max(support, 1)))
     return name_of(after), after
 
 
-def _all_told(state: Any) -> list[tuple[str, Any]]:
+def _all_announced(state: Any) -> list[tuple[str, Any]]:
     """Return what follows any distribution, by bisection of the share on the support."""
 
     def between(low: float, high: float, first: str, last: str) -> list[tuple[str, Any]]:
@@ -144,8 +144,8 @@ def _stage(nodes: dict[str, Any]) -> Stage:
             for state, probability in _past_chance(node.child(action)):
                 crowd.setdefault(name_of(state), state)
                 reached[name_of(state)] = reached.get(name_of(state), 0.0) + probability
-    told = {k: _all_told(s) for k, s in crowd.items()} if _kind(crowd) == "crowd" else {}
-    return Stage(nodes, moves, crowd, told)
+    announced = {k: _all_announced(s) for k, s in crowd.items()} if _kind(crowd) == "crowd" else {}
+    return Stage(nodes, moves, crowd, announced)
 
 
 def grow(game: Any) -> Tree:
@@ -166,8 +166,8 @@ def grow(game: Any) -> Tree:
     if not stages or nodes:
         at = "begins" if not stages else "ends"
         raise ValueError(
-            f"the `game` {title_of(game)} {at} where the distribution is told; decisions must come "
-            "first, and last."
+            f"the `game` {title_of(game)} {at} where the distribution is announced; decisions must "
+            "come first, and last."
         )
     places, labels = _places(stages)
     actions = sorted({action for stage in stages for _, action in stage.moves})

@@ -3,7 +3,6 @@
 `log L = sum_tsa N_t(s, a) (Q_t(s, a) - V_t(s)) / temperature`.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +10,21 @@ import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge
+from mfgppl.control.soft_control import backward_induction, policy_change
 from mfgppl.data.trajectories import Counts, Trajectories
-from mfgppl.equilibrium.soft_control import soft_backward_induction
+from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
 
 
 @dataclass(frozen=True, eq=False)
-class CausalLikelihood:
+class CausalLikelihood(WithDynamics):
     """The law of the actions under the soft policy along a fixed flow.
 
     Rewards are (T, S, A), with -inf where an action is not available.
 
     Attributes
     ----------
-    transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
+    transition : Tensor, shape (n, S, A, S) or (n, C, S, A, S), n = 1 or T-1
         Dynamics along the flow, dense or sparse COO.
     counts : Counts
         Sufficient statistics of the panel.
@@ -36,11 +36,6 @@ class CausalLikelihood:
     counts: Counts
     discount: float
     temperature: float
-
-    @functools.cached_property
-    def kernel_tables(self) -> bridge.Tables:
-        """The transition as the arrays that the kernels read."""
-        return bridge.tables_of(self.transition)
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
@@ -62,10 +57,16 @@ class CausalLikelihood:
     def tables(self, reward: Tensor) -> tuple[Tensor]:
         """Return the log policy (T, S, A), whose entries add up to the log likelihood, in torch."""
         transition = self.transition.to(reward.device)
-        solution = soft_backward_induction(
+        solution = backward_induction(
             reward, transition, discount=self.discount, temperature=self.temperature
         )
         return (solution.log_policy,)
+
+    def table_slopes(self, reward: Tensor, change: Tensor) -> tuple[Tensor]:
+        """Return how the log policy changes as the reward (T, S, A) does, in one direction."""
+        constants = {"discount": self.discount, "temperature": self.temperature}
+        log_policy = torch.from_numpy(self.log_policy(reward.numpy()))
+        return (policy_change(log_policy, change, self.transition, **constants),)
 
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
         """Return the same by kernel, for rewards (..., T, S, A) with axes in front kept."""

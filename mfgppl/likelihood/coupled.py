@@ -1,36 +1,36 @@
 """The coupled likelihood: the flow is the equilibrium under the reward itself.
 
 `log L = sum_tsa N_t(s, a) log pi_t(a|s) + sum_tsax M_t(s, a, x) log P_t(x|s, a)`, both along
-`mu(theta)`; the second sum is there where the crowd moves the dynamics, which then tell of it too.
+`mu(theta)`; the second sum is there where the crowd moves the dynamics, which are then informative
+about it too.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._kernels import bridge
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.stationary import StationaryLikelihood
-from mfgppl.likelihood.terms import Term, moves
+from mfgppl.likelihood.terms import Term, move_places, moves
 
 
 @dataclass(frozen=True, eq=False)
-class CoupledLikelihood:
+class CoupledLikelihood(WithDynamics):
     """The law of actions, and of the moves that the crowd drives, along a flow that is solved for.
 
     Attributes
     ----------
-    transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
+    transition : Tensor, shape (n, S, A, S) or (n, C, S, A, S), n = 1 or T-1
         Dynamics along the flow where the search for the equilibrium starts.
     counts : Counts
         Sufficient statistics of the panel.
     discount, temperature : float
         The game's constants.
-    moves : Tensor, shape (T-1, S, A, S), or None
+    moves : Tensor, of the transition's shape, or None
         How often each move was seen, where the crowd moves the dynamics.
     stationary : bool
         Whether the game has no horizon; T is then 1, and there is one table.
@@ -42,11 +42,6 @@ class CoupledLikelihood:
     temperature: float
     moves: Tensor | None
     stationary: bool
-
-    @functools.cached_property
-    def kernel_tables(self) -> bridge.Tables:
-        """The transition as the arrays that the kernels read."""
-        return bridge.tables_of(self.transition)
 
     def along(self, transition: Tensor) -> CausalLikelihood | StationaryLikelihood:
         """Return the law of the actions along a flow, with its dynamics."""
@@ -79,6 +74,6 @@ class CoupledLikelihood:
 
 def moves_seen(steps: np.ndarray, n: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     """Return how often each move (t, s, a, x) was seen, in a table of a shape; later ones drop."""
-    table, kept = torch.zeros(shape, dtype=torch.float64), steps[:, 0] < shape[0]
-    table[tuple(torch.as_tensor(steps[kept].T))] = torch.as_tensor(n[kept])
-    return table
+    table, kept = np.zeros(shape), steps[:, 0] < shape[0]
+    table.reshape(-1)[move_places(steps[kept], shape)] = n[kept]
+    return torch.from_numpy(table)

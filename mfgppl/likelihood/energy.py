@@ -4,36 +4,37 @@
 `W_t(s) = logsumexp_a(r_t(s, a) / temperature + log sum_x P_t(x | s, a) exp W_{t+1}(x))`, `W_T = 0`.
 """
 
-import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge
+from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
-from mfgppl.equilibrium.steps import as_steps
+from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
 
 
 @dataclass(frozen=True, eq=False)
-class EnergyLikelihood:
+class EnergyLikelihood(WithDynamics):
     """The energy law of trajectories along a fixed flow; exact only under deterministic dynamics.
 
     Rewards are (T, S, A), with -inf where an action is not available. The discount is 1.
 
     Attributes
     ----------
-    transition : Tensor, shape (1, S, A, S) or (T-1, S, A, S)
+    transition : Tensor, shape (n, S, A, S) or (n, C, S, A, S), n = 1 or T-1
         Dynamics along the flow, dense or sparse COO.
     counts : Counts
         Sufficient statistics of the panel.
     entry : ndarray, shape (T, S)
-        Distribution of the first state of those who enter at each time.
-    marginal : bool
-        Whether one partition function serves all who enter at a time, or each first state has its
-        own.
+        Distribution of the first state of those who enter at each time, for each type.
+    n_groups : int
+        Number of types, each with one partition function for all of it who enter at a time; 0
+        where each first state has its own.
     temperature : float
         The game's constant.
     """
@@ -41,13 +42,8 @@ class EnergyLikelihood:
     transition: Tensor
     counts: Counts
     entry: np.ndarray
-    marginal: bool
+    n_groups: int
     temperature: float
-
-    @functools.cached_property
-    def kernel_tables(self) -> bridge.Tables:
-        """The transition as the arrays that the kernels read."""
-        return bridge.tables_of(self.transition)
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
@@ -62,7 +58,7 @@ class EnergyLikelihood:
             ends_seen=self.counts.ends_seen,
             ends_unseen=self.counts.ends_unseen,
             entry=self.entry,
-            marginal=self.marginal,
+            n_groups=self.n_groups,
             temperature=self.temperature,
         )
 
@@ -70,7 +66,7 @@ class EnergyLikelihood:
         """Return the log likelihood in plain torch: the kernel's twin, on the reward's device."""
         scaled, started, ended, ahead = self.tables(reward)
         counts = [torch.as_tensor(c).to(reward.device) for c in self.counts]
-        starts = counts[1].sum(-1) if self.marginal else counts[1]
+        starts = self._by_group(counts[1]).sum(-1) if self.n_groups else counts[1]
         return (
             counted(counts[0], scaled)
             - counted(starts, started)
@@ -81,24 +77,25 @@ class EnergyLikelihood:
     def tables(self, reward: Tensor) -> tuple[Tensor, ...]:
         """Return scaled reward, log partition of starts, of ends, and of the step ahead, in torch.
 
-        Shapes (T, S, A), (T,) or (T, S), (T, S), (T, S, A).
+        Shapes (T, S, A), (T, n_groups) or (T, S), (T, S), (T, S, A).
         """
         log_partition, log_next = energy_induction(
             reward, self.transition.to(reward.device), temperature=self.temperature
         )
         started = log_partition
-        if self.marginal:
+        if self.n_groups:
             entry = torch.as_tensor(self.entry).to(reward.device)
-            started = torch.logsumexp(log_partition + entry.log(), dim=-1)
+            started = torch.logsumexp(self._by_group(log_partition + entry.log()), dim=-1)
         return reward / self.temperature, started, log_partition, log_next
 
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the same by kernel, for rewards (..., T, S, A) with axes in front kept."""
         log_partition, log_next, _ = self._sweep(rewards)
         started = log_partition
-        if self.marginal:
+        if self.n_groups:
             with np.errstate(divide="ignore"):
-                started = np.logaddexp.reduce(log_partition + np.log(self.entry), axis=-1)
+                weighed = self._by_group(log_partition + np.log(self.entry))
+                started = np.logaddexp.reduce(weighed, axis=-1)
         return rewards / self.temperature, started, log_partition, log_next
 
     def log_policy(self, rewards: np.ndarray) -> np.ndarray:
@@ -110,7 +107,9 @@ class EnergyLikelihood:
         T, S, _ = shape = self.counts.actions.shape
         first, last = panel.offsets[:-1], panel.offsets[1:] - 1
         acted = panel.action[first] >= 0
-        begin = panel.time[first] if self.marginal else panel.time[first] * S + panel.state[first]
+        begin = panel.time[first] * S + panel.state[first]
+        if self.n_groups:
+            begin = begin // (S // self.n_groups)
         trajectory = np.arange(panel.n_trajectories)
         moved = panel.action[last] >= 0
         seen = acted & ~moved & (panel.time[last] < T)
@@ -123,6 +122,10 @@ class EnergyLikelihood:
             Term(2, trajectory[seen], ended[seen], 1.0),
             Term(3, trajectory[unseen], np.ravel_multi_index(step, shape), 1.0),
         ]
+
+    def _by_group(self, table: Any) -> Any:
+        """Return a table (..., S) by group of states, (..., n_groups, S / n_groups)."""
+        return table.reshape(*table.shape[:-1], self.n_groups, -1)
 
     def _sweep(self, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return bridge.energy_arrays(rewards, self.kernel_tables, temperature=self.temperature)
@@ -161,8 +164,7 @@ def energy_induction(
     for t in range(horizon - 1, -1, -1):
         ahead = torch.zeros_like(reward[t])
         if t < horizon - 1:
-            peak = log_partition[-1].max()
-            ahead = peak + steps.expected(t, (log_partition[-1] - peak).exp()).log()
+            ahead = steps.log_expected(t, log_partition[-1])
         log_next.append(ahead)
         log_partition.append(torch.logsumexp(reward[t] / temperature + ahead, dim=-1))
     return torch.stack(log_partition[::-1]), torch.stack(log_next[::-1])

@@ -1,95 +1,51 @@
 """The trajectory model: rewards as latent variables, an ordinary Pyro model."""
 
-import dataclasses
+import copy
 import functools
 import hashlib
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
-from mfgppl._arguments import one_of, strict_keywords
-from mfgppl._kernels import bridge
+from mfgppl._arguments import differentiable_door, one_of
+from mfgppl._keep import Keeper
+from mfgppl.data.composition import composition_changes, turnover_message
 from mfgppl.data.panel import Panel
-from mfgppl.data.space import plain_label
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.equilibrium.admissible import check_moves
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.steps import as_steps
-from mfgppl.equilibrium.world import uniform_flow
-from mfgppl.exceptions import DataError, Fault
+from mfgppl.equilibrium.response_map import uniform_flow
 from mfgppl.game import MeanFieldGame
+from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.parameters import (
+    Drawn,
+    check_no_end,
+    is_latent,
+    labelled_entries,
+    latent_sites,
+)
 from mfgppl.reward.program import (
     RewardProgram,
     double_precision,
-    is_parameter,
-    is_subsample,
     reward_table,
 )
+from mfgppl.reward.soundness import check_program
 
-OBSERVED = ("actions", "moves")  # sites
-# these, and what results call their dimensions
-TAKEN = (*OBSERVED, "action", "chain", "draw", "feature", "play", "state", "time", "trajectory")
 FLOWS = ["empirical", "equilibrium"]  # that have a name
+TREATMENTS = ["known", *FLOWS]  # of the flow, in fits of several panels
 
-FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
-Likelihood = FixedFlow | CoupledLikelihood
-
-
-class ActionCounts(TorchDistribution):
-    """The law of a panel's action counts given the states visited.
-
-    Parameters
-    ----------
-    likelihood : CausalLikelihood, EnergyLikelihood or StationaryLikelihood
-        The law of trajectories.
-    reward : Tensor, shape (T, S, A)
-        Reward units; -inf where an action is not available.
-    """
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-    support = dist.constraints.independent(dist.constraints.nonnegative_integer, 3)
-
-    def __init__(self, likelihood: FixedFlow, reward: Tensor) -> None:
-        self.likelihood, self.reward = likelihood, reward
-        shape = torch.Size(likelihood.counts.actions.shape)
-        super().__init__(torch.Size(), shape, validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log likelihood of the counts, nats."""
-        if self.likelihood.transition.requires_grad:
-            counts = self.likelihood.counts._replace(actions=value.numpy())
-            return dataclasses.replace(self.likelihood, counts=counts).log_likelihood(self.reward)
-        return bridge.differentiable(self.reward, self.likelihood.evaluator(value.numpy()))
-
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw counts at the states that the panel visits, shape sample_shape + (T, S, A)."""
-        policy = torch.as_tensor(self.likelihood.log_policy(self.reward.detach().numpy())).exp()
-        return draw_counts(policy, torch.as_tensor(self.likelihood.counts.actions), sample_shape)
+Law = FixedFlow | CoupledLikelihood
 
 
-def draw_counts(policy: Tensor, counts: Tensor, sample_shape: Any = ()) -> Tensor:
-    """Draw action counts with the row totals of `counts` by successive binomials."""
-    left = counts.sum(-1).expand(torch.Size(sample_shape) + counts.shape[:-1])
-    drawn, share_left = [], torch.ones_like(policy[..., 0])
-    for a in range(policy.shape[-1] - 1):
-        share = (policy[..., a] / share_left.clamp_min(1e-300)).clamp(0.0, 1.0)
-        drawn.append(torch.binomial(left.contiguous(), share.expand(left.shape).contiguous()))
-        left = left - drawn[-1]
-        share_left = share_left - policy[..., a]
-    return torch.stack([*drawn, left], dim=-1)
-
-
-class TrajectoryModel:
+class TrajectoryModel(Keeper):
     """The trajectory model of a game, a reward program and a panel, as a Pyro model.
 
     Calling it runs the reward program, whose sample sites are the latent variables, and observes
@@ -107,7 +63,8 @@ class TrajectoryModel:
     likelihood : {"causal", "energy"}
         The exact law of the actions, or Theorem 4's energy model as printed.
     start : {"marginal", "conditional"}
-        For the energy model: one partition function for all who enter at a time, or one a state.
+        For the energy model: one partition function for all of a type who enter at a time, or one
+        a state.
     mean_field : {"empirical", "equilibrium"} or array, shape (T, S), or (T, S, A) in a joint game
         The flow that agents face: the panel's own; that of the entropy-regularised equilibrium
         under the reward itself, solved for at each value of the parameters (the coupled
@@ -115,10 +72,18 @@ class TrajectoryModel:
 
     Attributes
     ----------
+    likelihood, start : str
+        As given.
+    law : CausalLikelihood, EnergyLikelihood, StationaryLikelihood or CoupledLikelihood
+        The law of the panel's trajectories, with its counts.
     mean_field : Tensor
         The flow; for "equilibrium" where its search begins: the panel's own where it is all seen.
     flow_kind : str
-        "empirical", "equilibrium" or "given".
+        "empirical", "equilibrium", or "known" where it was given.
+    messages : tuple of str
+        What in the panel speaks against its flow, which each fit repeats: agents who leave or
+        enter in some states more than in others, if the reward or the dynamics read the flow; of
+        a coupled model, that many enter late or end early, as in no closed population.
 
     Raises
     ------
@@ -133,7 +98,7 @@ class TrajectoryModel:
        mean field games*, AAMAS, Theorems 4 and 5.
     """
 
-    @strict_keywords
+    @differentiable_door
     def __init__(
         self,
         game: MeanFieldGame,
@@ -144,6 +109,19 @@ class TrajectoryModel:
         start: str = "marginal",
         mean_field: Any = "empirical",
     ) -> None:
+        self._set_up(game, reward, panel, likelihood, start, mean_field)
+        check_program(reward, game, self.mean_field, coupled=self.coupled)
+
+    def _set_up(
+        self,
+        game: MeanFieldGame,
+        reward: RewardProgram,
+        panel: Panel,
+        likelihood: str,
+        start: str,
+        mean_field: Any,
+    ) -> None:
+        """Check the arguments and keep them, with what follows from them."""
         if not isinstance(game, MeanFieldGame):
             raise TypeError(f"`game` must be a MeanFieldGame; got {type(game).__name__}.")
         if not callable(reward):
@@ -163,8 +141,8 @@ class TrajectoryModel:
         self.game, self.reward = game, reward
         panel = panel.recode(game.space, game.actions)
         self.panel = panel.pooled() if game.stationary else panel
-        self.likelihood_name, self.start = likelihood, start
-        self.flow_kind = mean_field if isinstance(mean_field, str) else "given"
+        self.likelihood, self.start = likelihood, start
+        self.flow_kind = mean_field if isinstance(mean_field, str) else "known"
         self.mean_field = self._flow(mean_field)
         self.inputs = RewardInputs(game, self.mean_field)
         self.forbidden = ~game.available
@@ -173,10 +151,13 @@ class TrajectoryModel:
         if self.coupled:
             self._check_coupled(transition)
         moves_elsewhere = self.coupled and game.crowd_moves_dynamics
-        _check_moves(self.panel, game, None if moves_elsewhere else transition)
-        self.likelihood = self.likelihood_of(self.panel, transition)
-        self.observed = torch.as_tensor(self.likelihood.counts.actions)
-        self.sites = self._sites()
+        check_moves(self.panel, game, None if moves_elsewhere else transition)
+        self.law = self.law_of(self.panel, transition)
+        self.observed = torch.as_tensor(self.law.counts.actions)
+        self.sites = latent_sites(reward, self.inputs)
+        if likelihood == "energy":
+            check_no_end(reward, self.inputs)
+        self.messages = self._crowd_messages(panel)
 
     def __call__(self) -> Tensor:
         """Run the program and observe the panel; return the reward table (T, S, A).
@@ -187,35 +168,36 @@ class TrajectoryModel:
             If the flow is the equilibrium, and none is found at the parameters drawn.
         """
         with double_precision():
-            if isinstance(self.likelihood, CoupledLikelihood):
-                return self._in_equilibrium(self.likelihood)
+            if isinstance(self.law, CoupledLikelihood):
+                return self._in_equilibrium(self.law)
             reward = reward_table(self.reward, self.inputs)
-            law = ActionCounts(self.likelihood, self.masked(reward))
-            pyro.sample("actions", law, obs=self.observed)
+            counts = ActionCounts(self.law, self.masked(reward))
+            pyro.sample("actions", counts, obs=self.observed)
         return reward
 
-    def _in_equilibrium(self, likelihood: CoupledLikelihood) -> Tensor:
+    def _in_equilibrium(self, law: CoupledLikelihood) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
         latent = functools.partial(is_latent, self.sites)
-        with pyro.poutine.block(expose_fn=latent), pyro.poutine.trace() as tracer:
+        with pyro.poutine.block(expose_fn=latent), Drawn(self.sites) as met:
             reward_table(self.reward, self.inputs)
-        drawn = {name: tracer.trace.nodes[name]["value"] for name in self.sites}
-        found = solve_equilibrium(
+        drawn = met.values()
+        equilibrium = solve_equilibrium(
             self.game, self.reward, parameters=drawn, mean_field=self.mean_field, throw=True
         ).value
         with pyro.poutine.block(hide_fn=latent), pyro.poutine.condition(data=drawn):
-            reward = reward_table(self.reward, RewardInputs(self.game, found.mean_field))
-        transition = self.game.transition_along(found.mean_field)
-        law = ActionCounts(likelihood.along(transition), self.masked(reward))
-        pyro.sample("actions", law, obs=self.observed)
-        if likelihood.moves is not None:
-            pyro.factor("moves", likelihood.log_moves(transition))
+            reward = reward_table(self.reward, RewardInputs(self.game, equilibrium.mean_field))
+        transition = self.game.transition_along(equilibrium.mean_field)
+        counts = ActionCounts(law.along(transition), self.masked(reward))
+        pyro.sample("actions", counts, obs=self.observed)
+        if law.moves is not None:
+            pyro.factor("moves", law.log_moves(transition))
         return reward
 
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self.forbidden, -torch.inf) if self.forbids else reward
 
+    @differentiable_door
     def with_panel(
         self, panel: Panel, *, mean_field: Any = None, game: MeanFieldGame | None = None
     ) -> "TrajectoryModel":
@@ -225,19 +207,27 @@ class TrajectoryModel:
         this model's.
         """
         if mean_field is None:
-            mean_field = self.mean_field if self.flow_kind == "given" else self.flow_kind
-        return TrajectoryModel(
-            self.game if game is None else game,
-            self.reward,
-            panel,
-            likelihood=self.likelihood_name,
-            start=self.start,
-            mean_field=mean_field,
-        )
+            mean_field = self.mean_field if self.flow_kind == "known" else self.flow_kind
+        along = self.game if game is None else game
+        model = TrajectoryModel.__new__(TrajectoryModel)  # the program has been checked
+        model._set_up(along, self.reward, panel, self.likelihood, self.start, mean_field)
+        return model
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be computed anew, for a task that travels to another process."""
-        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+    def along(self, mean_field: Any) -> "TrajectoryModel":
+        """Return the model of the same panel along another flow, as the constructor takes it."""
+        return self.with_panel(self.panel, mean_field=mean_field)
+
+    def redrawn(self, panel: Panel) -> "TrajectoryModel":
+        """Return the model, along the same flow, of a panel that its own world has drawn.
+
+        The panel is not checked again, and the tables of the dynamics are shared.
+        """
+        other = copy.copy(self)
+        other.panel = panel.pooled() if self.game.stationary else panel
+        other.law = self.law_of(other.panel, self.law.transition)
+        other.law.share_dynamics(self.law)
+        other.observed = torch.as_tensor(other.law.counts.actions)
+        return other
 
     @property
     def flow_is_empirical(self) -> bool:
@@ -254,11 +244,16 @@ class TrajectoryModel:
         """Names of the latent sites, in the order of the program."""
         return list(self.sites)
 
+    @functools.cached_property
+    def entries(self) -> dict[str, Any]:
+        """Of what the entries of latent sites are, and their labels, where priors say so."""
+        return labelled_entries(self.reward, self.inputs)
+
     def fingerprint(self) -> dict[str, str]:
         """Return short hashes of the game and of the data, for the record."""
         game = self.game
         parts = [game.space, game.actions, game.shape, game.discount, game.temperature]
-        tables = [*self.likelihood.kernel_tables, game.initial, game.available]
+        tables = [*self.law.kernel_tables, game.initial, game.available]
         tables += game.features.values()
         panel, names = self.panel, ""
         data = [*panel.counts, *panel.transition_counts(), self.mean_field.numpy()]
@@ -271,7 +266,7 @@ class TrajectoryModel:
         }
 
     def __repr__(self) -> str:
-        return f"TrajectoryModel({self.likelihood_name}, {self.game}, {self.panel})"
+        return f"TrajectoryModel({self.likelihood}, {self.game}, {self.panel})"
 
     def _flow(self, mean_field: Any) -> Tensor:
         T = self.game.shape[0]
@@ -292,20 +287,46 @@ class TrajectoryModel:
                 )
             return self._own_flow()
         if self.coupled:
-            seen = self.panel.visits[: self.panel.horizon].sum(-1) > 0
-            if self.panel.horizon == T and seen.all():
+            if _shows_flow(self.panel, self.game):
                 return self._own_flow()
             return torch.from_numpy(uniform_flow(self.game)).reshape(self.game.flow_shape)
         return self.game.check_flow("mean_field", mean_field)
 
     def _own_flow(self) -> Tensor:
         """Return the panel's flow."""
-        own = self.panel.occupancy() if self.game.joint else self.panel.mean_field()
-        return torch.as_tensor(own)
+        return torch.as_tensor(flow_of(self, self.panel))
+
+    def _crowd_messages(self, panel: Panel) -> tuple[str, ...]:
+        """Say how a panel's comings and goings change its flow, if the flow is read."""
+        if self.coupled:
+            turnover = turnover_message(panel)
+            return () if turnover is None or self.game.stationary else (turnover,)
+        changes = composition_changes(panel) if self.flow_is_empirical else ()
+        return changes if changes and self.reads_flow else ()
+
+    @property
+    def reads_flow(self) -> bool:
+        """Whether the dynamics, or the reward at parameters drawn, change along another flow."""
+        if self.game.crowd_moves_dynamics:
+            return True
+        weights = torch.arange(1.0, self.mean_field[0].numel() + 1, dtype=torch.float64)
+        other = (weights / weights.sum()).reshape(self.mean_field.shape[1:])
+        other = other.expand(self.mean_field.shape)
+        try:
+            here, there = map(self._table_along, (self.mean_field, other))
+        except Exception:  # a program that fails along another flow reads it
+            return True
+        return not torch.equal(here, there)
+
+    def _table_along(self, mean_field: Tensor) -> Tensor:
+        """Return the reward along a flow at the parameters that `_sites` draws."""
+        with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            return reward_table(self.reward, RewardInputs(self.game, mean_field))
 
     def _check_coupled(self, transition: Tensor) -> None:
         """Raise where the equilibrium's flow has no likelihood here."""
-        if self.likelihood_name != "causal":
+        if self.likelihood != "causal":
             raise ValueError(
                 "mean_field='equilibrium' needs likelihood='causal': the equilibrium is one of "
                 "agents who act by the causal law."
@@ -316,7 +337,7 @@ class TrajectoryModel:
                 "in torch where the crowd moves the dynamics; got scipy sparse matrices."
             )
 
-    def likelihood_of(self, panel: Panel, transition: Tensor) -> Likelihood:
+    def law_of(self, panel: Panel, transition: Tensor) -> Law:
         """Return the law of a panel of this model's game, with the dynamics along its flow."""
         game, counts = self.game, panel.counts_over(self.game.shape[0])
         if self.coupled:
@@ -328,93 +349,17 @@ class TrajectoryModel:
             )
         if game.stationary:
             return StationaryLikelihood(transition, counts, game.discount, game.temperature)
-        if self.likelihood_name == "causal":
+        if self.likelihood == "causal":
             return CausalLikelihood(transition, counts, game.discount, game.temperature)
-        entry = self.inputs.mean_field.numpy().copy()
+        flow = self.mean_field.sum(-1) if game.joint else self.mean_field
+        entry = flow.numpy().copy()
         entry[0] = game.initial.numpy()
-        marginal = self.start == "marginal"
-        return EnergyLikelihood(transition, counts, entry, marginal, game.temperature)
-
-    def _sites(self) -> dict[str, torch.Size]:
-        """Run the program once, with random numbers of its own, and note its latent sites."""
-        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
-            torch.manual_seed(0)
-            reward_table(self.reward, self.inputs)
-        sites = {}
-        for name, site in tracer.trace.nodes.items():
-            if site["type"] == "param":
-                raise ValueError(
-                    f"the reward program has the `pyro.param` site {name!r}, which has no prior; "
-                    "declare it with `pyro.sample` (for a network: PyroModule with PyroSample)."
-                )
-            if name in TAKEN and site["type"] == "sample":
-                raise ValueError(
-                    f"a site cannot be called {name!r}: results use the names {', '.join(TAKEN)}."
-                )
-            if is_parameter(site):
-                if getattr(site["fn"].support, "is_discrete", False):
-                    raise ValueError(
-                        f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
-                        "reward parameters must be continuous."
-                    )
-                sites[name] = site["value"].shape
-        if not sites:
-            raise ValueError(
-                "the reward program has no latent site: declare its parameters with `pyro.sample`."
-            )
-        return sites
-
-
-def is_latent(names: Collection[str], site: Any) -> bool:
-    """Return whether a site is a latent parameter, or says how many there are of one."""
-    return site["type"] == "sample" and (site["name"] in names or is_subsample(site))
-
-
-def _check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor | None) -> None:
-    """Raise where the panel takes actions, or steps if their table is known, that are ruled out."""
-    faults = []
-    forbidden = panel.counts.actions * ~game.available.numpy()
-    if forbidden.any():
-        examples = tuple(
-            f"{_who(panel, t, s, a)}time={t + panel.first_time}, state={panel.space.labels[s]!r}, "
-            f"action={panel.actions[a]!r}"
-            for t, s, a in np.argwhere(forbidden)[:3]
-        )
-        remedy = "correct the rows, or `available` in the game"
-        what = "action not available in its state"
-        faults.append(Fault(what, int(forbidden.sum()), examples, remedy))
-    if transition is not None:
-        faults += _impossible_steps(panel, game, transition)
-    if faults:
-        raise DataError(faults)
-
-
-def _impossible_steps(panel: Panel, game: MeanFieldGame, transition: Tensor) -> list[Fault]:
-    """Return the fault of steps that have probability zero, if there are any."""
-    steps, n = panel.transition_counts()
-    if len(transition) > 1:  # the step after the last decision has no table of its own
-        n = n[steps[:, 0] < len(transition)]
-        steps = steps[steps[:, 0] < len(transition)]
-    along = as_steps(transition.detach(), game.shape[0])
-    impossible = (along.probability(torch.as_tensor(steps)) == 0).numpy()
-    if not impossible.any():
-        return []
-    states = panel.space.labels
-    examples = tuple(
-        f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} by {panel.actions[a]!r}"
-        for t, s, a, x in steps[impossible][:3]
-    )
-    remedy = "correct the rows, or `transition` in the game"
-    what = "step of probability zero under the game"
-    return [Fault(what, int(n[impossible].sum()), examples, remedy)]
-
-
-def _who(panel: Panel, time: int, state: int, action: int) -> str:
-    """Name the first agent who does something, if the panel knows."""
-    if not isinstance(panel, Trajectories):
-        return ""
-    found = (panel.time == time) & (panel.state == state) & (panel.action == action)
-    return f"agent={plain_label(panel.agents[panel.trajectory[found.argmax()]])!r}, "
+        if game.n_cells > 1:  # of each type
+            by_cell = entry.reshape(len(entry), game.n_cells, -1)
+            mass = by_cell.sum(-1, keepdims=True)
+            entry = (by_cell / np.where(mass > 0, mass, 1.0)).reshape(entry.shape)
+        n_groups = game.n_cells if self.start == "marginal" else 0
+        return EnergyLikelihood(transition, counts, entry, n_groups, game.temperature)
 
 
 def _digest(text: str, arrays: list[np.ndarray]) -> str:
@@ -422,3 +367,42 @@ def _digest(text: str, arrays: list[np.ndarray]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def treatment_of(model: TrajectoryModel, mean_field: str | None) -> str:
+    """Return how fits of other panels treat the flow: as asked for, else as the model does."""
+    if mean_field is None:
+        return "equilibrium" if model.coupled else "known"
+    one_of("mean_field", mean_field, TREATMENTS)
+    if mean_field == "known" and model.coupled:
+        raise ValueError(
+            "mean_field='known' takes the model's flow, and a coupled model solves for its own; "
+            "use 'empirical' or 'equilibrium', or a model along a flow, as model.along(flow)."
+        )
+    return mean_field
+
+
+def needs_causal(model: TrajectoryModel, what: str) -> None:
+    """Raise a `ValueError` unless a model has the exact law of the actions."""
+    if model.likelihood != "causal":
+        raise ValueError(
+            f"{what} needs likelihood='causal': under the energy likelihood the next state does "
+            "not follow the game's dynamics, and later decisions change the law of earlier ones."
+        )
+
+
+def flow_of(model: TrajectoryModel, panel: Panel) -> np.ndarray:
+    """Return the empirical flow of a panel as a model takes it, (T, S), or (T, S, A) if joint."""
+    return panel.occupancy() if model.game.joint else panel.mean_field()
+
+
+def observed_flow(model: TrajectoryModel) -> Tensor:
+    """Return the flow of a model's own panel, the model's where the panel does not show it all."""
+    shown = _shows_flow(model.panel, model.game)
+    return torch.as_tensor(flow_of(model, model.panel)) if shown else model.mean_field
+
+
+def _shows_flow(panel: Panel, game: MeanFieldGame) -> bool:
+    """Return whether agents are seen at each of a game's times."""
+    seen = panel.counts.actions.sum(-1) if game.joint else panel.visits[: panel.horizon]
+    return panel.horizon == game.shape[0] and bool((seen.sum(-1) > 0).all())

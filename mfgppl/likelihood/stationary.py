@@ -3,7 +3,6 @@
 `log L = sum_sa N(s, a) (Q(s, a) - V(s)) / temperature`, with discounted soft values.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,21 +10,22 @@ import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge
+from mfgppl.control.stationary_control import policy_iteration
+from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
-from mfgppl.equilibrium.stationary import soft_policy_iteration
-from mfgppl.equilibrium.steps import as_steps
+from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
 
 
 @dataclass(frozen=True, eq=False)
-class StationaryLikelihood:
+class StationaryLikelihood(WithDynamics):
     """The law of the actions under the stationary soft policy against a fixed distribution.
 
     Rewards are (1, S, A), with -inf where an action is not available.
 
     Attributes
     ----------
-    transition : Tensor, shape (1, S, A, S)
+    transition : Tensor, shape (1, S, A, S) or (1, C, S, A, S)
         Dynamics at the distribution, dense or sparse COO.
     counts : Counts
         Sufficient statistics of the panel, pooled over time.
@@ -37,11 +37,6 @@ class StationaryLikelihood:
     counts: Counts
     discount: float
     temperature: float
-
-    @functools.cached_property
-    def kernel_tables(self) -> bridge.Tables:
-        """The transition as the arrays that the kernels read."""
-        return bridge.tables_of(self.transition)
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient); other counts may be given.
@@ -72,7 +67,7 @@ class StationaryLikelihood:
     def tables(self, reward: Tensor) -> tuple[Tensor]:
         """Return the log policy (1, S, A), whose entries add up to the log likelihood, in torch."""
         transition = self.transition.to(reward.device)
-        solution = soft_policy_iteration(
+        solution = policy_iteration(
             reward, transition, discount=self.discount, temperature=self.temperature
         )
         return (solution.log_policy,)

@@ -39,11 +39,22 @@ def decisions(panel: Trajectories, shape: tuple[int, int, int]) -> tuple[np.ndar
 
 
 def moves(panel: Trajectories, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the trajectory and the flat (t, s, a, x) of each move that has a table."""
+    """Return the trajectory of each move that has a table, and its place in that of a shape."""
     goes_on = (panel.action[:-1] >= 0) & (np.diff(panel.trajectory) == 0)
     here = np.flatnonzero(goes_on & (panel.time[:-1] < shape[0]))
     move = panel.time[here], panel.state[here], panel.action[here], panel.state[here + 1]
-    return panel.trajectory[here], np.ravel_multi_index(move, shape)
+    return panel.trajectory[here], move_places(np.stack(move, axis=1), shape)
+
+
+def move_places(steps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the flat places of moves, rows (t, s, a, x), in (T-1, S, A, S) or (T-1, C, S, A, S).
+
+    In the second, the states of a move count through all cells, which it does not leave.
+    """
+    t, s, a, x = steps.T
+    S = shape[-1]
+    within = (s // S, s % S) if len(shape) == 5 else (s,)
+    return np.ravel_multi_index((t, *within, a, x % S), shape)
 
 
 def add_up(terms: Sequence[Term], tables: Sequence[np.ndarray], n_trajectories: int) -> np.ndarray:

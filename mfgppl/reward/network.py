@@ -36,7 +36,8 @@ def network_reward(
     Returns
     -------
     callable
-        A reward program with the sites `state_weights` (S, H), `action_weights` (A, H),
+        A reward program with the sites `state_weights` (S, H), `action_weights` (A, H), in games
+        with types `type_weights` (C, H),
         `crowd_weights` (S, H), `hidden_bias_1` (H,), `hidden_weights_2` and so on, and
         `last_weights` (H,).
 
@@ -58,14 +59,17 @@ def network_reward(
     is_a("crowd", crowd, bool)
 
     def reward(x: RewardInputs) -> Tensor:
-        _, n_states, n_actions = x.shape
+        *_, n_states, n_actions = x.shape
         units = sizes[0]
         values = _weights("hidden_bias_1", (units,), 1.0)
+        if x.game.space.types:
+            by_type = _weights("type_weights", (x.game.n_cells, units), 1.0)
+            values = values + by_type[:, None, None, None, :]
         values = values + _weights("state_weights", (n_states, units), 1.0)[None, :, None, :]
-        values = values + _weights("action_weights", (n_actions, units), 1.0)[None, None, :, :]
+        values = values + _weights("action_weights", (n_actions, units), 1.0)
         if crowd:
             seen = x.mean_field @ _weights("crowd_weights", (n_states, units), 1.0)
-            values = values + seen[:, None, None, :]
+            values = values + seen[..., None, None, :]
         for k, size in enumerate(sizes[1:], start=2):
             weights = _weights(f"hidden_weights_{k}", (sizes[k - 2], size), sizes[k - 2] ** -0.5)
             values = torch.tanh(values) @ weights + _weights(f"hidden_bias_{k}", (size,), 1.0)

@@ -1,10 +1,9 @@
 """Reward programs: Pyro programs from inputs to a reward table."""
 
+import functools
 import inspect
-import threading
 import tokenize
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -12,28 +11,74 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.distributions import biject_to, transform_to
+from torch.distributions.constraints import MixtureSameFamilyConstraint
+from torch.overrides import TorchFunctionMode
 
 from mfgppl._arguments import strict_keywords
+from mfgppl._modes import double_precision as double_precision
+from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.preferences import Preferences, reward_and_end
 
 RewardProgram = Callable[[RewardInputs], Any]
-_ONE_AT_A_TIME = threading.RLock()
+
+
+def _of_components(support: MixtureSameFamilyConstraint, registry: Any) -> Any:
+    """Return the map onto the support of a mixture: its components' one."""
+    return registry(support.base_constraint)
+
+
+for _registry in (biject_to, transform_to):  # torch has no map onto a mixture's support
+    _registry.register(
+        MixtureSameFamilyConstraint, functools.partial(_of_components, registry=_registry)
+    )
 
 
 class _InDouble(Messenger):
-    """Make sampled values float64 whatever the type of their prior's numbers."""
+    """Make sampled values float64 whatever the type of their prior's numbers.
+
+    A Delta site has one value: it is observed, for guides and samplers alike.
+    """
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is None and isinstance(msg["fn"], dist.ImproperUniform):
+            raise ValueError(
+                f"the latent site {msg['name']!r} has the prior ImproperUniform, from which "
+                "nothing can be drawn; give it a proper one that is as wide as makes sense, as "
+                "Normal(0.0, 10.0)."
+            )
+        if not msg["is_observed"] and isinstance(innermost(msg["fn"]), dist.Delta):
+            msg["value"], msg["is_observed"] = msg["fn"](), True
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if isinstance(msg["value"], Tensor) and msg["value"].is_floating_point():
             msg["value"] = msg["value"].to(torch.float64)
 
 
+class _WithSlopes(TorchFunctionMode):
+    """Round quotients down by an operation that has a derivative, zero; that of `//` has none."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.floor_divide, Tensor.floor_divide, Tensor.__floordiv__):
+            return torch.div(*args, **(kwargs or {}), rounding_mode="floor")
+        if func == Tensor.__rfloordiv__:
+            return torch.div(args[1], args[0], rounding_mode="floor")
+        return func(*args, **(kwargs or {}))
+
+
 def spread_reward(program: RewardProgram, inputs: RewardInputs) -> Tensor:
-    """Run a reward program and spread what it returns to shape (T, S, A), without checks."""
-    with _InDouble():
+    """Run a reward program and spread what it returns to shape (T, S, A), without checks.
+
+    With types, S counts pairs of type and state.
+    """
+    check_callable(program)
+    with _InDouble(), _WithSlopes():
         value = program(inputs)
-    return torch.as_tensor(value, dtype=torch.float64).broadcast_to(inputs.shape)
+    return reward_and_end(value, inputs)
 
 
 def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
@@ -49,32 +94,54 @@ def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     Returns
     -------
     Tensor, shape (T, S, A)
-        The reward, in reward units.
+        The reward, in reward units; that of the last decision with the expected terminal value.
 
     Raises
     ------
     TypeError
-        If the program returns no tensor or number.
+        If the program returns no tensor or number, or `Preferences` of other things.
     ValueError
-        If the reward does not broadcast to (T, S, A), or is not finite somewhere.
+        If the reward does not broadcast to (T, S, A), or is not finite somewhere; if there is a
+        terminal value, and the game has no end, or no table of the last move.
     """
-    with _InDouble():
+    check_callable(program)
+    with _InDouble(), _WithSlopes():
         value = program(inputs)
-    if not isinstance(value, (Tensor, int, float)):
-        raise TypeError(
-            f"the reward program must return a tensor; got {type(value).__name__}."
-            + (" Does it end with `return`?" if value is None else "")
-        )
-    value = torch.as_tensor(value, dtype=torch.float64)
-    try:
-        reward = value.broadcast_to(inputs.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"the reward must broadcast to (T, S, A) = {inputs.shape}; the program returned shape "
-            f"{tuple(value.shape)}. Index the axes of a vector, as in w[:, None, None]."
-        ) from None
-    check_finite(reward, inputs._game)
+    preferences = value if isinstance(value, Preferences) else Preferences(value)
+    _check_parts(preferences, inputs)
+    reward = reward_and_end(preferences, inputs)
+    check_finite(reward, inputs.game)
     return reward
+
+
+def _check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
+    """Raise where a part of what a program returned is no tensor, or has a wrong shape."""
+    by_type, game = inputs.game.space.types, inputs.game
+    *lead, n_states, _ = inputs.shape
+    shapes = {
+        "reward": (inputs.shape, "(type, T, S, A)" if by_type else "(T, S, A)"),
+        "terminal": ((*lead[:-1], 1, n_states, 1), "(type, 1, S, 1)" if by_type else "(1, S, 1)"),
+    }
+    for name, (shape, axes) in shapes.items():
+        part = getattr(preferences, name)
+        if part is None and name != "reward":
+            continue
+        called = "reward" if name == "reward" else f"{name} value"
+        if not isinstance(part, (Tensor, int, float)):
+            raise TypeError(
+                f"the {called} that the program returns must be a tensor; got "
+                f"{type(part).__name__}." + (" Does it end with `return`?" if part is None else "")
+            )
+        value = torch.as_tensor(part, dtype=torch.float64)
+        try:
+            value.broadcast_to(shape)
+        except RuntimeError:
+            raise ValueError(
+                f"the {called} must broadcast to {axes} = {tuple(shape)}; the program returned "
+                f"shape {tuple(value.shape)}. Index the axes of a vector, as in w[:, None, None]."
+            ) from None
+    if preferences.terminal is not None and game.stationary:
+        raise ValueError("a stationary game has no last decision, and so no terminal value.")
 
 
 def check_finite(reward: Tensor, game: MeanFieldGame) -> None:
@@ -110,6 +177,7 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
     ValueError
         If a value is given for a site that the program lacks, or a site is left without one.
     """
+    check_callable(program)
     data = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in parameters.items()}
 
     def bound(inputs: RewardInputs) -> Any:
@@ -142,9 +210,29 @@ def check_shape(argument: str, name: str, value: Tensor, fn: Any) -> None:
         )
 
 
+def check_callable(program: Any) -> None:
+    """Raise a `TypeError` if a reward is no program."""
+    if not callable(program) or isinstance(program, type):
+        raise TypeError(
+            f"`reward` must be a reward program, a function of its inputs x; got {program!r}."[:300]
+        )
+
+
 def is_parameter(site: Mapping[str, Any]) -> bool:
-    """Return whether a site of a trace is a latent reward parameter."""
-    return site["type"] == "sample" and not site["is_observed"] and not is_subsample(site)
+    """Return whether a site of a trace is a latent reward parameter.
+
+    A Delta site is not: it has one value, which is used as it is.
+    """
+    if site["type"] != "sample" or site["is_observed"] or is_subsample(site):
+        return False
+    return not isinstance(innermost(site["fn"]), dist.Delta)
+
+
+def innermost(fn: Any) -> Any:
+    """Return a distribution without the wrappers that only arrange its shape."""
+    while type(fn).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        fn = fn.base_dist
+    return fn
 
 
 def is_subsample(site: Mapping[str, Any]) -> bool:
@@ -163,7 +251,8 @@ def linear_reward(
     ----------
     features : mapping of str to callable, or list of str
         Name of each weight and its feature: a function of the inputs `x`, an array that broadcasts
-        to (T, S, A), or the name of an input. A list names inputs.
+        to (T, S, A), a labelled one as of a game's features, or the name of an input. A list names
+        inputs.
     priors : mapping of str to Distribution, or Distribution
         Prior of each weight, or one for all.
 
@@ -217,6 +306,8 @@ def feature_values(feature: Any, x: RewardInputs) -> Tensor:
         feature = getattr(x, feature)
     elif callable(feature):
         feature = feature(x)
+    if is_labelled(feature):
+        return x.game.named_feature("of the reward", feature)
     return torch.as_tensor(feature, dtype=torch.float64)
 
 
@@ -240,18 +331,3 @@ def reward_source(program: RewardProgram) -> str:
         return inspect.getsource(program)
     except (OSError, TypeError, SyntaxError, tokenize.TokenError):
         return getattr(program, "__doc__", None) or repr(program)
-
-
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """Make new tensors float64 within the block, one thread at a time.
-
-    The default type and Pyro's handlers belong to the whole process.
-    """
-    with _ONE_AT_A_TIME:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)

@@ -1,13 +1,16 @@
 """A reward less a tax: another world for the same tastes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mfgppl._arguments import strict_keywords, suggestion
+from mfgppl.data.space import StateSpace
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.preferences import Preferences
 from mfgppl.reward.program import RewardProgram, feature_values, reward_source
 
 
@@ -20,7 +23,8 @@ def taxed(reward: RewardProgram, tax: Any) -> RewardProgram:
     reward : callable
         A reward program.
     tax : mapping of state to number, callable, str or array
-        In reward units: by state label, the others free (of a product space by tuples of labels);
+        In reward units: by state label, the others free (of a product space by tuples of labels,
+        or as the game prints them);
         or a function of the program's inputs `x`, which may answer the crowd; or the name of an
         input; or an array that broadcasts to (T, S, A).
 
@@ -43,9 +47,13 @@ def taxed(reward: RewardProgram, tax: Any) -> RewardProgram:
     if not callable(reward):
         raise TypeError(f"`reward` must be a reward program; got {type(reward).__name__}.")
 
-    def after_tax(x: RewardInputs) -> Tensor:
+    def after_tax(x: RewardInputs) -> Any:
         due = _by_state(tax, x) if isinstance(tax, Mapping) else feature_values(tax, x)
-        return torch.as_tensor(reward(x), dtype=torch.float64) - due
+        value = reward(x)
+        if isinstance(value, Preferences):
+            return replace(value, reward=value.reward - due)
+        # what is no reward goes on to where rewards are checked
+        return value - due if isinstance(value, (Tensor, int, float)) else value
 
     words = reward_source(tax).strip() if callable(tax) else repr(tax)
     after_tax.__doc__ = "A reward less a tax."
@@ -54,12 +62,25 @@ def taxed(reward: RewardProgram, tax: Any) -> RewardProgram:
 
 
 def _by_state(tax: Mapping[Any, Any], x: RewardInputs) -> Tensor:
-    labels = list(x._game.space.labels)
+    """Return the tax (1, S, 1) of states that are named as the game prints them, or by a tuple."""
+    space = x.game.space
+    labels, tuples = list(space.labels), _tuples(space)
     for label in tax:
-        if label not in labels:
+        if label not in labels and label not in tuples:
             raise ValueError(
                 f"`tax` names the state {label!r}, which is not one of the game's."
                 f"{suggestion(label, labels)}"
             )
-    due = [float(tax.get(label, 0.0)) for label in labels]
+        if label in tuples and labels[tuples.index(label)] in tax:
+            raise ValueError(f"`tax` names the state {label!r} twice, as a tuple and as text.")
+    due = [
+        float(tax.get(label, tax.get(values, 0.0)))
+        for label, values in zip(labels, tuples, strict=True)
+    ]
     return torch.tensor(due, dtype=torch.float64)[None, :, None]
+
+
+def _tuples(space: StateSpace) -> list[tuple[Any, ...]]:
+    """Return each state's labels along the coordinates."""
+    axes = list(space.coordinates.values())
+    return [tuple(axis[k] for axis, k in zip(axes, row, strict=True)) for row in space.codes.T]

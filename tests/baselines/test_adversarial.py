@@ -14,11 +14,11 @@ from reference import finite_difference
 import mfgppl as mfg
 from mfgppl import baselines
 from mfgppl.baselines.adversary import Discriminator, expected_moves, observed_moves
-from mfgppl.baselines.control import occupancy_of
 from mfgppl.baselines.sampler import Sampler
 from mfgppl.baselines.task import task_of
-from mfgppl.baselines.weights import Weights
+from mfgppl.control.fixed_flow import occupancy_of
 from mfgppl.models import sis
+from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
 
@@ -28,8 +28,8 @@ def duel():
     game = coin()
     panel = as_they_should(game, halves(game), 1024)
     task = task_of(panel, game, alone)
-    weights = Weights(alone, task.inputs, 0)
-    return task, Discriminator(task, weights, "table", expected=False, seed=0)
+    program = Program(alone, task.inputs)
+    return task, Discriminator(task, program, "table", expected=False, seed=0)
 
 
 def test_moves_are_shares_of_all_choices(duel):
@@ -105,10 +105,10 @@ def test_at_the_optimum_the_score_is_the_log_of_the_policy():
     game = coin()
     policy = halves(game)
     task = task_of(as_they_should(game, policy, 1024), game, alone)
-    weights = Weights(alone, task.inputs, 0)
-    judge = Discriminator(task, weights, "table", expected=True, seed=0)
+    program = Program(alone, task.inputs)
+    judge = Discriminator(task, program, "table", expected=True, seed=0)
     table = torch.zeros(game.shape, dtype=torch.float64, requires_grad=True)
-    judge.weights = type("Free", (), {"table": lambda self, point, inputs: point})()
+    judge.program = type("Free", (), {"table": lambda self, point: point})()
     judge.point = table
     theirs = expected_moves(task, occupancy_of(policy, task.steps, task.start))
     with double_precision():
@@ -134,7 +134,7 @@ def test_under_random_moves_the_printed_score_is_biased_and_its_mean_is_not():
     panel = games.played(game, sis.reward, sis.TRUTH, 2000, 1)
     found = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         for how in ("observed", "expected"):
             fit = baselines.mfairl(panel, game, reward=sis.reward, next_state=how)
             found[how] = fit.params["infection"]
@@ -191,7 +191,7 @@ def test_the_sampled_method_recovers_a_known_reward():
     game, truth = games.two_roads(), {"left": 1.0, "turn": -0.5}
     panel = games.played(game, sides, truth, 1000, 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         found = baselines.mfairl(
             panel, game, reward=sides, sampler="sampled", n_rounds=400, random_seed=1
         )
@@ -202,7 +202,7 @@ def test_the_sampled_method_recovers_a_known_reward():
 
 
 def test_a_discriminator_that_has_won_is_reported():
-    """Agents who always take one of twenty ways are told from a sampler that learns slowly."""
+    """Agents who take one of twenty ways are distinguished from a sampler that learns slowly."""
     ways = list(range(20))
     game = mfg.MeanFieldGame(
         states=ways,
@@ -213,10 +213,10 @@ def test_a_discriminator_that_has_won_is_reported():
     )
     policy = torch.zeros(game.shape, dtype=torch.float64)
     policy[..., 0] = 1.0
-    flow = mfg.generate_mean_field(game, policy)
+    flow = mfg.equilibrium.generate_mean_field(game, policy)
     panel = mfg.simulate(game, policy, flow, n_agents=200, random_seed=1)
     first = mfg.linear_reward({"first": lambda x: x.action == "to 0"}, dist.Normal(0.0, 1.0))
-    with pytest.warns(mfg.ConvergenceWarning) as caught:
+    with pytest.warns(mfg.exceptions.ConvergenceWarning) as caught:
         found = baselines.mfairl(
             panel, game, reward=first, sampler="sampled", n_rounds=20, policy_rate=0.01,
             discriminator_steps=20, learning_rate=0.2,

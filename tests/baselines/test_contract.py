@@ -35,7 +35,7 @@ def fitted(name, panel, reward=games.avoid_crowds, game=None, **changes):
     game = games.two_roads() if game is None else game
     options = METHODS[name] | {"random_seed": 1} | changes
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         return method(panel, game, reward=reward, **options)
 
 
@@ -163,7 +163,7 @@ def test_chance_explains_the_gap_that_panels_have_from_their_own_law():
     """The formula is the mean over panels of the same size, to a tenth."""
     game = coin()
     policy = mfg.solve_equilibrium(game, alone, parameters=ALONE).value.policy
-    flow = mfg.generate_mean_field(game, policy)
+    flow = mfg.equilibrium.generate_mean_field(game, policy)
     law, gaps = flow[..., None] * policy, []
     for seed in range(40):
         panel = mfg.simulate(game, policy, flow, n_agents=100, random_seed=seed)
@@ -184,6 +184,6 @@ def test_an_estimate_is_where_other_fits_may_start(roads_panel):
 
 def test_a_warning_points_at_the_callers_line(roads_panel):
     """It names this file, so that a user sees which fit it was."""
-    with pytest.warns(mfg.ConvergenceWarning) as caught:
+    with pytest.warns(mfg.exceptions.ConvergenceWarning) as caught:
         baselines.mfirl(roads_panel, games.two_roads(), reward=games.avoid_crowds, max_steps=1)
     assert {w.filename for w in caught} == {__file__}

@@ -13,11 +13,11 @@ from reference import finite_difference
 
 import mfgppl as mfg
 from mfgppl import baselines
-from mfgppl.baselines.control import advantages, best_response
 from mfgppl.baselines.matching import entropy_objective, hard_gap, regret_objective, soft_gap
 from mfgppl.baselines.task import task_of
-from mfgppl.baselines.weights import Weights
-from mfgppl.equilibrium.steps import as_steps
+from mfgppl.control.fixed_flow import advantages, best_response
+from mfgppl.control.steps import as_steps
+from mfgppl.reward.parameters import Program
 
 
 def random_table(game, seed):
@@ -39,8 +39,8 @@ def test_the_slope_is_the_derivative_of_the_value(gap, roads_panel):
 def test_the_regrets_slope_in_the_parameters_is_its_derivative(normalised, roads_panel):
     """Through the reward program too, with and without the normalisation."""
     task = task_of(roads_panel, games.two_roads(), games.avoid_crowds)
-    weights = Weights(games.avoid_crowds, task.inputs, 0)
-    objective = regret_objective(task, weights, unit_advantage=normalised)
+    program = Program(games.avoid_crowds, task.inputs)
+    objective = regret_objective(task, program, unit_advantage=normalised)
     point = np.array([0.8, -0.3])
     expected = finite_difference(lambda p: objective(p).value, point)
     np.testing.assert_allclose(objective(point).slope, expected, atol=1e-8)
@@ -53,7 +53,7 @@ def test_under_deterministic_moves_the_gradient_is_the_causal_likelihoods(roads_
     for seed in (1, 2, 3):
         reward = random_table(task.game, seed)
         _, slope, _ = soft_gap(task, reward)
-        _, causal = model.likelihood.evaluator()(reward.numpy())
+        _, causal = model.law.evaluator()(reward.numpy())
         np.testing.assert_allclose(slope.numpy() * 60, causal, atol=1e-10)
 
 
@@ -68,7 +68,7 @@ def test_where_moves_are_as_frequent_as_they_should_be_it_is_too():
         task = task_of(panel, game, None)
         _, slope, _ = soft_gap(task, reward)
         model = mfg.TrajectoryModel(game, climbing, panel)
-        _, causal = model.likelihood.evaluator()(reward.numpy())
+        _, causal = model.law.evaluator()(reward.numpy())
         off.append(np.abs(slope.numpy() - causal / panel.n_trajectories).max())
     assert off[0] < 1e-10
     assert off[1] > 1e-3
@@ -115,7 +115,9 @@ def test_as_printed_a_constant_reward_is_optimal_and_it_is_said():
     """Without a normalisation the regret shrinks with the reward, to nothing."""
     game = games.two_roads()
     panel = games.played(game, games.avoid_crowds, games.ROADS_TRUTH, 200, 1)
-    with pytest.warns(mfg.ConvergenceWarning, match="degenerate: constant up to shaping"):
+    with pytest.warns(
+        mfg.exceptions.ConvergenceWarning, match="degenerate: constant up to shaping"
+    ):
         found = baselines.mfirl(
             panel, game, reward=games.avoid_crowds, normalisation="none", max_steps=800
         )
@@ -123,7 +125,7 @@ def test_as_printed_a_constant_reward_is_optimal_and_it_is_said():
     assert found.params.abs().max() < 0.01
     task = task_of(panel, game, games.avoid_crowds)
     objective = regret_objective(
-        task, Weights(games.avoid_crowds, task.inputs, 0), unit_advantage=False
+        task, Program(games.avoid_crowds, task.inputs), unit_advantage=False
     )
     assert objective(np.array([0.0, -40.0])).value == pytest.approx(0.0, abs=1e-12)
     assert objective(np.array([1.5, np.log(0.4)])).value < 0
@@ -139,7 +141,7 @@ def test_the_normalised_regret_finds_a_direction_where_agents_are_sharp():
     panel = games.played(game, alone, ALONE, 400, 1)
     found = baselines.mfirl(panel, game, reward=alone, normalisation="advantage")
     task = task_of(panel, game, alone)
-    objective = regret_objective(task, Weights(alone, task.inputs, 0), unit_advantage=True)
+    objective = regret_objective(task, Program(alone, task.inputs), unit_advantage=True)
     assert objective(found.params.to_numpy()).value >= objective(np.array([1.5, 0.5])).value
     metrics = baselines.recovery_metrics(game, alone, found.reward_program, parameters=ALONE)
     assert metrics.reward_distance < 0.2
@@ -162,7 +164,7 @@ def test_under_deterministic_moves_mfirl_is_the_causal_fit(roads_panel):
     """Same gradient, same maximum."""
     found = baselines.mfirl(roads_panel, games.two_roads(), reward=games.avoid_crowds)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.IdentificationWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.IdentificationWarning)
         causal = mfg.mle(
             mfg.TrajectoryModel(games.two_roads(), games.avoid_crowds, roads_panel), svi_steps=20
         )
@@ -178,8 +180,8 @@ def test_a_constant_of_the_reward_stays_where_it_was():
     def lifted(x):
         return climbing(x) + pyro.sample("lift", dist.Normal(0.0, 1.0))
 
-    weights = Weights(lifted, task.inputs, 0)
-    assert abs(entropy_objective(task, weights)(weights.start).slope[-1]) < 1e-12
+    program = Program(lifted, task.inputs)
+    assert abs(entropy_objective(task, program)(program.draw(0)).slope[-1]) < 1e-12
 
 
 def test_without_a_crowd_the_method_sees_the_average_flow():
@@ -192,7 +194,7 @@ def test_without_a_crowd_the_method_sees_the_average_flow():
     roads = games.two_roads(initial=[1.0, 0.0])
     panel = games.played(roads, games.avoid_crowds, games.ROADS_TRUTH, 2000, 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         blind = baselines.max_causal_entropy(panel, roads, reward=games.avoid_crowds)
         seeing = baselines.mfirl(panel, roads, reward=games.avoid_crowds)
     metrics = [
@@ -225,6 +227,6 @@ def test_a_reward_that_cannot_express_the_choices_is_reported():
     game = coin(horizon=8)
     panel = games.played(game, alone, {"height": 3.0, "cost": -2.0}, 2000, 1)
     poor = mfg.linear_reward({"company": "density"}, dist.Normal(0.0, 1.0))
-    with pytest.warns(mfg.ConvergenceWarning, match="gradient has vanished"):
+    with pytest.warns(mfg.exceptions.ConvergenceWarning, match="gradient has vanished"):
         found = baselines.mfirl(panel, game, reward=poor)
     assert any("cannot express" in line for line in found.messages)

@@ -31,7 +31,7 @@ def test_the_truth_deviates_from_nothing():
     assert found.expected_return == pytest.approx(found.true_return)
     game = coin()
     policy = mfg.solve_equilibrium(game, alone, parameters=ALONE).value.policy
-    direct = mfg.exploitability(game, alone, policy, parameters=ALONE)
+    direct = mfg.equilibrium.exploitability(game, alone, policy, parameters=ALONE)
     assert found.exploitability == pytest.approx(direct)
 
 

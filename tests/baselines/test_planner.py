@@ -16,10 +16,10 @@ from baselines.worlds import ALONE, alone, coin
 import mfgppl as mfg
 from mfgppl import baselines
 from mfgppl.baselines.flow_samples import drawn_flows, log_weights, returns_of
-from mfgppl.baselines.planner import planned
+from mfgppl.baselines.planner import optimal_plan
 from mfgppl.baselines.task import task_of
-from mfgppl.baselines.weights import Weights
 from mfgppl.models import equilibrium_price, sis
+from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
 ANALYSES = Path(__file__).parents[2] / "analyses"
@@ -42,15 +42,17 @@ def test_the_planner_finds_the_social_optimum_with_entropy(name):
         game, reward, truth = games.two_roads(), games.avoid_crowds, games.ROADS_TRUTH
     else:
         game, reward, truth = sis.game(horizon=12), sis.reward, sis.TRUTH
-    best = mfg.social_optimum(game, reward, parameters=truth, temperature=1.0, throw=True)
+    best = mfg.equilibrium.social_optimum(
+        game, reward, parameters=truth, temperature=1.0, throw=True
+    )
     panel = mfg.simulate(game, best.value.policy, best.value.mean_field, n_agents=40, random_seed=1)
     task = task_of(panel, game, reward)
-    weights = Weights(reward, task.inputs, 0)
+    program = Program(reward, task.inputs)
     point = torch.tensor([np.log(v) if k != "crowding" else v for k, v in truth.items()])
     uniform = torch.full(game.shape, 0.5, dtype=torch.float64)
     with double_precision():
-        plan = planned(
-            task, weights, point.to(torch.float64), uniform, tolerance=1e-7, max_steps=500
+        plan = optimal_plan(
+            task, program, point.to(torch.float64), uniform, tolerance=1e-7, max_steps=500
         )
     assert plan.residual <= 1e-7
     torch.testing.assert_close(plan.mean_field, best.value.mean_field, atol=1e-4, rtol=0)
@@ -72,7 +74,7 @@ def test_plirl_is_right_where_agents_cooperate_and_biased_where_they_do_not(
 ):
     """Theorem 1 on the cartel: the cost of a unit is found at c = 1, and as nothing at c = 0.
 
-    The individual-level method, told what agents of that cooperation earn, is right at both.
+    The individual-level method, given what agents of that cooperation earn, is right at both.
     """
     file = equilibrium_price
     game, truth = file.game(), file.TRUTH
@@ -108,13 +110,13 @@ def test_the_sampled_partition_function_is_the_integral():
     panel = games.played(game, bonus, {"bonus": worth}, 50, 1)
     task = task_of(panel, game, bonus)
     task = task._replace(game=game.replace(initial=task.start))
-    weights = Weights(bonus, task.inputs, 0)
+    program = Program(bonus, task.inputs)
     mean = torch.zeros(game.shape, dtype=torch.float64)
     mean[0, 0, 0] = 0.5
     deviation = torch.full_like(mean, 1.8)
     with double_precision():
         flows = drawn_flows(task, mean, deviation, 4000, torch.Generator().manual_seed(1))
-        returns = returns_of(task, weights, torch.tensor([worth]), flows)
+        returns = returns_of(task, program, torch.tensor([worth]), flows)
     found = log_weights(flows, returns, mean, deviation, beta=1.0, population=population)
     found = found - population * flows.entropy
     found = found + population * _entropy_of_first(flows.policy)
@@ -142,7 +144,7 @@ def test_sampled_plirl_recovers_a_known_reward():
     panel = games.played(game, bonus, {"bonus": 1.0}, 2000, 1)
     exact = baselines.plirl(panel, game, reward=bonus)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         sampled = baselines.plirl(
             panel, game, reward=bonus, partition="sampled", n_rounds=150, n_flows=40, random_seed=1
         )
@@ -155,7 +157,7 @@ def test_collapsed_importance_weights_are_reported():
     """Many choices and few flows: the estimate rests on one draw, and the result says so."""
     game = coin(horizon=6)
     panel = games.played(game, alone, ALONE, 100, 1)
-    with pytest.warns(mfg.ConvergenceWarning, match="importance weights have collapsed"):
+    with pytest.warns(mfg.exceptions.ConvergenceWarning, match="importance weights have collapsed"):
         found = baselines.plirl(
             panel, game, reward=alone, partition="sampled", n_rounds=8, n_flows=10, population=5000
         )

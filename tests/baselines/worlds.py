@@ -16,7 +16,7 @@ def as_they_should(game: mfg.MeanFieldGame, policy: Any, n_agents: int) -> mfg.C
 
     Policy and dynamics must be such that all counts are whole numbers.
     """
-    flow = mfg.generate_mean_field(game, policy)
+    flow = mfg.equilibrium.generate_mean_field(game, policy)
     tables = game.transition_along(flow).expand(game.n_steps, -1, -1, -1)
     paths: list[tuple[list[int], list[int], float]] = [
         ([s], [], float(share)) for s, share in enumerate(game.initial) if share > 0

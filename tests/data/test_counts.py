@@ -93,7 +93,7 @@ def crosstab(steps: pd.DataFrame) -> np.ndarray:
 def test_the_pooled_transition_is_a_smoothed_crosstab(frame, prior_count):
     """Pooled frequencies are those of pandas' crosstab plus the prior count."""
     panel = mfg.Trajectories.from_frame(frame, gaps="split", **LABELS)
-    estimate = panel.estimate_transition(prior_count=prior_count)
+    estimate = panel.estimate_transition(prior_count=prior_count, support="all")
     counts = crosstab(followed(frame))
     smoothed = counts + prior_count
     np.testing.assert_array_equal(estimate.counts.values, counts)
@@ -107,7 +107,7 @@ def test_the_pooled_transition_is_a_smoothed_crosstab(frame, prior_count):
 def test_the_transition_by_time_is_a_crosstab_a_step(frame):
     """With `by_time` each step has frequencies of its own, T-1 of them."""
     panel = mfg.Trajectories.from_frame(frame, gaps="split", **LABELS)
-    estimate = panel.estimate_transition(prior_count=0.5, by_time=True)
+    estimate = panel.estimate_transition(prior_count=0.5, by_time=True, support="all")
     steps = followed(frame)
     assert estimate.probabilities.sizes["time"] == LAST
     for time in range(LAST):
@@ -176,7 +176,7 @@ def test_steps_of_five_shops_by_hand(visits):
 @pytest.mark.parametrize("by_time", [False, True])
 def test_a_pair_never_followed_is_refused_without_a_prior_count(visits, by_time):
     """No row of zeros becomes a probability: the pairs are named, and the remedy."""
-    with pytest.raises(mfg.DataError, match="prior_count") as caught:
+    with pytest.raises(mfg.exceptions.DataError, match="prior_count") as caught:
         shops(visits).estimate_transition(by_time=by_time)
     # seen are (1, low) with both moves, (1, high) raise, (2, low) raise, (2, high) with both;
     # in month 3 only (1, low) with both moves and (2, high) raise
@@ -194,16 +194,20 @@ def test_the_refused_pair_is_the_one_without_steps():
     panel = mfg.Trajectories.from_frame(
         pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
     )
-    with pytest.raises(mfg.DataError) as caught:
+    with pytest.raises(mfg.exceptions.DataError) as caught:
         panel.estimate_transition()
     assert caught.value.faults[0].examples == ("state=0, action='go'",)
 
 
 def test_a_smoothed_pair_without_data_is_uniform(visits):
-    """A prior count fills a row that nobody shows with equal shares."""
-    estimate = shops(visits).estimate_transition(prior_count=0.1)
+    """A prior count fills a row that nobody shows with equal shares of what is possible."""
+    estimate = shops(visits).estimate_transition(prior_count=0.1, support="all")
     never = estimate.probabilities.sel(state="1, high", action="hold")
     np.testing.assert_allclose(never.values, 0.25, atol=ROUNDING)
+    # under hold the price went from 1 to 2 and from 2 to 1, and the stock stayed as it was
+    seen = shops(visits).estimate_transition(prior_count=0.1)
+    never = seen.probabilities.sel(state="1, high", action="hold")
+    np.testing.assert_allclose(never.values, [0, 0, 0, 1], atol=ROUNDING)
 
 
 def test_recoding_permutes_the_counts(visits):
@@ -325,7 +329,7 @@ def test_unavailable_actions_need_no_data_for_their_transition():
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
     panel = mfg.Trajectories.from_frame(frame)
-    with pytest.raises(mfg.DataError, match="never followed"):
+    with pytest.raises(mfg.exceptions.DataError, match="never followed"):
         panel.estimate_transition()
     found = panel.estimate_transition(available=[[True, True], [True, False]]).probabilities
     np.testing.assert_allclose(found.sel(state="r", action="y"), [0.5, 0.5])

@@ -41,8 +41,11 @@ def from_arrow(frame, folder):
     return pa.Table.from_pandas(frame)
 
 
+CONNECTION = duckdb.connect()  # a relation of some versions lives no longer than its connection
+
+
 def from_duckdb(frame, folder):
-    return duckdb.connect().from_df(frame)
+    return CONNECTION.from_df(frame)
 
 
 def from_csv(frame, folder):
@@ -210,7 +213,7 @@ def test_a_gap_starts_a_new_trajectory_and_is_never_stitched(visits):
 
 
 def test_split_trajectories_have_distinct_labels_and_one_agent(visits):
-    """The parts of an agent are told apart by their first time and clustered together."""
+    """The parts of an agent are distinguished by their first time and clustered together."""
     panel = read(visits.drop(index=1), gaps="split")
     labels = panel.labels.tolist()
     assert len(set(labels)) == 6
@@ -239,7 +242,7 @@ def test_groups_follow_their_agents(visits):
 def test_one_fault_is_reported_as_one(visits):
     """A row with a missing state is no gap: what follows from a fault is not a fault."""
     visits.loc[1, "stock"] = None
-    with pytest.raises(mfg.DataError) as caught:
+    with pytest.raises(mfg.exceptions.DataError) as caught:
         read(visits)
     assert [(f.what, f.n_rows) for f in caught.value.faults] == [("missing value in 'stock'", 1)]
 
@@ -263,7 +266,7 @@ def test_faults_are_reported_together_with_rows_examples_and_remedies():
         ],
         columns=["agent", "time", "state", "action"],
     )
-    with pytest.raises(mfg.DataError) as caught:
+    with pytest.raises(mfg.exceptions.DataError) as caught:
         mfg.Trajectories.from_frame(
             frame, state_labels={"state": ["low", "high"]}, action_labels=["hold", "cut"]
         )
@@ -288,7 +291,7 @@ def test_faults_are_reported_together_with_rows_examples_and_remedies():
 def test_a_fault_shows_its_first_three_rows_only():
     """Many faulty rows are counted, three of them named by agent and time."""
     rows = [(a, t, "s", "m") for a in "abcde" for t in (0, 1, 1)]
-    with pytest.raises(mfg.DataError) as caught:
+    with pytest.raises(mfg.exceptions.DataError) as caught:
         mfg.Trajectories.from_frame(
             pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
         )
@@ -341,5 +344,5 @@ def test_an_agent_without_a_label_in_a_group_is_a_fault():
         columns=["agent", "time", "state", "action"],
     )
     frame["region"] = frame["agent"].map({"a": "north", "b": None, "c": "south"})
-    with pytest.raises(mfg.DataError, match="no label in group 'region'"):
+    with pytest.raises(mfg.exceptions.DataError, match="no label in group 'region'"):
         mfg.Trajectories.from_frame(frame, groups=["region"])

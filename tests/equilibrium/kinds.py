@@ -74,7 +74,7 @@ def _dynamics(kind: str, seed: int, S: int, A: int, n_steps: int) -> Any:
 
 def pay(x: mfg.RewardInputs) -> Tensor:
     """Reward of all kinds: a random table, less where there is a crowd."""
-    crowd = x.occupancy if x._game.joint else x.density
+    crowd = x.occupancy if x.game.joint else x.density
     n_states = x.shape[1]
     return x.base - 1.5 * crowd + 2.0 * x.expect("rank") * x.rank / n_states**2
 

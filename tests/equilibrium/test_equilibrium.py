@@ -60,7 +60,7 @@ def test_soft_backward_induction_is_the_recursion(steps, discount, temperature):
     """Values and policy equal loops over all indices."""
     reward, transition = random_reward(), random_transition(steps)
     q, v, policy = by_hand(reward, transition, discount, temperature)
-    found = mfg.soft_backward_induction(
+    found = mfg.equilibrium.soft_backward_induction(
         torch.as_tensor(reward),
         torch.as_tensor(transition),
         discount=discount,
@@ -75,7 +75,7 @@ def test_soft_backward_induction_is_the_recursion(steps, discount, temperature):
 @pytest.mark.parametrize("steps", STEPS)
 def test_no_reward_gives_the_uniform_policy(steps):
     """Where nothing is to be had all actions are as likely, and the value is entropy alone."""
-    found = mfg.soft_backward_induction(
+    found = mfg.equilibrium.soft_backward_induction(
         torch.zeros(T, S, A, dtype=torch.float64),
         torch.as_tensor(random_transition(steps)),
         temperature=2.0,
@@ -92,8 +92,8 @@ def test_a_constant_in_the_reward_leaves_the_policy(discount, temperature):
     reward = torch.as_tensor(random_reward())
     shift = torch.arange(T, dtype=torch.float64)[:, None, None] - 7.0
     constants = {"discount": discount, "temperature": temperature}
-    plain = mfg.soft_backward_induction(reward, transition, **constants)
-    moved = mfg.soft_backward_induction(reward + shift, transition, **constants)
+    plain = mfg.equilibrium.soft_backward_induction(reward, transition, **constants)
+    moved = mfg.equilibrium.soft_backward_induction(reward + shift, transition, **constants)
     torch.testing.assert_close(moved.log_policy, plain.log_policy, atol=ROUNDING, rtol=0)
 
 
@@ -109,8 +109,8 @@ def test_potential_shaping_leaves_the_policy(discount, temperature):
     # the last step has no next state, so its potential is free
     constants = {"discount": discount, "temperature": temperature}
     table = torch.as_tensor(transition)
-    plain = mfg.soft_backward_induction(torch.as_tensor(reward), table, **constants)
-    other = mfg.soft_backward_induction(torch.as_tensor(shaped), table, **constants)
+    plain = mfg.equilibrium.soft_backward_induction(torch.as_tensor(reward), table, **constants)
+    other = mfg.equilibrium.soft_backward_induction(torch.as_tensor(shaped), table, **constants)
     torch.testing.assert_close(other.log_policy, plain.log_policy, atol=ROUNDING, rtol=0)
 
 
@@ -121,12 +121,12 @@ def test_gradient_of_the_initial_value_is_the_occupancy(steps, discount, tempera
     reward = torch.as_tensor(random_reward()).requires_grad_()
     transition = torch.as_tensor(random_transition(steps))
     initial = torch.as_tensor(random_rows(6, S))
-    found = mfg.soft_backward_induction(
+    found = mfg.equilibrium.soft_backward_induction(
         reward, transition, discount=discount, temperature=temperature
     )
     (initial @ found.soft_values[0]).backward()
     policy = found.log_policy.detach().exp()
-    flow = mfg.propagate_mean_field(policy, transition, initial)
+    flow = mfg.equilibrium.propagate_mean_field(policy, transition, initial)
     weight = discount ** torch.arange(T, dtype=torch.float64)
     occupancy = weight[:, None, None] * flow[:, :, None] * policy
     torch.testing.assert_close(reward.grad, occupancy, atol=ROUNDING, rtol=0)
@@ -136,7 +136,9 @@ def test_an_action_that_is_not_available_is_never_taken():
     """A reward of -inf has probability 0 and leaves the others summing to 1."""
     reward = torch.as_tensor(random_reward())
     reward[:, 1, 0] = -torch.inf
-    found = mfg.soft_backward_induction(reward, torch.as_tensor(random_transition(None)))
+    found = mfg.equilibrium.soft_backward_induction(
+        reward, torch.as_tensor(random_transition(None))
+    )
     policy = found.log_policy.exp()
     assert float(policy[:, 1, 0].max()) == 0.0
     np.testing.assert_allclose(policy.sum(-1), 1.0, atol=ROUNDING)
@@ -145,7 +147,7 @@ def test_an_action_that_is_not_available_is_never_taken():
 def test_large_rewards_do_not_overflow():
     """At low temperature the policy is the greedy one, without NaN."""
     reward = 1e4 * torch.as_tensor(random_reward())
-    found = mfg.soft_backward_induction(
+    found = mfg.equilibrium.soft_backward_induction(
         reward, torch.as_tensor(random_transition(None)), temperature=1e-2
     )
     assert bool(torch.isfinite(found.soft_values).all())
@@ -167,7 +169,7 @@ def test_propagation_is_a_sum_over_all_ways_and_keeps_mass(steps):
                 row = transition[s, a] if steps is None else transition[t, s, a]
                 for x in range(S):
                     flow[t + 1, x] += flow[t, s] * policy[t, s, a] * row[x]
-    found = mfg.propagate_mean_field(
+    found = mfg.equilibrium.propagate_mean_field(
         torch.as_tensor(policy), torch.as_tensor(transition), torch.as_tensor(initial)
     )
     np.testing.assert_allclose(found, flow, atol=ROUNDING)
@@ -177,13 +179,28 @@ def test_propagation_is_a_sum_over_all_ways_and_keeps_mass(steps):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda r, p: mfg.soft_backward_induction(r[0], p), r"\(T, S, A\)"),
-        (lambda r, p: mfg.soft_backward_induction(r, p[:, :1]), r"`transition`.*\(3, 2, 3\)"),
-        (lambda r, p: mfg.soft_backward_induction(r, p[None].repeat(3, 1, 1, 1)), "T-1 = 4"),
-        (lambda r, p: mfg.soft_backward_induction(r, p, temperature=0.0), "temperature"),
-        (lambda r, p: mfg.soft_backward_induction(r, p, discount=1.5), "discount"),
-        (lambda r, p: mfg.propagate_mean_field(r, p, torch.ones(2) / 2), "initial"),
-        (lambda r, p: mfg.propagate_mean_field(r[:, :, :1], p, torch.ones(3) / 3), "policy"),
+        (lambda r, p: mfg.equilibrium.soft_backward_induction(r[0], p), r"\(T, S, A\)"),
+        (
+            lambda r, p: mfg.equilibrium.soft_backward_induction(r, p[:, :1]),
+            r"`transition`.*\(3, 2, 3\)",
+        ),
+        (
+            lambda r, p: mfg.equilibrium.soft_backward_induction(r, p[None].repeat(3, 1, 1, 1)),
+            "T-1 = 4",
+        ),
+        (
+            lambda r, p: mfg.equilibrium.soft_backward_induction(r, p, temperature=0.0),
+            "temperature",
+        ),
+        (lambda r, p: mfg.equilibrium.soft_backward_induction(r, p, discount=1.5), "discount"),
+        (
+            lambda r, p: mfg.equilibrium.propagate_mean_field(r.softmax(-1), p, torch.ones(2) / 2),
+            "initial",
+        ),
+        (
+            lambda r, p: mfg.equilibrium.propagate_mean_field(r[:, :, :1], p, torch.ones(3) / 3),
+            "policy",
+        ),
     ],
     ids=["reward", "transition", "steps", "temperature", "discount", "initial", "policy"],
 )
@@ -217,7 +234,7 @@ def test_an_equilibrium_reproduces_itself(name):
     np.testing.assert_allclose(found.policy, policy, atol=1e-9)
     np.testing.assert_allclose(found.soft_values, values, atol=1e-9)
     torch.testing.assert_close(found.reward, table)
-    flow = mfg.propagate_mean_field(found.policy, transition, game.initial)
+    flow = mfg.equilibrium.propagate_mean_field(found.policy, transition, game.initial)
     # ten times the solver's tolerance
     np.testing.assert_allclose(flow, found.mean_field, atol=1e-9)
 
@@ -263,7 +280,7 @@ def test_throw_raises_the_reason():
     """`throw=True` turns a failure into an error with the same reason and a remedy."""
     arguments = {"parameters": ROADS_TRUTH, "max_steps": 2}
     reason = mfg.solve_equilibrium(two_roads(), avoid_crowds, **arguments).reason
-    with pytest.raises(mfg.ConvergenceError, match="max_steps") as caught:
+    with pytest.raises(mfg.exceptions.ConvergenceError, match="max_steps") as caught:
         mfg.solve_equilibrium(two_roads(), avoid_crowds, throw=True, **arguments)
     assert reason in str(caught.value)
 

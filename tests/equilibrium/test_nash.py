@@ -51,7 +51,7 @@ def test_exploitability_is_the_best_gain_of_all_deterministic_policies(kind, pro
         policy = random_policy(game, seed)
         expected = gain_by_enumeration(game, policy)
         assert expected > 1e-3
-        found = mfg.exploitability(game, program, policy)
+        found = mfg.equilibrium.exploitability(game, program, policy)
         assert found == pytest.approx(expected, abs=ROUNDING)
 
 
@@ -64,7 +64,9 @@ def test_exploitability_is_right_at_all_sizes(kind, sizes, horizon):
     game = made(kind, sizes=sizes, horizon=horizon)
     policy = random_policy(game, 5)
     expected = gain_by_enumeration(game, policy)
-    assert mfg.exploitability(game, pay, policy) == pytest.approx(expected, abs=ROUNDING)
+    assert mfg.equilibrium.exploitability(game, pay, policy) == pytest.approx(
+        expected, abs=ROUNDING
+    )
 
 
 @pytest.mark.parametrize("kind", STATIONARY)
@@ -79,15 +81,15 @@ def test_exploitability_of_stationary_games_solves_linear_systems(kind):
     shares = flow[0].sum(-1) if game.joint else flow[0]
     worth = [shares @ lasting_values(game, reward, table, p[0]) for p in pure_policies(game)]
     own = shares @ lasting_values(game, reward, table, policy[0])
-    found = mfg.exploitability(game, pay, policy)
+    found = mfg.equilibrium.exploitability(game, pay, policy)
     # values are ten times the rewards, along a distribution by power iteration
     assert found == pytest.approx(max(worth) - own, abs=1e-9)
-    assert mfg.expected_return(game, pay, policy) == pytest.approx(own, abs=1e-9)
+    assert mfg.equilibrium.expected_return(game, pay, policy) == pytest.approx(own, abs=1e-9)
 
 
 def test_a_distant_reward_is_seen_in_a_stationary_game():
     """On a ring of six places only the last pays, and each step costs: the best of all 64 policies
-    walks on from everywhere, which a look at the next rewards does not tell.
+    walks on from everywhere, which a look at the next rewards does not show.
     """
     places = np.arange(6)
     transition = np.stack([np.eye(6), np.roll(np.eye(6), 1, axis=1)], axis=1)
@@ -104,7 +106,7 @@ def test_a_distant_reward_is_seen_in_a_stationary_game():
     reward = (places == 5)[:, None] - np.array([0.0, 0.05])
     worth = [lasting_values(game, reward, transition, p[0]).mean() for p in pure_policies(game)]
     own = lasting_values(game, reward, transition, policy[0]).mean()
-    found = mfg.exploitability(game, program, policy)
+    found = mfg.equilibrium.exploitability(game, program, policy)
     assert found == pytest.approx(max(worth) - own, abs=ROUNDING)
 
 
@@ -124,7 +126,7 @@ def test_regularised_exploitability_is_the_gain_over_all_policies(kind):
 
     best = -scipy.optimize.minimize(loss, np.zeros(policy.size), method="BFGS").fun
     expected = best - earned(game, reward, tables, policy, game.temperature)
-    found = mfg.regularised_exploitability(game, pay, policy)
+    found = mfg.equilibrium.regularised_exploitability(game, pay, policy)
     # a gradient by differences leaves an error of its square
     assert found == pytest.approx(expected, abs=1e-8)
     assert found > 1e-3
@@ -137,10 +139,12 @@ def test_exploitability_of_drivers_by_hand():
     """
     game = two_roads(horizon=2)
     stay = np.tile([1.0, 0.0], (2, 2, 1))
-    found = mfg.exploitability(game, avoid_crowds, stay, parameters=ROADS_TRUTH)
+    found = mfg.equilibrium.exploitability(game, avoid_crowds, stay, parameters=ROADS_TRUTH)
     assert found == pytest.approx(0.8 * 0.5, abs=ROUNDING)
     # 0.8 (-2.4) + 0.2 (-0.6)
-    earned_by_all = mfg.expected_return(game, avoid_crowds, stay, parameters=ROADS_TRUTH)
+    earned_by_all = mfg.equilibrium.expected_return(
+        game, avoid_crowds, stay, parameters=ROADS_TRUTH
+    )
     assert earned_by_all == pytest.approx(-2.04, abs=ROUNDING)
 
 
@@ -153,7 +157,7 @@ def test_exploitability_is_zero_where_drivers_are_indifferent():
     def turning(share):
         policy = np.tile([1.0, 0.0], (2, 2, 1))
         policy[0, 0] = [1 - share, share]
-        return mfg.exploitability(game, avoid_crowds, policy, parameters=ROADS_TRUTH)
+        return mfg.equilibrium.exploitability(game, avoid_crowds, policy, parameters=ROADS_TRUTH)
 
     assert turning(5 / 24) == pytest.approx(0.0, abs=ROUNDING)
     # l = 0.72: those who stay would save 1.5 (0.44) - 0.4 = 0.26, and 0.9 of the 0.8 stay
@@ -167,20 +171,20 @@ def test_gains_are_never_negative_and_vanish_at_the_equilibrium(kind):
     """
     game = made(kind, horizon=4, discount=0.9)
     policy = mfg.solve_equilibrium(game, pay, tolerance=1e-12).value.policy
-    assert 0.0 <= mfg.regularised_exploitability(game, pay, policy) <= ROUNDING
+    assert 0.0 <= mfg.equilibrium.regularised_exploitability(game, pay, policy) <= ROUNDING
     bound = game.temperature * sum(0.9**t for t in range(4)) * np.log(game.n_actions)
-    assert 0.0 <= mfg.exploitability(game, pay, policy) <= bound
+    assert 0.0 <= mfg.equilibrium.exploitability(game, pay, policy) <= bound
     for seed in range(3):
         other = random_policy(game, seed)
-        assert mfg.exploitability(game, pay, other) >= 0.0
-        assert mfg.regularised_exploitability(game, pay, other) > 0.0
+        assert mfg.equilibrium.exploitability(game, pay, other) >= 0.0
+        assert mfg.equilibrium.regularised_exploitability(game, pay, other) > 0.0
 
 
 def test_one_state_and_action_leave_nothing_to_gain():
     """Size 1: both gains are zero."""
     policy = np.ones((1, 1, 1))
-    assert mfg.exploitability(lone(), lambda x: x.density, policy) == 0.0
-    assert mfg.regularised_exploitability(lone(), lambda x: x.density, policy) == 0.0
+    assert mfg.equilibrium.exploitability(lone(), lambda x: x.density, policy) == 0.0
+    assert mfg.equilibrium.regularised_exploitability(lone(), lambda x: x.density, policy) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -193,7 +197,12 @@ def test_one_state_and_action_leave_nothing_to_gain():
     ],
 )
 @pytest.mark.parametrize(
-    "door", [mfg.exploitability, mfg.regularised_exploitability, mfg.expected_return]
+    "door",
+    [
+        mfg.equilibrium.exploitability,
+        mfg.equilibrium.regularised_exploitability,
+        mfg.equilibrium.expected_return,
+    ],
 )
 def test_policies_that_do_not_fit_are_refused(door, policy, words):
     """Shapes, shares and actions that are not available raise a ValueError that names them."""
@@ -209,7 +218,7 @@ def test_the_return_adds_up_what_everybody_earns(kind):
     policy = random_policy(game, 8)
     flow = flow_of(game, policy)
     expected = earned(game, rewards_along(game, flow), tables_along(game, flow), policy)
-    found = mfg.expected_return(game, pay, torch.as_tensor(policy))
+    found = mfg.equilibrium.expected_return(game, pay, torch.as_tensor(policy))
     assert found == pytest.approx(expected, abs=ROUNDING)
 
 
@@ -279,7 +288,9 @@ def test_every_method_solves_the_two_roads(method):
     left = float(solution.value.mean_field[1, 0])
     # off by d, those who could save 3 d are at least a fifth of all
     assert left == pytest.approx(19 / 30, abs=2 * aim)
-    found = mfg.exploitability(game, avoid_crowds, solution.value.policy, parameters=ROADS_TRUTH)
+    found = mfg.equilibrium.exploitability(
+        game, avoid_crowds, solution.value.policy, parameters=ROADS_TRUTH
+    )
     assert solution.residual == pytest.approx(found, abs=ROUNDING)
 
 
@@ -314,7 +325,7 @@ def test_an_unfinished_search_says_so():
     assert not solution.converged
     assert solution.n_steps == 4
     assert "above 1.0e-04 after 4 steps of fictitious play" in solution.reason
-    with pytest.raises(mfg.ConvergenceError, match="another `method`") as caught:
+    with pytest.raises(mfg.exceptions.ConvergenceError, match="another `method`") as caught:
         mfg.solve_nash(two_roads(), avoid_crowds, throw=True, **arguments)
     assert solution.reason in str(caught.value)
 
@@ -353,7 +364,7 @@ def test_the_social_optimum_is_the_best_of_a_grid(temperature):
     0.8^2 + 0.2^2 at first, then l^2 + (1 - l)^2, against 0.4 for each who turns.
     """
     game = two_roads(horizon=2)
-    solution = mfg.social_optimum(
+    solution = mfg.equilibrium.social_optimum(
         game, avoid_crowds, parameters=ROADS_TRUTH, temperature=temperature, throw=True
     )
 
@@ -381,7 +392,9 @@ def test_the_social_optimum_of_drivers_by_hand():
     the slope 1.5 (4 l - 2) = 0.4 gives l = 17/30, against 19/30 when each thinks of itself.
     """
     game = two_roads(horizon=2)
-    solution = mfg.social_optimum(game, avoid_crowds, parameters=ROADS_TRUTH, throw=True)
+    solution = mfg.equilibrium.social_optimum(
+        game, avoid_crowds, parameters=ROADS_TRUTH, throw=True
+    )
     # a slope of 1e-4 over a curvature of 6
     assert float(solution.value.mean_field[1, 0]) == pytest.approx(17 / 30, abs=1e-4)
 
@@ -390,7 +403,7 @@ def test_the_social_optimum_of_drivers_by_hand():
 def test_no_random_policy_beats_the_social_optimum(kind):
     """What it earns by loops is at least what 200 random and all pure policies earn."""
     game = made(kind, **SMALL)
-    solution = mfg.social_optimum(game, pay)
+    solution = mfg.equilibrium.social_optimum(game, pay)
 
     def worth(policy):
         flow = flow_of(game, policy)
@@ -405,10 +418,12 @@ def test_no_random_policy_beats_the_social_optimum(kind):
 def test_too_few_evaluations_leave_a_slope():
     """The slope that is left is reported, and `throw` raises it."""
     arguments = {"parameters": ROADS_TRUTH, "max_steps": 1, "tolerance": 1e-9}
-    solution = mfg.social_optimum(two_roads(), avoid_crowds, **arguments)
+    solution = mfg.equilibrium.social_optimum(two_roads(), avoid_crowds, **arguments)
     assert not solution.converged
     assert solution.residual > 1e-9
-    with pytest.raises(mfg.ConvergenceError, match="max_steps"):
-        mfg.social_optimum(two_roads(), avoid_crowds, throw=True, **arguments)
+    with pytest.raises(mfg.exceptions.ConvergenceError, match="max_steps"):
+        mfg.equilibrium.social_optimum(two_roads(), avoid_crowds, throw=True, **arguments)
     with pytest.raises(ValueError, match="temperature"):
-        mfg.social_optimum(two_roads(), avoid_crowds, parameters=ROADS_TRUTH, temperature=-1.0)
+        mfg.equilibrium.social_optimum(
+            two_roads(), avoid_crowds, parameters=ROADS_TRUTH, temperature=-1.0
+        )

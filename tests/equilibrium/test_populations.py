@@ -119,14 +119,18 @@ def test_times_belong_to_stationary_games():
             two_roads(), np.ones((4, 2, 2)) / 2, "empirical", n_agents=3, random_seed=1, n_times=5
         )
     with pytest.raises(ValueError, match="needs a game with a horizon"):
-        mfg.finite_population(endless, lambda x: x.density, policy, n_agents=[2], random_seed=1)
+        mfg.equilibrium.finite_population(
+            endless, lambda x: x.density, policy, n_agents=[2], random_seed=1
+        )
 
 
 def test_a_stationary_panel_keeps_to_its_distribution():
     """Begun at the distribution that the policy keeps, all times have the same shares."""
     leaky = random_rows(2, 2, 2, 2)
     policy = random_rows(3, 1, 2, 2)
-    kept = mfg.generate_mean_field(two_roads(horizon=None, discount=0.9, transition=leaky), policy)
+    kept = mfg.equilibrium.generate_mean_field(
+        two_roads(horizon=None, discount=0.9, transition=leaky), policy
+    )
     game = two_roads(horizon=None, discount=0.9, transition=leaky, initial=kept[0].numpy())
     panel = mfg.simulate(game, policy, kept, n_agents=4000, random_seed=3, n_times=5)
     share = float(kept[0, 0])
@@ -154,7 +158,7 @@ def test_gaps_shrink_with_the_root_of_the_population():
     """
     game = epidemic()
     policy = mfg.solve_equilibrium(game, fear, parameters=FEAR).value.policy
-    table = mfg.finite_population(
+    table = mfg.equilibrium.finite_population(
         game, fear, policy, parameters=FEAR, n_agents=[50, 800], random_seed=5, n_worlds=60
     )
     assert table.index.tolist() == [50, 800]
@@ -173,7 +177,9 @@ def test_gaps_are_the_panels_own(kind):
     """Gaps average over populations what loops over the panels of the same seeds give."""
     game = made(kind, horizon=3)
     policy = random_policy(game, 4)
-    table = mfg.finite_population(game, pay, policy, n_agents=[6, 9], random_seed=8, n_worlds=3)
+    table = mfg.equilibrium.finite_population(
+        game, pay, policy, n_agents=[6, 9], random_seed=8, n_worlds=3
+    )
     flow = flow_of(game, policy)
     limit = earned(game, rewards_along(game, flow), tables_along(game, flow), policy)
     shares = flow.sum(-1) if game.joint else flow
@@ -196,7 +202,7 @@ def test_gaps_are_the_panels_own(kind):
 
 def test_a_population_without_choice_is_the_limit():
     """Size 1: one state and one action leave no gap."""
-    table = mfg.finite_population(
+    table = mfg.equilibrium.finite_population(
         lone(), lambda x: x.density, np.ones((1, 1, 1)), n_agents=[1, 3], random_seed=1, n_worlds=2
     )
     np.testing.assert_array_equal(table.to_numpy(), 0.0)
@@ -206,7 +212,7 @@ def test_the_seed_decides_the_gaps():
     """The same seed gives the same table, another seed another."""
     policy = np.ones((4, 2, 2)) / 2
     one, same, other = (
-        mfg.finite_population(
+        mfg.equilibrium.finite_population(
             two_roads(), avoid_crowds, policy, parameters=ROADS_TRUTH, n_agents=[5],
             random_seed=k, n_worlds=2,
         )
@@ -233,4 +239,4 @@ def test_populations_that_cannot_be_are_refused(change, words):
         "random_seed": 1, "n_worlds": 2,
     }  # fmt: skip
     with pytest.raises(ValueError, match=words):
-        mfg.finite_population(two_roads(), avoid_crowds, **(arguments | change))
+        mfg.equilibrium.finite_population(two_roads(), avoid_crowds, **(arguments | change))

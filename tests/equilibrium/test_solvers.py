@@ -172,7 +172,7 @@ def test_a_failure_is_named(method):
         return -5.0 * x.density - 0.4 * (x.action == "turn")
 
     assert residual_of(game, solution.value, reward) == pytest.approx(solution.residual, abs=1e-12)
-    with pytest.raises(mfg.ConvergenceError, match="temperature") as caught:
+    with pytest.raises(mfg.exceptions.ConvergenceError, match="temperature") as caught:
         mfg.solve_equilibrium(game, avoid_crowds, throw=True, **arguments)
     assert solution.reason in str(caught.value)
 
@@ -306,7 +306,7 @@ def test_find_equilibria_finds_both_of_a_coordination_game():
     both, and an even split between them. All starts are accounted for, and the counts fall.
     """
     game = two_roads(initial=[0.5, 0.5], temperature=0.5, horizon=2)
-    found = mfg.find_equilibria(game, herd, n_starts=12, random_seed=1)
+    found = mfg.equilibrium.find_equilibria(game, herd, n_starts=12, random_seed=1)
     assert sum(found.counts) + found.n_failed == found.n_starts == 12
     assert found.n_distinct == len(found.solutions) == len(found.counts)
     assert found.counts == sorted(found.counts, reverse=True)
@@ -329,7 +329,7 @@ def test_equilibria_are_led_by_the_one_reached_most_often():
     def tilted(x):
         return herd(x) + 0.4 * (x.state == "left")
 
-    found = mfg.find_equilibria(game, tilted, n_starts=15, random_seed=2)
+    found = mfg.equilibrium.find_equilibria(game, tilted, n_starts=15, random_seed=2)
     assert found.n_distinct > 1
     assert found.counts[0] > found.counts[-1]
     assert found.counts == sorted(found.counts, reverse=True)
@@ -339,7 +339,8 @@ def test_find_equilibria_finds_one_where_crowds_repel():
     """All starts of a monotone game lead to one flow, and the seed decides nothing about it."""
     arguments = {"parameters": ROADS_TRUTH, "n_starts": 5}
     one, other = (
-        mfg.find_equilibria(two_roads(), avoid_crowds, random_seed=k, **arguments) for k in (0, 9)
+        mfg.equilibrium.find_equilibria(two_roads(), avoid_crowds, random_seed=k, **arguments)
+        for k in (0, 9)
     )
     assert one.counts == other.counts == [5]
     flows = [found.solutions[0].value.mean_field for found in (one, other)]
@@ -348,7 +349,7 @@ def test_find_equilibria_finds_one_where_crowds_repel():
 
 def test_find_equilibria_counts_the_starts_that_fail():
     """With too few steps no start leads anywhere, which is counted and not hidden."""
-    found = mfg.find_equilibria(
+    found = mfg.equilibrium.find_equilibria(
         two_roads(temperature=0.05), avoid_crowds, parameters=HARSH, n_starts=4, max_steps=2
     )
     assert (found.n_failed, found.n_distinct, found.counts) == (4, 0, [])

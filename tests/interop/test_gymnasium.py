@@ -18,7 +18,7 @@ FLOW = torch.full((4, 2), 0.5, dtype=torch.float64)
 def roads(**changes):
     """Return the environment of `two_roads` against an even flow."""
     game = games.two_roads(**changes)
-    return mfg.to_gymnasium(game, games.avoid_crowds, FLOW, parameters=games.ROADS_TRUTH)
+    return mfg.interop.to_gymnasium(game, games.avoid_crowds, FLOW, parameters=games.ROADS_TRUTH)
 
 
 @pytest.mark.filterwarnings("ignore:.*not within the.*registry.*")
@@ -51,7 +51,7 @@ def test_moves_have_the_frequencies_of_the_dynamics_along_the_flow():
     game = games.epidemic()
     flow = torch.tensor([[0.7, 0.3], [0.6, 0.4], [0.5, 0.5], [0.2, 0.8]], dtype=torch.float64)
     truth = {"illness": 1.0, "distance": 0.5}
-    env = mfg.to_gymnasium(game, games.fear, flow, parameters=truth)
+    env = mfg.interop.to_gymnasium(game, games.fear, flow, parameters=truth)
     starts, moves = np.zeros(2), np.zeros((3, 2, 2))
     env.reset(seed=1)
     for _ in range(2000):
@@ -91,7 +91,7 @@ def test_q_learning_in_the_environment_finds_the_best_response():
 
 
 def test_an_action_that_is_not_available_is_refused():
-    """The mask tells, and a step that ignores it raises."""
+    """The mask says so, and a step that ignores it raises."""
     env = roads(available=[[1, 0], [1, 1]], initial=[1.0, 0.0])
     _, info = env.reset(seed=1)
     np.testing.assert_array_equal(info["action_mask"], [True, False])

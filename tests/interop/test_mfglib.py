@@ -40,7 +40,7 @@ NAMES = [
     "susceptible_infected",
 ]
 JOINT = {"conservative_treasure_hunting", "equilibrium_price", "random_linear"}
-SLOW = {"building_evacuation", "crowd_motion"}  # paths of 2,000 shares
+SLOW = {"building_evacuation", "crowd_motion", "linear_quadratic"}  # at their defaults
 MOVED_BY_CROWD = {
     "conservative_treasure_hunting",
     "linear_quadratic",
@@ -59,7 +59,7 @@ def environment(request):
 @pytest.fixture(scope="module")
 def imported(environment):
     """The game and the reward made of it."""
-    return mfg.from_mfglib(environment)
+    return mfg.interop.from_mfglib(environment)
 
 
 def random_rows(shape, seed):
@@ -133,7 +133,7 @@ def test_a_policys_flow_and_exploitability_are_mfglibs(environment, imported):
     """The flow of a random policy and what a best response to it gains are MFGLib's."""
     game = imported.game
     policy = random_rows(game.shape, 3)
-    single = mfg.to_mfglib(policy, environment)
+    single = mfg.interop.to_mfglib(policy, environment)
     crowd = generated(game, policy)
     if NEWER:
         theirs = mean_field_from_policy(single, env=environment)
@@ -167,7 +167,7 @@ def test_large_tables_of_few_entries_are_sparse(environment, imported):
 def test_policies_come_back(environment, imported):
     """A policy in MFGLib's layout has its axes, its type, and the same numbers."""
     policy = random_rows(imported.game.shape, 4)
-    theirs = mfg.to_mfglib(policy, environment)
+    theirs = mfg.interop.to_mfglib(policy, environment)
     assert theirs.shape == (environment.T + 1, *environment.S, *environment.A)
     assert theirs.dtype == torch.float32
     np.testing.assert_allclose(theirs.reshape(policy.shape), policy, rtol=0, atol=SINGLE)
@@ -217,25 +217,29 @@ def test_rewards_are_recorded(imported):
 def test_an_equilibrium_is_hardly_exploitable():
     """MFGLib finds next to nothing to gain against the equilibrium at a low temperature."""
     environment = Environment.left_right()
-    imported = mfg.from_mfglib(environment, temperature=0.01)
+    imported = mfg.interop.from_mfglib(environment, temperature=0.01)
     solution = mfg.solve_equilibrium(imported.game, imported.reward, damping=0.02, tolerance=1e-8)
     assert solution.converged
-    score = exploitability_score(environment, mfg.to_mfglib(solution.value.policy, environment))
+    score = exploitability_score(
+        environment, mfg.interop.to_mfglib(solution.value.policy, environment)
+    )
     assert 0 <= score < 0.02
 
 
 def test_labels_follow_the_axes():
     """One axis gives integers, several give named coordinates, or joined action labels."""
-    flat = mfg.from_mfglib(Environment.beach_bar()).game
-    grid = mfg.from_mfglib(Environment.building_evacuation(n_floor=2, floor_l=3, floor_w=2)).game
-    price = mfg.from_mfglib(Environment.equilibrium_price()).game
+    flat = mfg.interop.from_mfglib(Environment.beach_bar()).game
+    grid = mfg.interop.from_mfglib(
+        Environment.building_evacuation(n_floor=2, floor_l=3, floor_w=2)
+    ).game
+    price = mfg.interop.from_mfglib(Environment.equilibrium_price()).game
     assert flat.space.coordinates == {"state": (0, 1, 2, 3)}
     assert grid.space.coordinates == {"x0": (0, 1), "x1": (0, 1, 2), "x2": (0, 1)}
     assert price.actions[:4] == ("0, 0", "0, 1", "0, 2", "1, 0")
 
 
 class Drifting:
-    """A transition that depends on the time alone, over as many states as it is told."""
+    """A transition that depends on the time alone, over as many states as it is given."""
 
     def __init__(self, n_states):
         self.stay = torch.eye(n_states)[:, :, None]
@@ -274,7 +278,7 @@ def drifting(n_states):
 @pytest.mark.parametrize("n_states", [5, 120])
 def test_a_drift_over_time_is_one_table_a_step(n_states):
     """A transition that changes with the time alone is a table for each step."""
-    game = mfg.from_mfglib(drifting(n_states)).game
+    game = mfg.interop.from_mfglib(drifting(n_states)).game
     assert game.transition.shape == (3, n_states, 1, n_states)
     assert game.transition.is_sparse == (n_states >= 100)
 
@@ -283,7 +287,7 @@ def test_float32_is_widened_and_left_as_it_was():
     """Code that asks for float32 computes in float64; the environment and torch stay the same."""
     environment = drifting(5)
     before = torch.get_default_dtype(), torch.get_rng_state()
-    imported = mfg.from_mfglib(environment)
+    imported = mfg.interop.from_mfglib(environment)
     crowd = random_rows((4, 5), 8)[..., None]
     slope = environment.reward_fn.parts["slope"][0]
     assert slope.dtype == torch.float32
@@ -299,7 +303,7 @@ def test_a_wrong_transition_is_refused():
     environment = drifting(5)
     environment.transition_fn.stay = 0.9 * environment.transition_fn.stay
     with pytest.raises(ValueError, match="each row of `transition` must sum to 1"):
-        mfg.from_mfglib(environment)
+        mfg.interop.from_mfglib(environment)
 
 
 def test_wrong_shapes_are_refused():
@@ -307,20 +311,20 @@ def test_wrong_shapes_are_refused():
     environment = drifting(5)
     environment.reward_fn = lambda env, t, L_t: L_t.sum(-1)
     with pytest.raises(ValueError, match=r"rewards of shape .* = \(5, 1\); at time 0 it gives"):
-        mfg.from_mfglib(environment)
+        mfg.interop.from_mfglib(environment)
     environment = drifting(5)
     environment.transition_fn = lambda env, t, L_t: torch.eye(5)
     with pytest.raises(ValueError, match=r"transitions of shape .* = \(5, 5, 1\)"):
-        mfg.from_mfglib(environment)
+        mfg.interop.from_mfglib(environment)
 
 
 @pytest.mark.parametrize("wrong", [None, "beach_bar", Environment.beach_bar])
 def test_what_is_no_environment_is_refused(wrong):
     """The error says what must come, and what came."""
     with pytest.raises(TypeError, match="`environment` must be a Environment; got"):
-        mfg.from_mfglib(wrong)
+        mfg.interop.from_mfglib(wrong)
     with pytest.raises(TypeError, match="`environment` must be a Environment; got"):
-        mfg.to_mfglib(torch.ones(1, 1, 1), wrong)
+        mfg.interop.to_mfglib(torch.ones(1, 1, 1), wrong)
 
 
 def test_wrong_policies_are_refused():
@@ -330,20 +334,20 @@ def test_wrong_policies_are_refused():
     with pytest.raises(
         ValueError, match=r"`policy` must have shape .* = \(2, 3, 2\); got \(2, 3\)"
     ):
-        mfg.to_mfglib(good[..., 0], environment)
+        mfg.interop.to_mfglib(good[..., 0], environment)
     with pytest.raises(ValueError, match="each row of `policy` must sum to 1"):
-        mfg.to_mfglib(0.9 * good, environment)
+        mfg.interop.to_mfglib(0.9 * good, environment)
     with pytest.raises(ValueError, match="some are negative"):
-        mfg.to_mfglib(good * torch.tensor([3.0, -1.0]), environment)
+        mfg.interop.to_mfglib(good * torch.tensor([3.0, -1.0]), environment)
     with pytest.raises(TypeError, match="`policy` must be an array of numbers; got str"):
-        mfg.to_mfglib("uniform", environment)
+        mfg.interop.to_mfglib("uniform", environment)
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
     """The import error says what to install."""
     monkeypatch.setitem(sys.modules, "mfglib.env", None)
     with pytest.raises(ImportError, match=r'pip install "mfgppl\[mfglib\]"'):
-        mfg.from_mfglib(None)
+        mfg.interop.from_mfglib(None)
 
 
 def test_the_soft_equilibrium_converges_within_the_tight_bound(environment, imported):
@@ -351,20 +355,25 @@ def test_the_soft_equilibrium_converges_within_the_tight_bound(environment, impo
     game, reward = imported
     solution = mfg.solve_equilibrium(game, reward, throw=True)
     assert solution.residual < 1e-10
-    gain = exploitability_score(environment, mfg.to_mfglib(solution.value.policy, environment))
+    gain = exploitability_score(
+        environment, mfg.interop.to_mfglib(solution.value.policy, environment)
+    )
     assert gain <= np.log(game.n_actions) * game.shape[0]
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES],
+    ("name", "sizes"),
+    [pytest.param(name, {}, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
+    + [("linear_quadratic", {"el": 3, "m": 1})],
 )
-def test_nobody_gains_by_leaving_the_mean_field_equilibrium(name):
+def test_nobody_gains_by_leaving_the_mean_field_equilibrium(name, sizes):
     """MFGLib itself finds an exploitability below 1e-4 of the reward's bound."""
     with torch.random.fork_rng(devices=[]):
-        environment = getattr(Environment, name)()
-    game, reward = mfg.from_mfglib(environment)
+        environment = getattr(Environment, name)(**sizes)
+    game, reward = mfg.interop.from_mfglib(environment)
     tolerance = 1e-5 * environment.r_max
     found = mfg.solve_nash(game, reward, tolerance=tolerance, throw=True)
-    judged = exploitability_score(environment, mfg.to_mfglib(found.value.policy, environment))
+    judged = exploitability_score(
+        environment, mfg.interop.to_mfglib(found.value.policy, environment)
+    )
     assert judged <= 1e-4 * environment.r_max

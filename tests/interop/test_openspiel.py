@@ -58,7 +58,7 @@ def spiel(request):
 @pytest.fixture(scope="module")
 def imported(spiel):
     """The game and the reward made of it."""
-    return mfg.from_openspiel(spiel)
+    return mfg.interop.from_openspiel(spiel)
 
 
 def uniform(game):
@@ -121,7 +121,7 @@ def test_a_policy_on_the_way_back_has_our_gain(spiel, imported):
     """OpenSpiel judges a random policy in its own form as the tables do."""
     policy = uneven(imported.game)
     ours = n_populations(spiel) * gain(imported, policy)
-    theirs = NashConv(spiel, mfg.to_openspiel(policy, spiel)).nash_conv()
+    theirs = NashConv(spiel, mfg.interop.to_openspiel(policy, spiel)).nash_conv()
     assert ours == pytest.approx(theirs, rel=ROUNDING, abs=ROUNDING)
 
 
@@ -158,15 +158,15 @@ def children(state, distribution):
     """Return the states that follow under a distribution."""
     if not state.is_mean_field_node():
         return [state.child(action) for action in state.legal_actions()]
-    told = state.clone()
-    told.update_distribution([distribution.get(k, 0.0) for k in state.distribution_support()])
-    return [told]
+    informed = state.clone()
+    informed.update_distribution([distribution.get(k, 0.0) for k in state.distribution_support()])
+    return [informed]
 
 
 @pytest.mark.parametrize("name", ["line", "grid", "walls", "garnet", "python line"])
 def test_crowd_rewards_become_a_formula(name):
     """Where the reward falls with the log of the own density, it has that derivative."""
-    game, reward = mfg.from_openspiel(pyspiel.load_game(*GAMES[name]))
+    game, reward = mfg.interop.from_openspiel(pyspiel.load_game(*GAMES[name]))
     reached = generated(game, uniform(game))[0].sum(-1)[1:] > 0
     draws = np.random.default_rng(1).dirichlet(np.ones(game.n_states), size=game.horizon)
     flow = torch.tensor(draws).requires_grad_()
@@ -178,7 +178,7 @@ def test_crowd_rewards_become_a_formula(name):
 @pytest.mark.parametrize("name", ["congested", "mean", "predators"])
 def test_what_is_read_has_derivatives(name):
     """Reverse and forward mode agree, and give the change of the rewards along a direction."""
-    game, reward = mfg.from_openspiel(pyspiel.load_game(*GAMES[name]))
+    game, reward = mfg.interop.from_openspiel(pyspiel.load_game(*GAMES[name]))
     draws = np.random.default_rng(2).dirichlet(np.ones(game.n_states), size=(2, game.horizon))
     flow, towards = torch.tensor(draws[0]), torch.tensor(draws[1] - draws[0])
 
@@ -198,7 +198,7 @@ def test_what_is_read_has_derivatives(name):
 @pytest.mark.parametrize("name", ["congested", "mean", "roads"])
 def test_what_is_read_is_never_recorded(name):
     """A recorder of operations hears that rewards or travel times depend on values."""
-    game, reward = mfg.from_openspiel(pyspiel.load_game(*GAMES[name]))
+    game, reward = mfg.interop.from_openspiel(pyspiel.load_game(*GAMES[name]))
     flow = torch.full(game.flow_shape, 1 / np.prod(game.flow_shape[1:]), dtype=torch.float64)
 
     def stage(flow):
@@ -218,8 +218,8 @@ def test_only_roads_move_the_agents(request, imported):
 
 def test_states_of_different_times_share_a_label():
     """A cell is one state whatever the time; numbers become numeric labels."""
-    line = mfg.from_openspiel(pyspiel.load_game("mfg_crowd_modelling")).game
-    grid = mfg.from_openspiel(pyspiel.load_game(*GAMES["walls"])).game
+    line = mfg.interop.from_openspiel(pyspiel.load_game("mfg_crowd_modelling")).game
+    grid = mfg.interop.from_openspiel(pyspiel.load_game(*GAMES["walls"])).game
     assert line.space.coordinates == {"state": tuple(range(10))}
     assert "0, 0" not in grid.space.labels
     assert grid.n_states == 14
@@ -228,45 +228,45 @@ def test_states_of_different_times_share_a_label():
 def test_an_equilibrium_is_hardly_exploitable():
     """OpenSpiel finds next to nothing to gain against the equilibrium at a low temperature."""
     spiel = pyspiel.load_game("mfg_crowd_modelling", {"size": 5, "horizon": 4})
-    imported = mfg.from_openspiel(spiel, temperature=0.02)
+    imported = mfg.interop.from_openspiel(spiel, temperature=0.02)
     solution = mfg.solve_equilibrium(imported.game, imported.reward, damping=0.02, tolerance=1e-8)
     assert solution.converged
-    theirs = NashConv(spiel, mfg.to_openspiel(solution.value.policy, spiel)).nash_conv()
+    theirs = NashConv(spiel, mfg.interop.to_openspiel(solution.value.policy, spiel)).nash_conv()
     uniformly = NashConv(spiel, UniformRandomPolicy(spiel)).nash_conv()
     assert 0 <= theirs < 0.1 * uniformly
 
 
-def test_a_game_that_ends_where_the_distribution_is_told_is_refused():
-    """Its payoff comes after the last decision and depends on what is told."""
+def test_a_game_that_ends_where_the_distribution_is_informed_is_refused():
+    """Its payoff comes after the last decision and depends on what is announced."""
     spiel = pyspiel.load_game("mean_field_nfg")
-    with pytest.raises(ValueError, match="mean_field_nfg ends where the distribution is told"):
-        mfg.from_openspiel(spiel)
+    with pytest.raises(ValueError, match="mean_field_nfg ends where the distribution is announced"):
+        mfg.interop.from_openspiel(spiel)
 
 
 @pytest.mark.parametrize("wrong", [None, "mfg_garnet"])
 def test_what_is_no_game_is_refused(wrong):
     """The error says what must come, and what came."""
     with pytest.raises(TypeError, match="`game` must be a Game; got"):
-        mfg.from_openspiel(wrong)
+        mfg.interop.from_openspiel(wrong)
     with pytest.raises(TypeError, match="`game` must be a Game; got"):
-        mfg.to_openspiel(torch.ones(1, 1, 1), wrong)
+        mfg.interop.to_openspiel(torch.ones(1, 1, 1), wrong)
 
 
 def test_other_games_are_refused():
     """A game of two players is no mean field game, and the error names its dynamics."""
     with pytest.raises(ValueError, match=r"kuhn_poker has the dynamics SEQUENTIAL"):
-        mfg.from_openspiel(pyspiel.load_game("kuhn_poker"))
+        mfg.interop.from_openspiel(pyspiel.load_game("kuhn_poker"))
 
 
 def test_wrong_policies_are_refused():
     """The shape is checked against the game."""
     spiel = pyspiel.load_game("mfg_garnet")
     with pytest.raises(ValueError, match=r"`policy` must have shape .* = \(10, 10, 3\)"):
-        mfg.to_openspiel(torch.ones(2, 10, 3) / 3, spiel)
+        mfg.interop.to_openspiel(torch.ones(2, 10, 3) / 3, spiel)
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
     """The import error says what to install."""
     monkeypatch.setitem(sys.modules, "pyspiel", None)
     with pytest.raises(ImportError, match=r'pip install "mfgppl\[openspiel\]"'):
-        mfg.from_openspiel(None)
+        mfg.interop.from_openspiel(None)

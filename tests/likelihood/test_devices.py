@@ -48,7 +48,7 @@ def test_the_twin_follows_the_reward(device, options, sparse):
             transition=matrices if len(matrices) > 1 else matrices[0],
             initial=game.initial,
         )
-    likelihood = mfg.TrajectoryModel(game, still, case.panel, **options).likelihood
+    likelihood = mfg.TrajectoryModel(game, still, case.panel, **options).law
     value, gradient = likelihood.evaluator()(case.reward)
     leaf = torch.tensor(case.reward, device=device, requires_grad=True)
     twin = likelihood.log_likelihood(leaf)

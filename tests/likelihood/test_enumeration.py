@@ -46,7 +46,7 @@ def expected_by_path(case, model, form):
     """Return what enumeration says of each path."""
     if form == "causal":
         return causal_log_likelihood(case)
-    return energy_log_likelihood(case, model.likelihood.entry, marginal=form == "marginal")
+    return energy_log_likelihood(case, model.law.entry, marginal=form == "marginal")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -58,14 +58,14 @@ def test_log_likelihood_equals_enumeration(form, options, seed):
     model = model_of(case, form)
     reward = masked_reward(model, case.reward)
     expected = expected_by_path(case, model, form)
-    value, _ = model.likelihood.evaluator()(reward)
+    value, _ = model.law.evaluator()(reward)
     assert value == pytest.approx(expected.sum(), abs=ROUNDING)
-    twin = model.likelihood.log_likelihood(torch.as_tensor(reward))
+    twin = model.law.log_likelihood(torch.as_tensor(reward))
     assert twin.item() == pytest.approx(expected.sum(), abs=ROUNDING)
-    terms = model.likelihood.terms(case.panel)
-    by_path = add_up(terms, model.likelihood.table_arrays(reward), len(case.paths))
+    terms = model.law.terms(case.panel)
+    by_path = add_up(terms, model.law.table_arrays(reward), len(case.paths))
     np.testing.assert_allclose(by_path, expected, atol=ROUNDING)
-    twins = [t.numpy() for t in model.likelihood.tables(torch.as_tensor(reward))]
+    twins = [t.numpy() for t in model.law.tables(torch.as_tensor(reward))]
     np.testing.assert_allclose(add_up(terms, twins, len(case.paths)), expected, atol=ROUNDING)
 
 
@@ -75,7 +75,7 @@ def test_discounted_causal_likelihood_equals_enumeration(discount, seed):
     """The causal likelihood is exact with a discount."""
     case = tiny_case(seed, discount=discount, by_time=seed % 2 == 0)
     model = model_of(case, "causal")
-    value, _ = model.likelihood.evaluator()(case.reward)
+    value, _ = model.law.evaluator()(case.reward)
     assert value == pytest.approx(causal_log_likelihood(case).sum(), abs=ROUNDING)
 
 
@@ -85,7 +85,7 @@ def test_gradient_equals_finite_differences_and_the_twin(form, options):
     """The analytic adjoint equals central differences and the twin's autograd."""
     case = tiny_case(11, **options)
     model = model_of(case, form)
-    evaluate = model.likelihood.evaluator()
+    evaluate = model.law.evaluator()
     reward = masked_reward(model, case.reward)
     gradient = evaluate(reward)[1].copy()
     finite = np.isfinite(reward)
@@ -98,14 +98,14 @@ def test_gradient_equals_finite_differences_and_the_twin(form, options):
     assert (gradient[~finite] == 0).all()
     free = torch.as_tensor(np.where(finite, reward, 0.0)).requires_grad_(True)
     masked = free.masked_fill(torch.as_tensor(~finite), -torch.inf)
-    (twin,) = torch.autograd.grad(model.likelihood.log_likelihood(masked), free)
+    (twin,) = torch.autograd.grad(model.law.log_likelihood(masked), free)
     np.testing.assert_allclose(gradient, twin.numpy(), atol=ROUNDING)
 
 
 def test_discounted_gradient_equals_finite_differences():
     """The adjoint carries the discount."""
     case = tiny_case(5, discount=0.7, by_time=True)
-    evaluate = model_of(case, "causal").likelihood.evaluator()
+    evaluate = model_of(case, "causal").law.evaluator()
     gradient = evaluate(case.reward)[1].copy()
     numeric = finite_difference(lambda table: evaluate(table)[0], case.reward)
     np.testing.assert_allclose(gradient, numeric, atol=1e-7)
@@ -129,8 +129,8 @@ def test_probabilities_of_all_trajectories_sum_to_one(form, deterministic):
     model = mfg.TrajectoryModel(
         case.game, table_program(case.reward), everyone.panel, mean_field=flow, **options
     )
-    tables = model.likelihood.table_arrays(case.reward)
-    logs = add_up(model.likelihood.terms(everyone.panel), tables, len(possible))
+    tables = model.law.table_arrays(case.reward)
+    logs = add_up(model.law.terms(everyone.panel), tables, len(possible))
     total = 0.0
     for (_, states, actions, _), log in zip(possible, logs, strict=True):
         base = 1.0 if form == "conditional" else float(case.game.initial[states[0]])
@@ -144,16 +144,16 @@ def test_probabilities_of_all_trajectories_sum_to_one(form, deterministic):
 def test_both_laws_agree_where_dynamics_are_deterministic_given_the_start(seed):
     """Conditional on the start, deterministic dynamics make the energy law exact."""
     case = tiny_case(seed, deterministic=True)
-    conditional = model_of(case, "conditional").likelihood.evaluator()(case.reward)[0]
-    causal = model_of(case, "causal").likelihood.evaluator()(case.reward)[0]
+    conditional = model_of(case, "conditional").law.evaluator()(case.reward)[0]
+    causal = model_of(case, "causal").law.evaluator()(case.reward)[0]
     assert conditional == pytest.approx(causal, abs=ROUNDING)
 
 
 def test_the_two_laws_differ_under_stochastic_dynamics():
     """With stochastic dynamics the energy form is another model."""
     case = tiny_case(0)
-    conditional = model_of(case, "conditional").likelihood.evaluator()(case.reward)[0]
-    causal = model_of(case, "causal").likelihood.evaluator()(case.reward)[0]
+    conditional = model_of(case, "conditional").law.evaluator()(case.reward)[0]
+    causal = model_of(case, "causal").law.evaluator()(case.reward)[0]
     assert abs(conditional - causal) > 0.01
 
 
@@ -161,7 +161,7 @@ def test_the_two_laws_differ_under_stochastic_dynamics():
 def test_potential_shaping_leaves_the_causal_likelihood(seed):
     """Adding `v_t(s) - discount * E v_{t+1}` changes nothing."""
     case = tiny_case(seed, discount=0.8, by_time=True)
-    evaluate = model_of(case, "causal").likelihood.evaluator()
+    evaluate = model_of(case, "causal").law.evaluator()
     rng = np.random.default_rng(seed)
     T, S, _ = case.game.shape
     potential = np.vstack([rng.normal(size=(T, S)), np.zeros((1, S))])
@@ -186,8 +186,8 @@ def test_relabelling_states_and_actions_changes_nothing(form):
         initial=case.game.initial.numpy()[states],
     )
     moved = case._replace(game=game, reward=case.reward[:, states][:, :, actions].copy())
-    before = model_of(case, form).likelihood.evaluator()(case.reward)[0]
-    after = model_of(moved, form).likelihood.evaluator()(moved.reward)[0]
+    before = model_of(case, form).law.evaluator()(case.reward)[0]
+    after = model_of(moved, form).law.evaluator()(moved.reward)[0]
     assert after == pytest.approx(before, abs=ROUNDING)
 
 
@@ -195,7 +195,7 @@ def test_policy_of_the_kernel_is_the_recursion():
     """The log policy by kernel equals the recursion over futures, state by state."""
     case = tiny_case(7, masked=True, temperature=0.5)
     model = model_of(case, "causal")
-    log_policy = model.likelihood.log_policy(masked_reward(model, case.reward))
+    log_policy = model.law.log_policy(masked_reward(model, case.reward))
     for t, s in itertools.product(range(case.game.horizon), range(case.game.n_states)):
         for a, share in soft_policy(case, t, s).items():
             assert np.exp(log_policy[t, s, a]) == pytest.approx(share, abs=ROUNDING)
@@ -206,6 +206,6 @@ def test_extreme_rewards_stay_finite(form):
     """Rewards of a thousand temperatures neither overflow nor lose the gradient."""
     case = tiny_case(1)
     model = model_of(case, form)
-    value, gradient = model.likelihood.evaluator()(1000.0 * case.reward)
+    value, gradient = model.law.evaluator()(1000.0 * case.reward)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()

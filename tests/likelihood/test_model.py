@@ -30,7 +30,7 @@ def posterior_by_grid(model):
     grid = np.linspace(-4, 4, 801)
     table = torch.zeros(model.game.shape, dtype=torch.float64)
     table[:, :, 0] = 1.0
-    log = np.array([model.likelihood.log_likelihood(w * table).item() for w in grid])
+    log = np.array([model.law.log_likelihood(w * table).item() for w in grid])
     weight = np.exp(log - grid**2 / 2 - (log - grid**2 / 2).max())
     weight /= weight.sum()
     mean = weight @ grid
@@ -42,18 +42,18 @@ def test_log_prob_sum_is_prior_plus_likelihood(model):
     values = {"pull": torch.tensor(0.7, dtype=torch.float64)}
     trace = pyro.poutine.trace(pyro.poutine.condition(model, values)).get_trace()
     reward = trace.nodes["_RETURN"]["value"]
-    expected = model.likelihood.log_likelihood(reward) - 0.5 * 0.7**2 - 0.5 * np.log(2 * np.pi)
+    expected = model.law.log_likelihood(reward) - 0.5 * 0.7**2 - 0.5 * np.log(2 * np.pi)
     assert trace.log_prob_sum().item() == pytest.approx(expected.item(), abs=1e-10)
 
 
 def test_pyro_svi_with_a_mean_field_guide_finds_the_posterior(model):
-    """Pyro's AutoNormal, used by hand, is within 0.1 posterior deviations of the grid's mean."""
+    """Pyro's AutoNormal, used by hand, is within a quarter of a deviation of the grid's mean."""
     mean, deviation = posterior_by_grid(model)
     with pyro.get_param_store().scope(), torch.random.fork_rng(), double_precision():
         torch.manual_seed(0)
         guide = AutoNormal(model)
-        svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.02, "lrd": 0.999}), Trace_ELBO(8))
-        for _ in range(600):
+        svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.1, "lrd": 0.98}), Trace_ELBO(4))
+        for _ in range(200):
             svi.step()
         found = guide.median()["pull"].item()
     assert found == pytest.approx(mean, abs=0.25 * deviation)
@@ -78,7 +78,7 @@ def test_prior_predictive_by_uncondition_keeps_the_visits(model):
         free = pyro.poutine.uncondition(model)
         drawn = Predictive(free, num_samples=20)()["actions"]
     assert drawn.shape == (20, *model.game.shape)
-    visits = torch.as_tensor(model.likelihood.counts.actions).sum(-1)
+    visits = torch.as_tensor(model.law.counts.actions).sum(-1)
     assert torch.equal(drawn.sum(-1), visits.expand(20, *visits.shape))
     assert len({tuple(d.flatten().tolist()) for d in drawn}) > 1
 
@@ -92,8 +92,8 @@ def test_drawn_counts_follow_the_policy(likelihood):
     with torch.random.fork_rng():
         torch.manual_seed(1)
         drawn = law.sample((4000,)).mean(0).numpy()
-    policy = np.exp(model.likelihood.log_policy(law.reward.detach().numpy()))
-    visits = model.likelihood.counts.actions.sum(-1, keepdims=True)
+    policy = np.exp(model.law.log_policy(law.reward.detach().numpy()))
+    visits = model.law.counts.actions.sum(-1, keepdims=True)
     error = np.sqrt(visits * policy * (1 - policy) / 4000)
     assert (np.abs(drawn - visits * policy) <= 5 * error + 1e-12).all()
 
@@ -105,7 +105,7 @@ def test_gradient_flows_through_a_handler(model):
     (slope,) = torch.autograd.grad(trace.nodes["actions"]["fn"].log_prob(model.observed), weight)
     twin_weight = weight.detach().clone().requires_grad_(True)
     acts = (model.inputs.action == "a0").expand(model.game.shape)
-    twin = model.likelihood.log_likelihood(twin_weight * acts)
+    twin = model.law.log_likelihood(twin_weight * acts)
     (expected,) = torch.autograd.grad(twin, twin_weight)
     assert slope.item() == pytest.approx(expected.item(), abs=1e-10)
 
@@ -149,8 +149,8 @@ def test_a_panel_shorter_than_the_horizon_needs_a_flow():
         mfg.TrajectoryModel(game, reward, panel)
     flow = np.full((30, 6), 1 / 6)
     model = mfg.TrajectoryModel(game, reward, panel, mean_field=flow)
-    assert model.likelihood.counts.ends_seen.sum() == panel.n_trajectories
-    assert model.likelihood.counts.ends_seen[25].sum() == panel.n_trajectories
+    assert model.law.counts.ends_seen.sum() == panel.n_trajectories
+    assert model.law.counts.ends_seen[25].sum() == panel.n_trajectories
 
 
 def test_label_order_of_the_game_does_not_matter():
@@ -163,7 +163,8 @@ def test_label_order_of_the_game_does_not_matter():
             transition=panel.estimate_transition(), initial=panel.initial_distribution(),
             features={"level": ("margin", pricing.CENTRES / 0.1)},
         )  # fmt: skip
-        fits.append(mfg.mle(mfg.TrajectoryModel(game, pricing.reward_named("base"), panel)))
+        model = mfg.TrajectoryModel(game, pricing.reward_named("base"), panel)
+        fits.append(mfg.mle(model, svi_steps=0))
     np.testing.assert_allclose(fits[0].params, fits[1].params, atol=1e-6)
     assert fits[0].llf == pytest.approx(fits[1].llf, abs=1e-8)
 

@@ -11,7 +11,7 @@ import torch
 import mfgppl as mfg
 from mfgppl._kernels import bridge
 from mfgppl._kernels.dynamics import LANES
-from mfgppl.inference.compiled import Density
+from mfgppl.density.of_model import density_of
 
 SIDE = 9  # 81 states: two whole slices of lanes and a part
 
@@ -70,7 +70,7 @@ def test_likelihood_and_gradient(pair, options):
     table = torch.as_tensor(np.random.default_rng(2).standard_normal(pair[0].shape))
     found = []
     for game in pair[:2]:
-        likelihood = mfg.TrajectoryModel(game, reward, pair[2], **options).likelihood
+        likelihood = mfg.TrajectoryModel(game, reward, pair[2], **options).law
         value, gradient = likelihood.evaluator()(table.numpy())
         leaf = table.clone().requires_grad_(True)
         twin = likelihood.log_likelihood(leaf)
@@ -100,7 +100,9 @@ def test_fit_and_standard_errors(pair):
 def test_compiled_density(pair):
     """The compiled density takes either form."""
     theta = np.array([0.4, -0.2])
-    values = [Density(mfg.TrajectoryModel(g, reward, pair[2])).evaluator()(theta) for g in pair[:2]]
+    values = [
+        density_of(mfg.TrajectoryModel(g, reward, pair[2])).evaluator()(theta) for g in pair[:2]
+    ]
     assert values[0][0] == pytest.approx(values[1][0], rel=1e-12)
     np.testing.assert_allclose(values[0][1], values[1][1], rtol=1e-10)
 
@@ -129,7 +131,7 @@ def test_steps_outside_the_stored_entries_are_refused(pair):
     """A step that no entry allows has probability zero."""
     sparse, _, panel = pair
     tables = grid_tables(len(sparse.transition_along(sparse.initial.repeat(6, 1))), seed=9)
-    with pytest.raises(mfg.DataError, match="step of probability zero"):
+    with pytest.raises(mfg.exceptions.DataError, match="step of probability zero"):
         mfg.TrajectoryModel(grid(tables, sparse=True), reward, panel)
 
 
@@ -167,5 +169,5 @@ def test_a_callable_may_return_sparse_matrices():
     assert found.converged
     along = moved.transition_along(found.value.mean_field)
     assert along.is_sparse
-    flow = mfg.propagate_mean_field(found.value.policy, along.to_dense(), moved.initial)
+    flow = mfg.equilibrium.propagate_mean_field(found.value.policy, along.to_dense(), moved.initial)
     np.testing.assert_allclose(flow, found.value.mean_field, atol=1e-9)

@@ -166,7 +166,7 @@ def test_a_stationary_model_uses_all_times_as_one(world, panel):
     """
     model = mfg.TrajectoryModel(endless(), avoid_crowds, panel)
     np.testing.assert_allclose(model.mean_field[0], panel.visits.sum(0) / 6000, atol=ROUNDING)
-    np.testing.assert_array_equal(model.likelihood.counts.actions[0], panel.counts.actions.sum(0))
+    np.testing.assert_array_equal(model.law.counts.actions[0], panel.counts.actions.sum(0))
     counts = mfg.CountedPanel.from_trajectories(panel)
     other = mfg.TrajectoryModel(endless(), avoid_crowds, counts)
     one, two = (mfg.mle(m, progressbar=False) for m in (model, other))
@@ -205,7 +205,7 @@ def test_each_driver_adds_its_own_log_likelihood(panel):
 def test_draws_of_a_stationary_posterior_and_their_report(world, panel, tmp_path):
     """A few draws surround the truth, and the report is written of them."""
     model = mfg.TrajectoryModel(endless(), avoid_crowds, panel, mean_field=world.mean_field)
-    with pytest.warns(mfg.ConvergenceWarning, match="2 chains; 4 or more"):
+    with pytest.warns(mfg.exceptions.ConvergenceWarning, match="2 chains; 4 or more"):
         draws = mfg.nuts(
             model, draws=100, tune=150, chains=2, cores=1, random_seed=1, progressbar=False
         )

@@ -27,7 +27,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def unidentified(name):
-    """Return the parameters that a file says no panel can tell."""
+    """Return the parameters that a file says no panel can identify."""
     return tuple(getattr(FILES[name], "UNIDENTIFIED", ()))
 
 
@@ -111,11 +111,13 @@ def test_the_gain_from_leaving_the_equilibrium_is_below_the_tight_bound(name, so
     """Exploitability is at most `temperature * log A * sum_t discount^t` (Theorem 3, tightened)."""
     file, game = FILES[name], FILES[name].game()
     policy = solutions(name).value.policy
-    gain = mfg.exploitability(game, file.reward, policy, parameters=file.TRUTH)
+    gain = mfg.equilibrium.exploitability(game, file.reward, policy, parameters=file.TRUTH)
     times = game.discount ** np.arange(game.shape[0])
     total = 1 / (1 - game.discount) if game.stationary else times.sum()
     assert 0 <= gain <= game.temperature * np.log(game.n_actions) * total
-    regularised = mfg.regularised_exploitability(game, file.reward, policy, parameters=file.TRUTH)
+    regularised = mfg.equilibrium.regularised_exploitability(
+        game, file.reward, policy, parameters=file.TRUTH
+    )
     assert regularised <= 1e-6  # what the solver's tolerance leaves
 
 
@@ -142,8 +144,8 @@ def test_a_panel_gives_the_parameters_back(name, solutions):
     model = mfg.TrajectoryModel(game, file.reward, panel, mean_field=world.mean_field)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        point = mfg.mle(model, progressbar=False)
-    said = [str(w.message) for w in caught if w.category is mfg.IdentificationWarning]
+        point = mfg.mle(model, svi_steps=20, progressbar=False)
+    said = [str(w.message) for w in caught if w.category is mfg.exceptions.IdentificationWarning]
     assert point.converged
     assert len(said) == len(unidentified(name)), said
     for parameter, truth in file.TRUTH.items():
@@ -167,7 +169,7 @@ def test_estimates_are_as_far_off_as_they_say(name, solutions):
         panel = drawn(game, world, seed)
         model = mfg.TrajectoryModel(game, file.reward, panel, mean_field=world.mean_field)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", mfg.IdentificationWarning)
+            warnings.simplefilter("ignore", mfg.exceptions.IdentificationWarning)
             point = mfg.mle(model, init=file.TRUTH, svi_steps=0, progressbar=False)
         known = [k for k in file.TRUTH if k not in unidentified(name)]
         away.append([(point.params[k] - file.TRUTH[k]) / point.bse[k] for k in known])

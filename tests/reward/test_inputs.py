@@ -28,19 +28,19 @@ def x(flow) -> RewardInputs:
 
 def test_time_is_the_decision_time(x):
     """`x.time` is t at each time, state and action."""
-    table = full_table(x.time, x._game)
+    table = full_table(x.time, x.game)
     assert all(table[t, s, a] == t for t, s, a in TABLE)
 
 
 def test_a_coordinate_of_numbers_is_their_value(x):
     """A numeric coordinate is the number, not its position."""
-    table = full_table(x.price, x._game)
+    table = full_table(x.price, x.game)
     assert all(table[t, s, a] == PRICES[s // 2] for t, s, a in TABLE)
 
 
 def test_a_coordinate_of_words_is_compared(x):
     """Equality gives 1 where the state has the label and 0 elsewhere; inequality the rest."""
-    is_low, not_low = full_table(x.stock == "low", x._game), full_table(x.stock != "low", x._game)
+    is_low, not_low = full_table(x.stock == "low", x.game), full_table(x.stock != "low", x.game)
     for t, s, a in TABLE:
         assert is_low[t, s, a] == float(STOCKS[s % 2] == "low")
         assert not_low[t, s, a] == float(STOCKS[s % 2] != "low")
@@ -49,7 +49,7 @@ def test_a_coordinate_of_words_is_compared(x):
 @pytest.mark.parametrize("move", MOVES)
 def test_actions_of_words_are_compared(x, move):
     """An action's indicator stands on the action's axis."""
-    table = full_table(x.action == move, x._game)
+    table = full_table(x.action == move, x.game)
     assert all(table[t, s, a] == float(MOVES[a] == move) for t, s, a in TABLE)
 
 
@@ -62,7 +62,7 @@ def test_actions_of_numbers_are_their_values():
 
 def test_density_is_the_share_in_ones_own_state(x, flow):
     """`x.density` is the flow at one's time and state, whatever one does."""
-    table = full_table(x.density, x._game)
+    table = full_table(x.density, x.game)
     assert all(table[t, s, a] == float(flow[t, s]) for t, s, a in TABLE)
 
 
@@ -73,7 +73,7 @@ def test_mean_field_is_the_flow(x, flow):
 
 def test_features_are_inputs_by_name(x):
     """A feature of the game is an attribute."""
-    rent, season = full_table(x.rent, x._game), full_table(x.season, x._game)
+    rent, season = full_table(x.rent, x.game), full_table(x.season, x.game)
     for t, s, a in TABLE:
         assert rent[t, s, a] == 10.0 * PRICES[s // 2]
         assert season[t, s, a] == t**2
@@ -108,7 +108,7 @@ def test_share_is_the_mass_of_states_with_the_labels(x, flow):
 
 def test_isin_is_one_where_any_label_fits(x):
     """Membership is 0 or 1, also where a label is named twice."""
-    table = full_table(x.action.isin(["cut", "raise", "cut"]), x._game)
+    table = full_table(x.action.isin(["cut", "raise", "cut"]), x.game)
     assert all(table[t, s, a] == float(MOVES[a] in ("cut", "raise")) for t, s, a in TABLE)
 
 

@@ -58,15 +58,15 @@ def test_the_scale_is_that_of_the_prior():
 def test_the_earlier_methods_fit_a_network(method, roads_panel):
     """A network fits the choices at least as well as the declared class does, to 0.02 nats."""
     game = games.two_roads()
-    options = {"mfairl": {"n_rounds": 20}, "plirl": {"max_steps": 40}}.get(method, {})
+    options = {"mfairl": {"n_rounds": 10}, "plirl": {"max_steps": 40}}.get(method, {})
     truth = {"parameters": games.ROADS_TRUTH}
     panel = games.played(game, games.avoid_crowds, games.ROADS_TRUTH, 500, 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", mfg.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         found = getattr(baselines, method)(
             panel, game, reward=mfg.network_reward((6,)), random_seed=1, **options
         )
-    policy = mfg.soft_backward_induction(found.reward, game.transition).log_policy
+    policy = mfg.equilibrium.soft_backward_induction(found.reward, game.transition).log_policy
     if method == "plirl":
         policy = found.policy.log()
     true = mfg.solve_equilibrium(game, games.avoid_crowds, **truth).value.policy.log()
@@ -81,7 +81,7 @@ def test_a_networks_posterior_is_sampled_by_the_main_path(roads_panel):
     model = mfg.TrajectoryModel(game, mfg.network_reward((4,)), roads_panel)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        draws = mfg.vi(model, guide="diagonal", draws=50, max_steps=600, particles=4, random_seed=1)
+        draws = mfg.vi(model, guide="diagonal", draws=50, max_steps=150, particles=2, random_seed=1)
     declared = mfg.TrajectoryModel(game, games.avoid_crowds, roads_panel)
     point = mfg.mle(declared, svi_steps=20, progressbar=False)
     ours = mfg.policy(model, draws).mean(("chain", "draw")).to_numpy()

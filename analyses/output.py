@@ -1,0 +1,68 @@
+"""What every analysis writes: tables, figures, and the two options of its command line."""
+
+import argparse
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+Text = Callable[[float], str]
+
+
+def fixed(digits: int) -> Text:
+    """Return a function that shows a number with so many decimals, NaN as nothing."""
+    return lambda v: "" if math.isnan(v) else f"{round(v, digits) + 0.0:.{digits}f}"
+
+
+def significant(digits: int) -> Text:
+    """Return a function that shows so many significant digits of a number, NaN as nothing."""
+    return lambda v: "" if math.isnan(v) else f"{v:.{digits}g}"
+
+
+def write_table(
+    table: pd.DataFrame, out: Path, name: str, text: Text | None = None, *, csv: bool = True
+) -> None:
+    """Write a table as Markdown, by default with three decimals, and in full as CSV; print it."""
+    text = fixed(3) if text is None else text
+    if csv:
+        table.to_csv(out / f"{name}.csv", index=False)
+    right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
+    rows = [list(map(str, table.columns)), ["---:" if r else "---" for r in right]]
+    for row in table.itertuples(index=False, name=None):
+        rows.append([text(v) if isinstance(v, float) else str(v) for v in row])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines[1] = f"|{'|'.join(rows[1])}|"
+    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    print(f"\n{name}\n{table.to_string(index=False)}")
+
+
+def write_figure(figure: plt.Figure, out: Path, name: str, dpi: int = 120) -> None:
+    """Write a figure as PNG and close it."""
+    figure.savefig(out / f"{name}.png", dpi=dpi)
+    plt.close(figure)
+
+
+def run(main: Callable[[bool, Path], Any], doc: str | None, out: Path, quick: str) -> None:
+    """Run an analysis from a command line, with each warning shown once.
+
+    Parameters
+    ----------
+    main : callable
+        Takes whether the run is quick, and the folder to write in.
+    doc : str
+        What it does.
+    out : Path
+        The folder by default.
+    quick : str
+        What a quick run leaves out.
+    """
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--out", type=Path, default=out, help="folder of tables and figures")
+    arguments = parser.parse_args()
+    warnings.simplefilter("default")
+    main(arguments.quick, arguments.out)

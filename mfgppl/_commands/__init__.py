@@ -1,0 +1,1 @@
+"""What the command line does around its work: interrupts, errors, files. Imports no library."""

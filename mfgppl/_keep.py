@@ -1,0 +1,33 @@
+"""What follows from an object and is kept with it: worked out once, left out of copies.
+
+A density refers to its model and a recording to its game, so that a table with weak keys would
+never let them go: what is kept lives and goes with the object that it follows from.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Keeper:
+    """Base of objects with which something is kept."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be worked out anew, for copies and for tasks in other processes."""
+        return {k: v for k, v in vars(self).items() if k != "_kept"}
+
+
+def kept_with(owner: object) -> dict[Any, Any]:
+    """Return what is kept with an object, by name."""
+    found: dict[Any, Any] = vars(owner).setdefault("_kept", {})
+    return found
+
+
+def keep(owner: object, name: str, make: Callable[[], Value]) -> Value:
+    """Return what is kept with an object under a name, made at the first call."""
+    kept = kept_with(owner)
+    if name not in kept:
+        kept[name] = make()
+    value: Value = kept[name]
+    return value

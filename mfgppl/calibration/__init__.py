@@ -1,0 +1,9 @@
+"""Whether intervals and posteriors hold what they say, in simulated worlds.
+
+May import hypotheses and design, and what is below them.
+"""
+
+from mfgppl.calibration.coverage import recovery
+from mfgppl.calibration.ranks import sbc
+
+__all__ = ["recovery", "sbc"]

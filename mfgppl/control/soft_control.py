@@ -1,0 +1,177 @@
+"""Soft backward induction against a fixed flow, and the flow that a policy generates."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mfgppl._arguments import differentiable_door, real_between
+from mfgppl.control.steps import as_steps
+from mfgppl.control.tables import checked_reward, checked_shares, checked_transition
+
+
+class SoftSolution(NamedTuple):
+    """The entropy-regularised best response to a flow.
+
+    Attributes
+    ----------
+    q_values : Tensor, shape (T, S, A)
+        Soft state-action values, reward units.
+    soft_values : Tensor, shape (T, S)
+        Soft state values, reward units; zero after the horizon.
+    log_policy : Tensor, shape (T, S, A)
+        Log probability of each action, -inf where it is not available.
+    """
+
+    q_values: Tensor
+    soft_values: Tensor
+    log_policy: Tensor
+
+
+@differentiable_door
+def soft_backward_induction(
+    reward: Tensor, transition: Tensor, *, discount: float = 1.0, temperature: float = 1.0
+) -> SoftSolution:
+    """Solve the entropy-regularised control problem against a fixed mean field.
+
+    `Q_t = r_t + discount * P_t V_{t+1}`, `V_t = temperature * logsumexp_a(Q_t / temperature)`.
+
+    Parameters
+    ----------
+    reward : Tensor, shape (T, S, A)
+        Reward units; -inf where an action is not available.
+    transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
+        Probability of the next state, dense or sparse COO; the last axis sums to 1.
+    discount : float in (0, 1]
+        Weight of the next period.
+    temperature : float, positive
+        Weight of the entropy bonus, in reward units.
+
+    Returns
+    -------
+    SoftSolution
+        Soft values and the log policy.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, the reward is not finite, or rows of the transition are no
+        probabilities.
+
+    References
+    ----------
+    .. [1] Ziebart, Bagnell and Dey (2010), *Modeling interaction via the principle of maximum
+       causal entropy*, ICML.
+    """
+    return backward_induction(
+        checked_reward(reward),
+        checked_transition(transition),
+        discount=real_between("discount", discount, above=0.0, upto=1.0),
+        temperature=real_between("temperature", temperature, above=0.0),
+    )
+
+
+def backward_induction(
+    reward: Tensor, transition: Tensor, *, discount: float, temperature: float
+) -> SoftSolution:
+    """Return the same for tables whose entries have been checked."""
+    horizon = reward.shape[0]
+    steps = as_steps(transition, horizon)
+    expected = (reward.shape[1], reward.shape[2], reward.shape[1])
+    if steps.shape != expected:
+        raise ValueError(
+            f"`transition` must have shape (S, A, S) = {expected} at each step to match `reward` "
+            f"{tuple(reward.shape)}; got {tuple(transition.shape)}."
+        )
+    q_steps: list[Tensor] = []
+    v_steps: list[Tensor] = []
+    values = torch.zeros_like(reward[0, :, 0])
+    for t in range(horizon - 1, -1, -1):
+        q = reward[t]
+        if t < horizon - 1:
+            q = q + discount * steps.expected(t, values)
+        values = temperature * torch.logsumexp(q / temperature, dim=-1)
+        q_steps.append(q)
+        v_steps.append(values)
+    q_values, soft_values = torch.stack(q_steps[::-1]), torch.stack(v_steps[::-1])
+    log_policy = (q_values - soft_values[..., None]) / temperature
+    return SoftSolution(q_values, soft_values, log_policy)
+
+
+def policy_change(
+    log_policy: Tensor, change: Tensor, transition: Tensor, *, discount: float, temperature: float
+) -> Tensor:
+    """Return how the log policy (T, S, A) changes as the reward does, in one direction.
+
+    `dQ_t = dr_t + discount * P_t dV_{t+1}`, `dV_t = sum_a pi_t dQ_t`, and
+    `d log pi_t = (dQ_t - dV_t) / temperature`; zero where an action is not available.
+
+    Parameters
+    ----------
+    log_policy : Tensor, shape (T, S, A)
+        The soft best response; -inf where an action is not available.
+    change : Tensor, shape (T, S, A)
+        Of the reward.
+    transition, discount, temperature
+        As in `soft_backward_induction`.
+    """
+    steps, policy = as_steps(transition, len(change)), log_policy.exp()
+    change = change.masked_fill(policy == 0, 0.0)
+    found = torch.empty_like(change)
+    values = torch.zeros_like(change[0, :, 0])
+    for t in range(len(change) - 1, -1, -1):
+        q_values = (
+            change[t] if t == len(change) - 1 else change[t] + discount * steps.expected(t, values)
+        )
+        values = (policy[t] * q_values).sum(-1)
+        found[t] = q_values - values[:, None]
+    return (found / temperature).masked_fill(policy == 0, 0.0)
+
+
+@differentiable_door
+def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) -> Tensor:
+    """Return the flow that a policy generates along given transitions.
+
+    Parameters
+    ----------
+    policy : Tensor, shape (T, S, A)
+        Probability of each action.
+    transition : Tensor, shape (S, A, S), (1, S, A, S) or (T-1, S, A, S)
+        Probability of the next state, dense or sparse COO.
+    initial : Tensor, shape (S,)
+        Distribution of the first state.
+
+    Returns
+    -------
+    Tensor, shape (T, S)
+        The share of the population in each state at each decision time.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or something is no probabilities.
+    """
+    return generated_flow(
+        checked_shares("policy", policy, "(T, S, A)"),
+        checked_transition(transition),
+        checked_shares("initial", initial, "(S,)"),
+    )
+
+
+def generated_flow(policy: Tensor, transition: Tensor, initial: Tensor) -> Tensor:
+    """Return the same for tables whose entries have been checked."""
+    if policy.ndim != 3:
+        raise ValueError(f"`policy` must have shape (T, S, A); got {tuple(policy.shape)}.")
+    steps = as_steps(transition, len(policy))
+    expected = steps.shape[:2]
+    if tuple(policy.shape[1:]) != expected:
+        raise ValueError(
+            f"`policy` must have shape (T, S, A) with (S, A) = {expected} to match `transition`; "
+            f"got {tuple(policy.shape)}."
+        )
+    if tuple(initial.shape) != expected[:1]:
+        raise ValueError(f"`initial` must have shape {expected[:1]}; got {tuple(initial.shape)}.")
+    flow = [initial]
+    for t in range(len(policy) - 1):
+        flow.append(steps.pushed(t, flow[-1][:, None] * policy[t]))
+    return torch.stack(flow)

@@ -1,0 +1,273 @@
+"""Equilibria near an anchor: a search from it, and the worth of a change of the flow.
+
+Steps use the factored `I - F_mu` of the anchor; where they are slow the factors but help iterations
+that need none, and where these fail the solvers of `solve_equilibrium` take over.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyro
+import scipy.linalg
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+
+from mfgppl._kernels import bridge, crowd
+from mfgppl._kernels.dynamics import Dense
+from mfgppl.density.protocol import TOLERANCE
+from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, find_fixed_point
+from mfgppl.equilibrium.linearisation import AnyResponseMap, factored, inverse, solved
+from mfgppl.equilibrium.recording import pushed_forward
+from mfgppl.equilibrium.response import soft_response
+from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
+from mfgppl.exceptions import ConvergenceError
+from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import bind, double_precision
+
+EXACT = 1e-13  # residual that a search aims at; it must reach `TOLERANCE`
+ACCURATE = 1e-12  # of lambda, relative
+MOST_STEPS, SLOWEST = 12, 0.3  # with the anchor's factors alone, before these are but a help
+BUDGET = Budget(TOLERANCE, 300)
+FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
+
+
+class Anchor(NamedTuple):
+    """An equilibrium from which others are sought.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (K,)
+        Unconstrained parameters.
+    values : ndarray, shape (P,)
+        Constrained parameters.
+    flow : ndarray, shape (T, F)
+        The flow.
+    tangent : ndarray, shape (P, T, F)
+        Its slopes in the constrained parameters.
+    factors : tuple of ndarray, or None
+        LU of `I - F_mu`, over what agents read of the flow where that is less; None where that is
+        too large, or the response map is not recorded.
+    others : list of ndarray
+        Where else a search may begin: other equilibria, and the crowd that stays where it began.
+    """
+
+    theta: Array
+    values: Array
+    flow: Array
+    tangent: Array
+    factors: tuple[Array, Array] | None
+    others: list[Array]
+
+
+class Counted:
+    """The coupled likelihood's counts as arrays, those of moves laid out as the kernels' tables."""
+
+    def __init__(self, likelihood: CoupledLikelihood) -> None:
+        self.counts = np.ascontiguousarray(likelihood.counts.actions)
+        self.moves = np.zeros((0, 1, 0, 0))
+        if likelihood.moves is not None:
+            tables, moves = likelihood.kernel_tables, likelihood.moves
+            assert isinstance(tables, Dense)  # which the model checks
+            by_cell = bridge.by_next_state(moves if moves.ndim == 5 else moves[:, None])
+            self.moves = np.zeros((len(by_cell), *tables.tables.shape[1:]))
+            for c, b in enumerate(tables.block):  # cells that share a table add up
+                self.moves[:, b] += by_cell[:, c]
+        self.acted, self.moved = self.counts > 0, self.moves > 0
+
+    def value(self, image: Image, response_map: ResponseMap) -> tuple[float, Array]:
+        """Return the log likelihood at an equilibrium, and its slope in the moving tables."""
+        slope = np.zeros_like(self.moves)
+        with np.errstate(divide="ignore"):
+            value = self.actions(image)
+            if self.moves.size:
+                tables = response_map.arrays.tables
+                assert isinstance(tables, Dense)  # which the model checks
+                chance, n = tables.tables[self.moved], self.moves[self.moved]
+                value += float(n @ np.log(chance))
+                slope[self.moved] = n / chance
+        return value, slope
+
+    def actions(self, image: Image) -> float:
+        """Return the log likelihood of the actions."""
+        return float(self.counts[self.acted] @ np.log(image.policy[self.acted]))
+
+
+class Search:
+    """Equilibria near an anchor, and what depends on them."""
+
+    def __init__(self, response_map: ResponseMap, anchor: Anchor) -> None:
+        self.response_map, self.anchor, self.temperature = (
+            response_map,
+            anchor,
+            response_map.game.temperature,
+        )
+        self._factors = None
+        if anchor.factors is not None:
+            lower_upper, pivots = anchor.factors
+            self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it meanwhile
+        self._still = np.zeros(response_map.game.shape)
+        self._unmoved = crowd.no_moves(response_map.arrays)
+
+    def differentiates(self) -> bool:
+        """Return whether reward and dynamics have recorded slopes."""
+        image = self.response_map.image(self.anchor.flow, self.temperature)
+        return self._pull(image, self._still, np.zeros_like(image.flow), self._unmoved) is not None
+
+    def put(self, values: Array) -> ResponseMap:
+        """Return the response map at constrained parameters (P,)."""
+        self.response_map.put(values)
+        return self.response_map
+
+    def at(self, values: Array) -> Image | None:
+        """Return the equilibrium at constrained parameters (P,), None where none is found."""
+        if not np.isfinite(values).all():
+            return None
+        self.put(values)
+        image = self.response_map.image(self._begin(values), self.temperature)
+        for _ in range(MOST_STEPS):
+            gap, residual = image.generated - image.flow, image.residual
+            if not residual > EXACT:
+                break
+            moved = as_shares(image.flow + self._closed(gap))
+            following = self.response_map.image(moved, self.temperature)
+            if not following.residual < SLOWEST * residual:
+                break
+            image = following
+        if image.residual <= TOLERANCE:
+            return image
+        if not np.isfinite(self.response_map.image(self.anchor.flow, self.temperature).residual):
+            return None
+        start = image.flow if np.isfinite(image.residual) else self.anchor.flow
+        end = anderson(
+            self.response_map, start, self.temperature, BUDGET, precondition=self._closed
+        ).image
+        if end.residual <= TOLERANCE:
+            return end
+        end = find_fixed_point(self.response_map, self.anchor.flow, self.temperature, BUDGET).image
+        return end if end.residual <= TOLERANCE else None
+
+    def climb(self, law: Counted, values: Array) -> tuple[float, Array]:
+        """Return the log likelihood at constrained parameters (P,) and its slope in them."""
+        image = self.at(values)
+        if image is None:
+            return -np.inf, np.zeros_like(values)
+        if law.moves.size:  # the search may have left the tables along a flow beside it
+            image = self.response_map.image(image.flow, self.temperature)
+        value, moved = law.value(image, self.response_map)
+        nothing = np.zeros_like(image.flow)
+        slopes = self._pull(image, law.counts, nothing, moved)
+        if slopes is None or not np.isfinite(value) or not np.isfinite(slopes[0]).all():
+            return -np.inf, np.zeros_like(values)
+        worth = self._worth(image, slopes[0])
+        if worth is None:
+            return -np.inf, np.zeros_like(values)
+        _, slope = self._pull(image, law.counts, worth, moved) or slopes
+        return value, slope
+
+    def _begin(self, values: Array) -> Array:
+        """Return the flow on the anchor's tangent, the anchor's own where that leads far away."""
+        change = np.tensordot(values - self.anchor.values, self.anchor.tangent, 1)
+        if not np.abs(change).max() <= FARTHEST:
+            return self.anchor.flow
+        return as_shares(self.anchor.flow + change)
+
+    def _worth(self, image: Image, slope: Array) -> Array | None:
+        """Return lambda: by the anchor's factors, or those at the equilibrium itself."""
+        worth = self._valued(image, slope)
+        scale = ACCURATE * max(float(np.abs(slope).max()), 1e-300)
+        last = np.inf
+        for _ in range(MOST_STEPS):
+            pulled = self._pull(image, self._still, worth, self._unmoved)
+            assert pulled is not None
+            left = slope - worth + pulled[0]
+            size = float(np.abs(left).max())
+            if size <= scale:
+                return worth
+            if not size < SLOWEST * last:
+                break
+            last = size
+            worth = worth + self._valued(image, left)
+        solution = self._by_krylov(image, slope)
+        if solution is not None:
+            return solution
+        try:
+            return inverse(self.response_map, image, self.temperature)[1](slope)
+        except ConvergenceError:  # where equilibria meet
+            return None
+
+    def _by_krylov(self, image: Image, slope: Array) -> Array | None:
+        """Return lambda by GMRES, with the anchor's factors to help; None where it is slow."""
+        shape = slope.shape
+
+        def residual(v: Array) -> Array:
+            slopes = self._pull(image, self._still, v.reshape(shape), self._unmoved)
+            assert slopes is not None
+            return np.asarray(v - slopes[0].ravel())
+
+        def near_inverse(v: Array) -> Array:
+            return self._valued(image, v.reshape(shape)).ravel()
+
+        system, help_ = (
+            scipy.sparse.linalg.LinearOperator((slope.size, slope.size), matvec=f, dtype=float)
+            for f in (residual, near_inverse)
+        )
+        solution, failed = scipy.sparse.linalg.gmres(
+            system, slope.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
+        )
+        return None if failed else np.asarray(solution).reshape(shape)
+
+    def _closed(self, gap: Array) -> Array:
+        """Return what closes a gap at the anchor; the gap itself where its factors are not kept.
+
+        By what is read of it: the rest of each cell follows one response later.
+        """
+        if self._factors is None:
+            return gap
+        exposures = self.response_map.exposures
+        if exposures is None:
+            return solved(self._factors, gap, transposed=False)
+        sums = exposures.sums(gap)
+        return gap + exposures.spread(solved(self._factors, sums, transposed=False) - sums)
+
+    def _valued(self, image: Image, slope: Array) -> Array:
+        """Return lambda for a slope, near enough, by the anchor's factors; else the slope."""
+        if self._factors is None:
+            return slope
+        exposures = self.response_map.exposures
+        if exposures is None:
+            return solved(self._factors, slope, transposed=True)
+        pulled = self._pull(image, self._still, np.ascontiguousarray(slope), self._unmoved)
+        assert pulled is not None
+        sums = solved(self._factors, exposures.spread_transposed(pulled[0]), transposed=True)
+        return slope + exposures.sums_transposed(sums)
+
+    def _pull(
+        self, image: Image, counts: Array, weights: Array, moved: Array
+    ) -> tuple[Array, Array] | None:
+        return self.response_map.pull(
+            image, self.temperature, counts=counts, weights=weights, moved=moved
+        )
+
+
+def linearise(
+    response_map: AnyResponseMap, image: Image, values: Array, program: Program
+) -> tuple[tuple[Array, Array] | None, Array]:
+    """Return the factors of `I - F_mu` at a flow, and the flow's slopes in the parameters."""
+    game = response_map.game
+    factors, solve = factored(response_map, image, game.temperature)
+    if factors is None:
+        return None, np.zeros((len(values), *image.flow.shape))
+    flow = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
+
+    def generated(flat: Tensor) -> Tensor:
+        given = bind(program.reward, program.by_site(flat))
+        return soft_response(game, given, flow, temperature=game.temperature).mean_field
+
+    tangent = []
+    for along in torch.eye(len(values), dtype=torch.float64):
+        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
+            moved = pushed_forward(generated, torch.from_numpy(values.copy()), along).numpy()
+        tangent.append(np.nan_to_num(solve(moved.reshape(image.flow.shape))))
+    return factors, np.array(tangent)

@@ -1,0 +1,349 @@
+"""The density of a coupled model: at each point the equilibrium is solved for, and differentiated.
+
+With `mu(theta)` the flow that its own response F generates, and lambda the worth of a change of it,
+
+    (I - F_mu)' lambda = dL/dmu,      dL/dtheta = L_theta + lambda' F_theta
+
+both by one sweep backwards (`ResponseMap.pull`). The search begins at one anchor, the equilibrium
+at the posterior's mode, itself reached from the observed flow, so that the density is a function of
+the parameters alone. Where a game has several equilibria, it is that of the one reached from the
+anchor.
+"""
+
+import copy
+import threading
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from mfgppl._keep import Keeper, keep
+from mfgppl._kernels import bridge
+from mfgppl._quasi_newton import maximise
+from mfgppl.density.anchor import BUDGET, Anchor, Counted, Search, linearise
+from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
+from mfgppl.density.protocol import TOLERANCE, Certificates
+from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
+from mfgppl.equilibrium.iterations import anderson, find_fixed_point
+from mfgppl.equilibrium.linearisation import inverse, response_map_of
+from mfgppl.equilibrium.recording import pushed_forward
+from mfgppl.equilibrium.response import soft_response
+from mfgppl.equilibrium.response_map import Array, Image, ResponseMap, flat_shape, uniform_flow
+from mfgppl.exceptions import CompilationWarning, ConvergenceError
+from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import bind, double_precision
+
+STEP = 1e-3  # of central differences of the gradient, in the parameters' units
+SEARCHES = 20  # for other equilibria at the anchor
+
+
+def compiled_parameters(model: TrajectoryModel) -> tuple[Program, Compiled]:
+    """Return a coupled model's reward program, and it compiled with its parameters as its core."""
+
+    def made() -> tuple[Program, Compiled]:
+        program = Program(model.reward, model.inputs)
+        return program, compile_program(program, coupled=True)
+
+    return keep(model, "parameters", made)
+
+
+class CoupledDensity(Keeper):
+    """The log density of a coupled model over unconstrained parameters.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        With mean_field="equilibrium".
+    law : CoupledLikelihood
+        Its law of trajectories.
+    theta : ndarray, shape (K,)
+        Unconstrained parameters from which the posterior's mode is sought.
+    units : ndarray, shape (K,)
+        Step of each that is of order one.
+    flow : Tensor, shape (T, S), or (T, S, A) in a joint game, optional
+        A flow from which the equilibrium at `theta` is reached: the anchor is then there. By
+        default it is at the posterior's mode.
+
+    Attributes
+    ----------
+    n_dim : int
+        Number of unconstrained parameters.
+    path : str
+        "coupled", or "eager" where reward or dynamics cannot be recorded and autograd runs the
+        program itself.
+    """
+
+    is_native = False
+
+    def __init__(
+        self,
+        model: TrajectoryModel,
+        law: CoupledLikelihood,
+        theta: Array,
+        units: Array,
+        *,
+        flow: Tensor | None = None,
+    ) -> None:
+        self.model, self.law, self.units = model, law, units
+        self.program, self.compiled = compiled_parameters(model)
+        self.n_dim = self.program.n_dim
+        self.anchor = self._anchor(theta, model.mean_field if flow is None else flow)
+        self._local = threading.local()  # one search per thread, as it writes to its own arrays
+        if flow is None:
+            self._move_to_mode()
+        recorded = self._search() is not None and self.compiled.tape is not None
+        self.path = "coupled" if recorded else "eager"
+        if not recorded and not model.game.stationary and self.compiled.tape is not None:
+            warnings.warn(
+                "the game's reward or dynamics cannot be recorded; each equilibrium is solved and "
+                "differentiated by running them as Python, which is slower: compute both in torch, "
+                "without branches on values.",
+                CompilationWarning,
+                stacklevel=4,
+            )
+
+    def for_model(self, model: TrajectoryModel) -> "CoupledDensity":
+        """Return the density of a model with the same game and program, of another panel."""
+        assert isinstance(model.law, CoupledLikelihood)
+        density = copy.copy(self)
+        density.model, density.law = model, model.law
+        return density
+
+    def start(self, random_seed: int) -> Array:
+        """Return the anchor's unconstrained parameters (K,)."""
+        return self.anchor.theta
+
+    def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> None:
+        """Return nothing: the search runs in Python."""
+
+    def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
+        """Return theta to (log density, gradient), in a workspace of its own.
+
+        Minus infinity where no equilibrium is found. Weights as of `LogDensity.evaluator`.
+        """
+        compiled = self.compiled
+        if not prior and self.program.has_factors:
+            compiled = compile_program(self.program, coupled=True, prior=False)
+        weights = np.array([prior, jacobian])
+        forward, pullback = compiled.stages()
+        law = Counted(self.law)
+        search = self._search()
+
+        def evaluate(theta: Array) -> tuple[float, Array]:
+            outputs = forward(theta)
+            outside = weighted_terms(weights, outputs)
+            values = outputs[2:].copy()
+            value, slope = self.by_autograd(values) if search is None else search.climb(law, values)
+            if not np.isfinite(value):
+                return -np.inf, np.zeros_like(theta)
+            gradient = pullback(np.concatenate([weights, slope]))
+            return value + outside, gradient
+
+        return evaluate
+
+    def constrained(self, points: Array) -> Array:
+        """Return flat constrained parameters (N, P) at unconstrained points (N, n_dim)."""
+        forward, _ = self.compiled.stages()
+        return np.stack([forward(point)[2:].copy() for point in points])
+
+    def record(self, points: Array) -> list[dict[str, Array]]:
+        """Return constrained values, deterministics and log priors by site at points (N, n_dim).
+
+        Deterministics are those along each point's own equilibrium, NaN where there is none.
+        """
+        flows = [image.flow for image in self.images(self.constrained(points))]
+        rows = np.hstack([points, np.reshape(flows, (len(points), -1))])
+        return self.compiled.by_group(rows)
+
+    def images(self, values: Array) -> list[Image]:
+        """Return the equilibria at flat constrained parameters (N, P), NaN where none is found."""
+        search = self._search()
+        if search is None:
+            return [self._equilibrium_at(row) for row in values]
+        images = [search.at(row) for row in values]
+        return [self._nothing if image is None else image for image in images]
+
+    def rewards(self, values: Array) -> Array:
+        """Return reward tables (N, T, S, A) at flat constrained parameters (N, P)."""
+        return np.stack([image.reward for image in self.images(values)])
+
+    def log_policies(self, values: Array) -> Array:
+        """Return log policies (N, T, S, A) at flat constrained parameters (N, P)."""
+        return self.tables(values)[0]
+
+    def tables(self, values: Array) -> tuple[Array, ...]:
+        """Return the tables (N, ...) whose entries trajectories add up, at values (N, P)."""
+        by_draw = [self.tables_of(image) for image in self.images(values)]
+        return tuple(np.stack(tables) for tables in zip(*by_draw, strict=True))
+
+    def tables_of(self, image: Image) -> tuple[Array, ...]:
+        """Return the tables along one equilibrium."""
+        with np.errstate(divide="ignore"):
+            if self.law.moves is None:
+                return (np.log(image.policy),)
+            return np.log(image.policy), np.log(self._transition(image.flow).numpy())
+
+    def heights(self, values: Array) -> Array:
+        """Return log likelihoods (N,) at flat constrained parameters (N, P)."""
+        search, law = self._search(), Counted(self.law)
+        if search is None:
+            return np.array([self.by_autograd(row)[0] for row in values])
+        return np.array([search.climb(law, row)[0] for row in values])
+
+    def second_derivatives(self, theta: Array, *, prior: float, jacobian: float) -> Array:
+        """Return second derivatives (K, K): central differences, of fourth order, of the gradient.
+
+        NaN where an equilibrium nearby is not found.
+        """
+        evaluate = self.evaluator(prior=prior, jacobian=jacobian)
+
+        def slope(point: Array) -> Array:
+            value, gradient = evaluate(point)
+            return gradient.copy() if np.isfinite(value) else np.full(len(theta), np.nan)
+
+        rows = []
+        for along in np.diag(STEP * np.maximum(self.units, np.abs(theta))):
+            near, far = (slope(theta + k * along) - slope(theta - k * along) for k in (1, 2))
+            rows.append((8 * near - far) / (12 * along.sum()))
+        hessian = np.array(rows)
+        return 0.5 * (hessian + hessian.T)
+
+    def table_slopes(self, theta: Array) -> Iterator[tuple[Array, ...]]:
+        """Yield the slopes of the tables in each unconstrained parameter, the flow's among them.
+
+        NaN where no equilibrium is found.
+        """
+        game, program, shape = self.model.game, self.program, self.model.game.flow_shape
+        values = self.constrained(theta[None])[0]
+        (image,) = self.images(values[None])
+        if not np.isfinite(image.residual):
+            yield from [self.tables_of(image)] * len(theta)
+            return
+        response_map = response_map_of(game, self.model.reward, program.by_site(values))
+        along_flow = inverse(response_map, image, game.temperature)[0]
+        flow = torch.from_numpy(image.flow.copy()).reshape(shape)
+
+        def generated(free: Tensor) -> Tensor:
+            given = bind(self.model.reward, program.run(program.split(free)).values)
+            return soft_response(game, given, flow, temperature=game.temperature).mean_field
+
+        def tables(free: Tensor, along: Tensor) -> tuple[Tensor, ...]:
+            reward = program.run(program.split(free), mean_field=along).reward
+            return self.law.tables(reward, game.transition_along(along))
+
+        point = torch.from_numpy(theta.copy())
+        for along in torch.eye(len(theta), dtype=torch.float64):
+            with double_precision(), pyro.validation_enabled(False):
+                moved = pushed_forward(generated, point, along).detach().numpy()
+                change = torch.from_numpy(along_flow(moved.reshape(image.flow.shape)))
+                slopes = torch.func.jvp(tables, (point, flow), (along, change.reshape(shape)))[1]
+            yield tuple(slope.nan_to_num(0.0).detach().numpy() for slope in slopes)
+
+    def certificates(self, values: Array) -> Certificates:
+        """Look at each point (N, P) for other equilibria, from where the anchor knows to begin."""
+        game, rows, search = self.model.game, [], self._search()
+        for row, image in zip(values, self.images(values), strict=True):
+            flows = [image.flow] if image.residual <= TOLERANCE else []
+            if search is None:
+                response_map = response_map_of(game, self.model.reward, self.program.by_site(row))
+            else:
+                response_map = search.put(row)
+            for start in self.anchor.others:
+                other = anderson(response_map, start, game.temperature, BUDGET).image
+                new = all(np.abs(other.flow - flow).max() > SAME for flow in flows)
+                flows += [other.flow] if other.residual <= TOLERANCE and new else []
+            rows.append((image.residual, len(flows)))
+        residual, n = zip(*rows, strict=True)
+        return Certificates(np.array(residual), np.array(n))
+
+    @property
+    def _nothing(self) -> Image:
+        T, S, A = self.model.game.shape
+        flow, table = np.full(flat_shape(self.model.game), np.nan), np.full((T, S, A), np.nan)
+        return Image(flow, flow, table, table, np.full((T, S), np.nan))
+
+    def _transition(self, flow: Array) -> Tensor:
+        game = self.model.game
+        if np.isnan(flow).any():
+            return torch.full(tuple(self.law.transition.shape), torch.nan)
+        with double_precision(), torch.no_grad():
+            return game.transition_along(torch.from_numpy(flow.copy()).reshape(game.flow_shape))
+
+    def _move_to_mode(self) -> None:
+        """Put the anchor at the posterior's mode, along the equilibria between."""
+        theta = maximise(self.evaluator(), self.anchor.theta, units=self.units).point
+        (image,) = self.images(self.constrained(theta[None]))
+        if np.isfinite(image.residual):
+            flow = torch.from_numpy(image.flow.copy()).reshape(self.model.game.flow_shape)
+            self.anchor = self._anchor(theta, flow)
+            self._local = threading.local()
+
+    def _anchor(self, theta: Array, start: Tensor) -> Anchor:
+        """Return the equilibrium at a point, reached from a flow."""
+        game, model = self.model.game, self.model
+        values = self.constrained(theta[None])[0]
+        sites = self.program.by_site(values)
+        with torch.no_grad():
+            solution = solve_equilibrium(
+                game, model.reward, parameters=sites, mean_field=start,
+                tolerance=TOLERANCE,
+            )  # fmt: skip
+            known = find_equilibria(
+                game, model.reward, parameters=sites, n_starts=SEARCHES, tolerance=TOLERANCE
+            ).solutions
+        own = solution.value.mean_field if solution.converged else start
+        flow = own.numpy().reshape(flat_shape(game)).copy()
+        response_map = response_map_of(game, model.reward, sites)
+        image = response_map.image(flow, game.temperature)
+        others = [s.value.mean_field.numpy().reshape(flow.shape) for s in known]
+        others = [uniform_flow(game), *(f for f in others if np.abs(f - flow).max() > SAME)]
+        factors, tangent = linearise(response_map, image, values, self.program)
+        return Anchor(theta, values, flow, tangent, factors, others)
+
+    def _search(self) -> Search | None:
+        """Return this thread's search; None where the response map is not recorded."""
+        if not hasattr(self._local, "search"):
+            self._local.search = self._new_search()
+        search: Search | None = self._local.search
+        return search
+
+    def _new_search(self) -> Search | None:
+        sites = self.program.by_site(self.anchor.values)
+        response_map = response_map_of(self.model.game, self.model.reward, sites)
+        if not isinstance(response_map, ResponseMap) or not response_map.recorded:
+            return None
+        search = Search(response_map, self.anchor)
+        return search if search.differentiates() else None
+
+    def _equilibrium_at(self, values: Array) -> Image:
+        """Return the equilibrium at a point where the response map is not recorded."""
+        game = self.model.game
+        response_map = response_map_of(game, self.model.reward, self.program.by_site(values))
+        image = find_fixed_point(response_map, self.anchor.flow, game.temperature, BUDGET).image
+        return image if image.residual <= TOLERANCE else self._nothing
+
+    def by_autograd(self, values: Array) -> tuple[float, Array]:
+        """Return the log likelihood at constrained parameters (P,) and its slope in them.
+
+        By autograd through the solution: the plain twin, and what runs where nothing is recorded.
+        """
+        game, at = self.model.game, torch.from_numpy(values.copy()).requires_grad_(True)
+        start = torch.from_numpy(self.anchor.flow.copy()).reshape(game.flow_shape)
+        sites = self.program.by_site(at)
+        with double_precision(), pyro.validation_enabled(False):
+            try:
+                solution = solve_equilibrium(
+                    game, self.model.reward, parameters=sites, mean_field=start,
+                    tolerance=TOLERANCE, max_steps=BUDGET.max_steps, throw=True,
+                )  # fmt: skip
+            except (ConvergenceError, ValueError):
+                return -np.inf, np.zeros_like(values)
+            transition = game.transition_along(solution.value.mean_field)
+            value = self.law.log_likelihood(solution.value.reward, transition)
+            (slope,) = torch.autograd.grad(value, at)
+        return float(value.detach()), slope.numpy()

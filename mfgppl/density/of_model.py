@@ -1,0 +1,59 @@
+"""The density of a model, compiled at the first call and kept with the model."""
+
+import numpy as np
+
+from mfgppl._keep import keep
+from mfgppl._quasi_newton import maximise
+from mfgppl.data.panel import Panel
+from mfgppl.density.coupled import CoupledDensity
+from mfgppl.density.plug_in import PlugInDensity
+from mfgppl.density.protocol import LogDensity
+from mfgppl.density.sizes import climbing_units, effects_of, slope_at
+from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+
+
+def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> LogDensity:
+    """Return the log density of a model."""
+    return keep(model, "density", lambda: _compiled(model, model.law, progressbar))
+
+
+def _compiled(
+    model: TrajectoryModel, law: FixedFlow | CoupledLikelihood, progressbar: bool
+) -> LogDensity:
+    if isinstance(law, CoupledLikelihood):
+        return CoupledDensity(model, law, *_plug_in_mode(model, progressbar))
+    return PlugInDensity(model, law, progressbar=progressbar)
+
+
+def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the posterior's mode (K,) along the flow where a coupled model's search begins.
+
+    And the steps of parameters that are of order one.
+    """
+    density = density_of(model.along(model.mean_field), progressbar=progressbar)
+    start = density.start(0)
+    slope = slope_at(density.program, start)[1]
+    units = climbing_units(density, effects_of(density, start), slope, prior=1.0)
+    return maximise(density.evaluator(), start, units=units).point, units
+
+
+def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:
+    """Return the model of a panel drawn from a model's own world, without checking it again.
+
+    Where the flow is given or solved for, the new model shares dynamics, compiled reward program
+    and anchor with the old one, for which alone they are worked out. Where it is the panel's own,
+    this is `with_panel`.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        A model with the causal likelihood.
+    panel : Panel
+        Simulated from the model's game, replayed from it, or resampled from its panel.
+    """
+    if model.flow_is_empirical:
+        return model.with_panel(panel)
+    other = model.redrawn(panel)
+    keep(other, "density", lambda: density_of(model).for_model(other))
+    return other

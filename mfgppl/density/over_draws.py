@@ -1,0 +1,79 @@
+"""Values at many draws: policies, log likelihoods by trajectory, shares of actions."""
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.density.protocol import LogDensity
+from mfgppl.likelihood.terms import add_up
+
+LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws worked on together
+
+
+def action_shares(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Return action shares by time and by state of counts (..., T, S, A), NaN where no decision."""
+    shares = {}
+    for name, axis in (("share_by_time", -2), ("share_by_state", -3)):
+        summed = counts.sum(axis)
+        totals = summed.sum(-1, keepdims=True)
+        shares[name] = np.where(totals > 0, summed / np.maximum(totals, 1), np.nan)
+    return shares
+
+
+def over_draws(
+    density: LogDensity, values: np.ndarray, use: Callable[[slice, np.ndarray], None]
+) -> None:
+    """Call a function with a few draws at a time, on all cores.
+
+    Parameters
+    ----------
+    values : ndarray, shape (N, K)
+        Flat constrained parameters.
+    use : callable
+        Takes which draws these are, and their values; runs in several threads, as kernels release
+        the interpreter's lock.
+    """
+    entries = math.prod(density.model.game.shape)
+    size = int(np.clip(LARGEST_BATCH // entries, 1, DRAWS_AT_ONCE))
+    parts = [slice(k, k + size) for k in range(0, len(values), size)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda part: use(part, values[part]), parts))
+
+
+def log_likelihoods(density: LogDensity, values: np.ndarray, panel: Trajectories) -> np.ndarray:
+    """Return the log likelihood (N, J) of a panel's trajectories, nats.
+
+    Parameters
+    ----------
+    density : Density
+        Of a model, whose law and flow are used; the panel may be another.
+    values : ndarray, shape (N, K)
+        Flat constrained parameters.
+    panel : Trajectories
+        Coded as the model's.
+    """
+    n = panel.n_trajectories
+    terms = density.model.law.terms(panel)
+    by_draw = np.empty((len(values), n))
+
+    def use(part: slice, given: np.ndarray) -> None:
+        tables = density.tables(given)
+        for k, row in enumerate(by_draw[part]):
+            row[:] = add_up(terms, [table[k] for table in tables], n)
+
+    over_draws(density, values, use)
+    return by_draw
+
+
+def policies(density: LogDensity, values: np.ndarray) -> np.ndarray:
+    """Return policies (N, T, S, A) at flat constrained parameters (N, K)."""
+    table = np.empty((len(values), *density.model.game.shape))
+
+    def use(part: slice, given: np.ndarray) -> None:
+        np.exp(density.log_policies(given), out=table[part])
+
+    over_draws(density, values, use)
+    return table

@@ -1,0 +1,234 @@
+"""The density of a trajectory model, compiled once to `theta -> (log density, gradient)`.
+
+The reward program is traced once over unconstrained parameters; prior, transforms and reward are
+differentiated there, and the likelihood's kernel is called in between. No effect handler runs at
+an evaluation.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from mfgppl._compiler.forward_mode import load_rules
+from mfgppl._keep import Keeper
+from mfgppl._kernels import bridge
+from mfgppl._kernels.density import Affine, Itself
+from mfgppl._progress import stages
+from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
+from mfgppl.density.protocol import STARTS
+from mfgppl.density.sizes import slope_at
+from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import double_precision
+
+STAGES = (
+    "reading the reward program",
+    "recording the reward program",
+    "loading kernels (compiled once, then kept on disk)",
+)
+
+
+class PlugInDensity(Keeper):
+    """The log density of a trajectory model over unconstrained parameters.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    law : CausalLikelihood, EnergyLikelihood or StationaryLikelihood
+        Its law of trajectories along its flow.
+
+    Attributes
+    ----------
+    n_dim : int
+        Number of unconstrained parameters.
+    path : str
+        How it is evaluated: "linear" (through a feature matrix), "graph" (compiled operations),
+        "torch" (the traced operations) or "eager" (the program itself).
+    """
+
+    def __init__(
+        self, model: TrajectoryModel, law: FixedFlow, *, progressbar: bool = False
+    ) -> None:
+        self.model, self.law = model, law
+        with stages(len(STAGES), progressbar) as begin:
+            begin(STAGES[0])
+            self.program = Program(model.reward, model.inputs)
+            self.n_dim = self.program.n_dim
+            begin(STAGES[1])
+            self.compiled = compile_program(self.program)
+            self.path = self.compiled.path
+            self._without_prior: Compiled | None = None
+            begin(STAGES[2])
+            self._load()
+
+    def for_model(self, model: TrajectoryModel) -> "PlugInDensity":
+        """Return the density of a model with the same game, program and flow, of another panel."""
+        assert not isinstance(model.law, CoupledLikelihood)
+        density = copy.copy(self)
+        density.model, density.law = model, model.law
+        return density
+
+    def start(self, random_seed: int) -> np.ndarray:
+        """Return the median of unconstrained draws from the prior, (K,)."""
+        draws = [self.program.draw(random_seed + k) for k in range(STARTS)]
+        return np.asarray(np.median(draws, axis=0))
+
+    def certificates(self, values: np.ndarray) -> None:
+        """Return nothing: the flow is given, and no equilibrium is solved for."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it runs without Python."""
+        by_kernel = not isinstance(self.law, StationaryLikelihood)
+        return by_kernel and self.compiled.tape is not None
+
+    def _stages_for(self, prior: float) -> Compiled:
+        """Return the compiled program; without its prior where that has no weight but a factor.
+
+        A factor may be -inf, or have no slope, where the likelihood is at its highest.
+        """
+        if prior or not self.program.has_factors:
+            return self.compiled
+        if self._without_prior is None:
+            self._without_prior = compile_program(self.program, prior=False)
+        return self._without_prior
+
+    def _load(self) -> None:
+        """Call each kernel of a fit once: numba compiles it, or finds it on disk."""
+        theta = self.program.draw(1)
+        native = self.native()
+        _ = self.evaluator()(theta) if native is None else native.keeper
+        self.law.log_policy(self.rewards(self.constrained(theta[None])))
+
+    def evaluator(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.Evaluator:
+        """Return theta to (log density, gradient), in a workspace of its own.
+
+        Parameters
+        ----------
+        prior, jacobian : float
+            Weights of the log prior and of the log Jacobian: (1, 1) is the unconstrained
+            posterior, (1, 0) the constrained one, (0, 0) the log likelihood.
+        """
+        native = self.native(prior=prior, jacobian=jacobian)
+        return self._by_stages(prior, jacobian) if native is None else native
+
+    def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
+        """Return the same as a density that runs without Python, None where it cannot."""
+        compiled, likelihood = self._stages_for(prior), self.law
+        if compiled.tape is None or isinstance(likelihood, StationaryLikelihood):
+            return None
+        law = likelihood.arrays()
+        core: Itself | Affine = Itself(np.array(self.model.game.shape))
+        if compiled.affine is not None:
+            core = Affine(*compiled.affine, np.empty(self.model.game.shape))
+        machine = bridge.tape_arrays(compiled.tape)
+        return bridge.NativeDensity(machine, core, law, prior=prior, jacobian=jacobian)
+
+    def _by_stages(self, prior: float, jacobian: float) -> bridge.Evaluator:
+        """Return it by the stages' Python functions, with the kernel between them."""
+        weights = np.array([prior, jacobian])
+        forward, pullback = self._stages_for(prior).stages()
+        likelihood, affine = self.law.evaluator(), self.compiled.affine
+        shape = self.model.game.shape
+
+        def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            outputs = forward(theta)
+            core = outputs[2:]
+            reward = core if affine is None else affine.offset + core @ affine.matrix
+            value, slope = likelihood(np.ascontiguousarray(reward).reshape(shape))
+            slope = slope.ravel() if affine is None else affine.matrix @ slope.ravel()
+            gradient = pullback(np.concatenate([weights, slope]))
+            return value + weighted_terms(weights, outputs), gradient
+
+        return evaluate
+
+    def rewards(self, values: np.ndarray) -> np.ndarray:
+        """Return reward tables (N, T, S, A) at flat constrained parameters (N, K).
+
+        They are -inf where an action is not available.
+        """
+        table, affine = self.compiled.table, self.compiled.affine
+        if affine is not None:
+            tables = values @ affine.matrix
+            tables += affine.offset
+        elif table is not None:
+            tables = table(values)
+        return tables.reshape(len(values), *self.model.game.shape)
+
+    def tables(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the tables (N, ...) whose entries trajectories add up, at values (N, K)."""
+        return self.law.table_arrays(self.rewards(values))
+
+    def log_policies(self, values: np.ndarray) -> np.ndarray:
+        """Return log policies (N, T, S, A) at flat constrained parameters (N, K)."""
+        return self.law.log_policy(self.rewards(values))
+
+    def heights(self, values: np.ndarray) -> np.ndarray:
+        """Return log likelihoods (N,) at flat constrained parameters (N, K)."""
+        evaluate = self.law.evaluator()
+        rewards = np.ascontiguousarray(self.rewards(values))
+        return np.array([evaluate(reward)[0] for reward in rewards])
+
+    def constrained(self, points: np.ndarray) -> np.ndarray:
+        """Return flat constrained parameters (N, K) at unconstrained points (N, n_dim)."""
+        return self.program.flat_values(self.compiled.record(points))
+
+    def record(self, points: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Return constrained values, deterministics and log priors by site at points (N, n_dim).
+
+        Each array leads with the points' axis.
+        """
+        return self.compiled.by_group(points)
+
+    def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
+        """Return second derivatives (K, K) of the weighted density, from the plain torch twin."""
+        program, likelihood = self.program, self.law
+
+        def value(free: Tensor) -> Tensor:
+            run = program.run(program.split(free))
+            parts = ((prior, run.log_prior), (jacobian, run.log_jacobian))
+            weighted = [weight * part for weight, part in parts if weight]
+            return sum(weighted, likelihood.log_likelihood(run.reward))
+
+        with double_precision(), pyro.validation_enabled(False):
+            hessian = torch.autograd.functional.hessian(value, torch.from_numpy(theta.copy()))
+        return hessian.numpy()
+
+    def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the slopes of the tables in each unconstrained parameter."""
+        load_rules()
+        with double_precision(), pyro.validation_enabled(False):
+            reward, changes = self._reward_slopes(theta)
+            for change in changes:
+                slopes = _table_slopes(self.law, reward, change)
+                yield tuple(slope.nan_to_num(0.0).numpy() for slope in slopes)
+
+    def _reward_slopes(self, theta: np.ndarray) -> tuple[Tensor, Iterator[Tensor]]:
+        """Return the reward (T, S, A), and its slope in each unconstrained parameter."""
+        if self.compiled.affine is not None:
+            values, slope = slope_at(self.program, theta)
+            tables = (slope.T @ self.compiled.affine.matrix).reshape(-1, *self.model.game.shape)
+            return torch.from_numpy(self.rewards(values[None])[0]), iter(torch.from_numpy(tables))
+
+        def reward(free: Tensor) -> Tensor:
+            return self.program.run(self.program.split(free)).reward
+
+        point = torch.from_numpy(theta.copy())
+        directions = torch.eye(len(theta), dtype=torch.float64)
+        slopes = (torch.func.jvp(reward, (point,), (along,))[1] for along in directions)
+        return reward(point).detach(), slopes
+
+
+def _table_slopes(law: FixedFlow, reward: Tensor, change: Tensor) -> tuple[Tensor, ...]:
+    """Return how a law's tables change as the reward (T, S, A) does, in one direction."""
+    if isinstance(law, CausalLikelihood):
+        return law.table_slopes(reward, change)
+    return tuple(torch.func.jvp(law.tables, (reward,), (change,))[1])

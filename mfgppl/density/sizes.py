@@ -1,0 +1,129 @@
+"""How much parameters move rewards: the units in which a fit is climbed and judged.
+
+A feature measured in other units changes estimates and their derivatives by powers of ten. What is
+compared with a constant is therefore measured in the parameter's own effect on the reward.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from mfgppl._keep import keep
+from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import double_precision
+
+if TYPE_CHECKING:
+    from mfgppl.density.protocol import LogDensity
+import pandas as pd
+
+from mfgppl.density.protocol import LogDensity
+
+PRIOR_DRAWS = 5  # at which the slope of the log prior is looked at
+
+
+class Effects(NamedTuple):
+    """What parameters do to rewards, and how large a panel shows it.
+
+    Attributes
+    ----------
+    entries : ndarray, shape (P,)
+        Largest change of a reward by a unit of each constrained parameter, in temperatures.
+    n_decisions : int
+        Decisions of the panel.
+    n_steps : float
+        Steps over which rewards add up in an agent's values.
+    """
+
+    entries: np.ndarray
+    n_decisions: int
+    n_steps: float
+
+    def moves(self, slope: np.ndarray) -> np.ndarray:
+        """Return the largest change of a reward by a unit of each unconstrained parameter (K,).
+
+        Parameters
+        ----------
+        slope : ndarray, shape (P, K)
+            Slope of the constrained in the unconstrained parameters.
+        """
+        return np.asarray(np.abs(slope).T @ self.entries)
+
+    def sizes(self, slope: np.ndarray) -> np.ndarray:
+        """Return the root of the largest information that unconstrained parameters can have (K,).
+
+        What is below rounding of it is rounding.
+        """
+        return self.n_steps * np.sqrt(self.n_decisions) * self.moves(slope)
+
+
+def slope_at(program: Program, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return flat constrained parameters (P,) and their slope (P, K) in the unconstrained ones."""
+
+    def values(free: Tensor) -> Tensor:
+        run = program.run(program.split(free))
+        return torch.cat([v.reshape(-1) for v in run.values.values()])
+
+    with double_precision(), pyro.validation_enabled(False):
+        point = torch.from_numpy(theta.copy())
+        slope = torch.autograd.functional.jacobian(values, point).numpy()
+        return values(point).numpy(), slope
+
+
+def effects_of(density: LogDensity, theta: np.ndarray) -> Effects:
+    """Return what parameters do to rewards, of a nonlinear reward where it is first asked for."""
+    at = density.constrained(theta[None])[0]
+    entries = keep(density, "entries", lambda: _entries(density, at))
+    game = density.model.game
+    length = 1 / (1 - game.discount) if game.horizon is None else game.horizon
+    return Effects(entries, density.model.panel.n_decisions, float(length))
+
+
+def climbing_units(
+    density: LogDensity, effects: Effects, slope: np.ndarray, *, prior: float
+) -> np.ndarray:
+    """Return the step of each unconstrained parameter that is of order one (K,).
+
+    It changes a reward by a temperature, or the log prior by a nat where that is less.
+    """
+    moves = effects.moves(slope)
+    if prior:
+        moves = np.maximum(moves, _prior_slopes(density))
+    return 1 / np.where(moves > 0, moves, 1.0)
+
+
+def _entries(density: LogDensity, values: np.ndarray) -> np.ndarray:
+    temperature = density.model.game.temperature
+    if density.compiled.affine is not None:
+        matrix = density.compiled.affine.matrix
+        return np.abs(matrix).max(1, initial=0.0) / temperature
+    program = density.program
+
+    def reward(flat: Tensor) -> Tensor:
+        return program.reward_at(program.by_site(flat))
+
+    point = torch.from_numpy(np.array(values, dtype=float))
+    largest = []
+    for along in torch.eye(len(values), dtype=torch.float64):
+        with double_precision(), pyro.validation_enabled(False):
+            slopes = torch.func.jvp(reward, (point,), (along,))[1].detach()
+        largest.append(float(slopes.nan_to_num(0.0, 0.0, 0.0).abs().max()) / temperature)
+    return np.array(largest)
+
+
+def _prior_slopes(density: LogDensity) -> np.ndarray:
+    """Return the mean size of the log prior's slope at draws from it (K,)."""
+    both, one = (density.evaluator(prior=prior, jacobian=0.0) for prior in (1.0, 0.0))
+    points = [density.program.draw(seed) for seed in range(PRIOR_DRAWS)]
+    with np.errstate(all="ignore"):
+        slopes = np.abs([both(p)[1] - one(p)[1].copy() for p in points])
+    slopes[~np.isfinite(slopes)] = 0.0
+    return np.asarray(slopes.mean(0))
+
+
+def constrained_at(density: LogDensity, theta: np.ndarray) -> tuple[pd.Series, np.ndarray]:
+    """Return the constrained parameters by name and their slope in the unconstrained ones."""
+    flat, slope = slope_at(density.program, theta)
+    return pd.Series(flat, density.program.entry_names(), name="estimate"), slope

@@ -1,0 +1,393 @@
+"""A game at fixed reward parameters over arrays: what iterations on the flow are made of.
+
+Reward and dynamics are recorded once and run by the tape machine, with the kernels' sweeps in one
+compiled call. What cannot be recorded (a program with branches on values, dynamics that scipy
+builds) runs as it is, around the same sweeps.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyro
+import torch
+
+from mfgppl._kernels import bridge, crowd
+from mfgppl.equilibrium.exposures import exposures_of
+from mfgppl.equilibrium.recording import NOT_RECORDED, NOTHING, forget, masked_reward, recording_of
+from mfgppl.equilibrium.response import generate_mean_field
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.crowd import noted_reads
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.site_values import site_values
+
+AGREEMENT = 1e-10  # of a recorded program with the program itself, relative to the largest entry
+Array = np.ndarray
+
+
+class Image(NamedTuple):
+    """The soft best response to a flow.
+
+    Attributes
+    ----------
+    flow : ndarray, shape (T, F)
+        The flow that agents face; F is S, or S * A where the mean field is joint.
+    generated : ndarray, shape (T, F)
+        The flow that they generate along it.
+    reward, policy : ndarray, shape (T, S, A)
+        The reward along the flow, and the policy.
+    values : ndarray, shape (T, S)
+        Soft values.
+    """
+
+    flow: Array
+    generated: Array
+    reward: Array
+    policy: Array
+    values: Array
+
+    @property
+    def residual(self) -> float:
+        """Largest change of a share."""
+        return float(np.abs(self.generated - self.flow).max())
+
+
+class Evaluation(NamedTuple):
+    """A policy with the flow that it generates.
+
+    Attributes
+    ----------
+    policy, reward, q_values : ndarray, shape (T, S, A)
+        The policy, the reward along its flow, and the Q of the policy.
+    flow : ndarray, shape (T, F)
+        The flow, which the dynamics answer.
+    values : ndarray, shape (T, S)
+        Values of the policy.
+    """
+
+    policy: Array
+    flow: Array
+    reward: Array
+    q_values: Array
+    values: Array
+
+
+class ResponseMap:
+    """A game with a horizon at fixed reward parameters.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game.
+    reward : callable
+        A reward program.
+    parameters : mapping or Series, optional
+        A value for each of its latent sites.
+
+    Attributes
+    ----------
+    recorded : bool
+        Whether reward and dynamics run on the tape machine.
+    exposures : Exposures or None
+        What is read of flows, where it is less than all of them.
+    """
+
+    def __init__(
+        self,
+        game: MeanFieldGame,
+        reward: RewardProgram,
+        parameters: Mapping[str, Any] | pd.Series | None = None,
+    ) -> None:
+        values = site_values("parameters", parameters)
+        self.game, self.program, self._reward = game, bind(reward, values), reward
+        self._values = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+        flow = torch.from_numpy(uniform_flow(game))
+        with double_precision(), torch.no_grad():
+            # at the door, where the program's own errors are raised
+            along = flow.reshape(game.flow_shape)
+            with noted_reads() as reads:
+                table = reward_table(self.program, RewardInputs(game, along))
+            tables = bridge.tables_of(game.transition_along(along))
+        initial = game.initial.numpy().copy()
+        self.arrays = crowd.Arrays(tables, NOTHING, NOTHING, initial, game.discount)
+        self.exposures = exposures_of(game, by_cell=reads.by_cell)
+        self._recording = recording_of(game, reward, self._values)
+        self._slopes: tuple[crowd.Played, crowd.Played] | None = None
+        self._pulls: tuple[crowd.Played, crowd.Played] | None = None
+        self._has_slopes = True
+        if self._recording is not None:
+            own = [table.masked_fill(~game.available, -torch.inf).numpy(), *tables]
+            reward_tape, moves = self._recording.tapes(self._values)
+            self.arrays = self.arrays._replace(reward=reward_tape, moves=moves)
+            if not self._agrees(flow.numpy(), own):
+                self._recording = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether reward and dynamics run on the tape machine."""
+        return self._recording is not None
+
+    def image(self, flow: Array, temperature: float) -> Image:
+        """Return the soft best response to a flow and the flow that it generates along it."""
+        T, S, A = self.game.shape
+        image = Image(
+            flow=np.ascontiguousarray(flow),
+            generated=np.empty_like(flow),
+            reward=np.empty((T, S, A)),
+            policy=np.empty((T, S, A)),
+            values=np.empty((T, S)),
+        )
+        _, generated, reward, policy, values = image
+        q_values = np.empty((T, S, A))
+        if self.recorded:
+            crowd.image(
+                self.arrays, image.flow, temperature, reward, q_values, values, policy, generated
+            )
+            return image
+        reward[:] = self._face(flow)
+        self._follow(flow)
+        crowd.respond(self.arrays, reward, temperature, q_values, values, policy)
+        crowd.push(self.arrays, policy, generated, False)
+        return image
+
+    def evaluate(self, policy: Array, temperature: float = 0.0) -> Evaluation:
+        """Return the flow that a policy generates, the reward along it and the policy's values."""
+        T, S, A = self.game.shape
+        evaluation = Evaluation(
+            policy=np.ascontiguousarray(policy),
+            flow=np.empty(flat_shape(self.game)),
+            reward=np.empty((T, S, A)),
+            q_values=np.empty((T, S, A)),
+            values=np.empty((T, S)),
+        )
+        _, flow, reward, q_values, values = evaluation
+        if self.recorded:
+            crowd.turn(self.arrays, evaluation.policy, temperature, flow, reward, q_values, values)
+            return evaluation
+        with double_precision(), torch.no_grad():
+            generated = generate_mean_field(self.game, torch.from_numpy(evaluation.policy))
+        flow[:] = generated.numpy().reshape(flow.shape)
+        reward[:] = self._face(flow)
+        self._follow(flow)
+        crowd.evaluate(self.arrays, reward, evaluation.policy, temperature, q_values, values)
+        return evaluation
+
+    def best(self, evaluation: Evaluation, temperature: float = 0.0) -> tuple[Array, Array]:
+        """Return values (T, S) and policy of the best response to an evaluated policy's flow."""
+        self._put_tables(evaluation.flow)
+        values, policy = np.empty(self.game.shape[:2]), np.empty(self.game.shape)
+        q_values = np.empty(self.game.shape)
+        crowd.respond(self.arrays, evaluation.reward, temperature, q_values, values, policy)
+        return values, policy
+
+    def occupancy(self, evaluation: Evaluation, policy: Array) -> Array:
+        """Return the shares of states and actions of a policy along an evaluated policy's flow."""
+        self._put_tables(evaluation.flow)
+        flow = np.empty((len(policy), policy.shape[1] * policy.shape[2]))
+        crowd.push(self.arrays, np.ascontiguousarray(policy), flow, False)
+        return flow.reshape(policy.shape)
+
+    def start(self, evaluation: Evaluation) -> Array:
+        """Return the distribution (S,) over which values are averaged."""
+        return self.arrays.initial
+
+    def mirrored(self, logits: Array, rate: float, n_steps: int) -> Array:
+        """Return logits (T, S, A) after steps of online mirror descent."""
+        if not self.recorded:
+            return mirrored_by_evaluations(self.evaluate, logits, rate, n_steps)
+        logits = logits.copy()
+        T, S, A = self.game.shape
+        q_values, policy = np.empty((T, S, A)), np.empty((T, S, A))
+        flow, values = np.empty(flat_shape(self.game)), np.empty((T, S))
+        crowd.mirror(self.arrays, logits, rate, n_steps, flow, q_values, values, policy)
+        return logits
+
+    def change(self, image: Image, temperature: float, change: Array) -> Array | None:
+        """Return how a change of the flow changes what it generates; None if not recorded."""
+        slopes = self._recorded_slopes()
+        if slopes is None:
+            return None
+        out = np.empty_like(image.flow)
+        crowd.follow(self.arrays, image.flow)
+        crowd.slope(
+            self.arrays, *slopes, image.flow, np.ascontiguousarray(change), temperature,
+            image.values, image.policy, out,
+        )  # fmt: skip
+        return out
+
+    def jacobian(self, image: Image, temperature: float) -> Array | None:
+        """Return what each entry of a flow changes, one row per entry; None if not recorded."""
+        slopes = self._recorded_slopes()
+        if slopes is None:
+            return None
+        rows = np.empty((image.flow.size, image.flow.size))
+        crowd.follow(self.arrays, image.flow)
+        crowd.jacobian(
+            self.arrays, *slopes, image.flow, temperature, image.values, image.policy, rows
+        )
+        return rows
+
+    def put(self, values: Array) -> None:
+        """Give what is recorded other parameters: flat, in the order of those given first."""
+        start, flat = 0, torch.tensor(values, dtype=torch.float64)
+        for name, value in self._values.items():
+            self._values[name] = flat[start : start + value.numel()].reshape(value.shape)
+            start += value.numel()
+        for played in (self.arrays.reward, *(self._slopes or ()), *(self._pulls or ())):
+            if played.inputs.size:
+                start = played.inputs[-1]
+                played.buffer[start : start + len(values)] = values
+
+    def pull(
+        self, image: Image, temperature: float, *, counts: Array, weights: Array, moved: Array
+    ) -> tuple[Array, Array] | None:
+        """Return slopes of weighed sums in the flow (T, F) and in the parameters (K,).
+
+        Parameters
+        ----------
+        image : Image
+            A response to a flow.
+        temperature : float
+            Of the response.
+        counts : ndarray, shape (T, S, A)
+            Weights of the log policy.
+        weights : ndarray, shape (T, F)
+            Weights of the flow generated.
+        moved : ndarray, shape (T-1, S, S * A)
+            Weights of the dynamics, next state first, where the crowd moves them.
+
+        Returns
+        -------
+        tuple of ndarray, or None
+            None if nothing is recorded, or an operation has no derivative there.
+        """
+        if self._recording is not None and self._has_slopes and self._pulls is None:
+            try:
+                self._pulls = self._recording.pulls(self._values)
+            except NOT_RECORDED:
+                self._has_slopes = False
+        if self._pulls is None:
+            return None
+        by_reward, by_moves = self._pulls
+        on_reward, on_tables = np.empty(image.policy.shape), np.empty(moved.shape)
+        crowd.follow(self.arrays, image.flow)
+        crowd.pull(
+            self.arrays, counts, weights, temperature, image.values, image.policy,
+            on_reward, on_tables,
+        )  # fmt: skip
+        n_shares = image.flow.size
+        size = n_shares + sum(value.numel() for value in self._values.values())
+        slopes = crowd.pull_back(by_reward, image.flow, on_reward, size)
+        if moved.size:
+            slopes += crowd.pull_back(by_moves, image.flow, on_tables + moved, size)
+        return slopes[:n_shares].reshape(image.flow.shape), slopes[n_shares:]
+
+    def confirms(self, flow: Array) -> bool:
+        """Return whether the recording gives the program's own numbers along a flow.
+
+        A program may branch where no check has looked, or read constants that have changed. Then
+        the recording is dropped, and the program itself is run from here on.
+        """
+        if not self.recorded:
+            return True
+        if self._follows_program(flow):
+            return True
+        self._recording = None
+        forget(self.game, self._reward)
+        return False
+
+    def _recorded_slopes(self) -> tuple[crowd.Played, crowd.Played] | None:
+        """Return the tapes of the derivatives, recorded at first use; None where that fails."""
+        if self._recording is not None and self._has_slopes and self._slopes is None:
+            try:
+                self._slopes = self._recording.slopes(self._values)
+            except NOT_RECORDED:
+                self._has_slopes = False
+        return self._slopes
+
+    def _put_tables(self, flow: Array) -> None:
+        """Put the tables along a flow."""
+        if self.recorded:
+            crowd.follow(self.arrays, flow)
+        else:
+            self._follow(flow)
+
+    def _face(self, flow: Array) -> Array:
+        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
+            return masked_reward(self.game, self.program, torch.from_numpy(flow.copy())).numpy()
+
+    def _follow(self, flow: Array) -> None:
+        """Put the tables along a flow, by the game's own function."""
+        if self.game.crowd_moves_dynamics:
+            along = torch.from_numpy(flow.copy()).reshape(self.game.flow_shape)
+            with double_precision(), torch.no_grad():
+                tables = bridge.tables_of(self.game.transition_along(along))
+            self.arrays = self.arrays._replace(tables=tables)
+
+    def _agrees(self, flow: Array, own: Sequence[Array]) -> bool:
+        """Compare reward and dynamics along a flow with the recorded ones there, and elsewhere."""
+        rng = np.random.default_rng(0)
+        if not self._repeats(flow, own):
+            return False
+        if self._recording is None or self._recording.checked:
+            return True
+        for _ in range(2):
+            if not self._follows_program(rng.dirichlet(np.ones(flow.shape[1]), size=len(flow))):
+                return False
+        self._recording.checked = True
+        return True
+
+    def _follows_program(self, flow: Array) -> bool:
+        """Return whether the tapes give what the program and the game give along a flow."""
+        self._follow(flow)
+        return self._repeats(flow, [self._face(flow), *self.arrays.tables])
+
+    def _repeats(self, flow: Array, own: Sequence[Array]) -> bool:
+        """Return whether the tapes give the reward and the tables along a flow."""
+        own = [array.copy() for array in own]
+        reward = self.image(flow, self.game.temperature).reward
+        return all(map(_close, [reward, *self.arrays.tables], own))
+
+
+def flat_shape(game: MeanFieldGame) -> tuple[int, int]:
+    """Return the shape (T, F) of a flow as the kernels take it."""
+    T, S, A = game.shape
+    return T, S * A if game.joint else S
+
+
+def uniform_policy(game: MeanFieldGame) -> Array:
+    """Return the policy that takes all available actions as often."""
+    allowed = game.available.numpy().astype(float)
+    return np.broadcast_to(allowed / allowed.sum(-1, keepdims=True), game.shape).copy()
+
+
+def uniform_flow(game: MeanFieldGame) -> Array:
+    """Return the flow (T, F) of those who stay where they began and take all actions as often."""
+    shares = np.tile(game.initial.numpy(), (game.shape[0], 1))
+    if not game.joint:
+        return shares
+    return (shares[..., None] * uniform_policy(game)).reshape(flat_shape(game))
+
+
+def mirrored_by_evaluations(
+    evaluation: Callable[[Array], Evaluation], logits: Array, rate: float, n_steps: int
+) -> Array:
+    """Return logits after steps of online mirror descent, one evaluation each."""
+    for _ in range(n_steps):
+        logits = logits + rate * evaluation(softmax(logits)).q_values
+    return logits
+
+
+def softmax(logits: Array) -> Array:
+    """Return the policy of logits (T, S, A)."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(weights / weights.sum(-1, keepdims=True))
+
+
+def _close(a: Array, b: Array) -> bool:
+    size = np.abs(b[np.isfinite(b)]).max(initial=1.0)
+    return a.shape == b.shape and np.allclose(
+        a, b, rtol=0, atol=AGREEMENT * float(size), equal_nan=True
+    )

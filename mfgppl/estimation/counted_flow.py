@@ -1,0 +1,231 @@
+"""What it costs a fit that its crowd's flow is counted from agents and taken as known."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+
+from mfgppl._replication import or_reason
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.estimation.leave_out import LeaveOut
+from mfgppl.estimation.parts import random_parts
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.likelihood.model import TrajectoryModel
+
+PARTS = 20
+LARGEST = 5_000_000  # decisions of a panel that is put in parts without being asked
+NOMINAL = 0.9  # mass of the interval whose coverage is worked out
+TOO_FEW = 0.75  # expected coverage below which a parameter is not to be trusted
+FARTHER = 2.0  # times as far as the jackknife moves it, so that this does not see the bias
+MOVED = 1.0  # standard errors by which a cross-fit may move it
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CountedFlow:
+    """What the counted flow costs each parameter of a plug-in fit, by the group jackknife.
+
+    Agents plan along the flow that they expect, and the panel shows shares counted from those who
+    are in it: the expected ones plus noise that is made of the choices to be explained. The
+    estimate has a bias of order one over the number of agents, which the fits without one part of
+    the agents each reveal.
+
+    Attributes
+    ----------
+    n_agents : int
+        How many agents the flow is counted from.
+    per_state : float
+        Median number of agents in a state at a time, of those states and times that are visited.
+    table : DataFrame
+        One row per parameter, in its own units: `estimate`; `bias`, the expected error of the
+        estimate; `bias_se`, the same in its standard errors; `coverage`, the share of nominal 90 %
+        intervals that are expected to hold the truth; `corrected`, the estimate less its bias;
+        `cross_fit`, where one Newton step of the likelihood leads whose parts are each along the
+        flow of the rest. NaN where the bias cannot be measured.
+    reason : str
+        Why it cannot be measured, "" if it is.
+
+    Notes
+    -----
+    With theta the estimate and theta_J that of the group jackknife, the plug-in's error is taken as
+    normal around theta - theta_J, its variance that of the observed information and what the flow's
+    error adds: the jackknife's variance less that of the parts' scores along the flow of all.
+
+    Where the flow hardly moves but by chance, the bias does not fall with the number of agents and
+    leaving some out does not show it; the cross-fit does. The numbers hold if the agents plan along
+    the flow that they expect; where they react to the shares as they are realised, counting the
+    whole crowd costs nothing.
+    """
+
+    n_agents: int
+    per_state: float
+    table: pd.DataFrame
+    reason: str
+
+    @property
+    def untrusted(self) -> list[str]:
+        """The parameters whose nominal 90 % intervals are expected to cover too rarely."""
+        return list(self.table.index[(self.table["coverage"] < TOO_FEW) | self._saturated])
+
+    @property
+    def saturated(self) -> list[str]:
+        """Those of them whose bias the jackknife does not see, as the flow is mostly chance."""
+        return list(self.table.index[self._saturated])
+
+    @property
+    def _saturated(self) -> pd.Series:
+        table = self.table
+        se = table["bias"] / table["bias_se"]
+        moved = ((table["cross_fit"] - table["estimate"]) / se).abs()
+        return (moved > MOVED) & (moved > FARTHER * table["bias_se"].abs())
+
+    def to_json(self) -> str:
+        """Return the record as text, for the attributes of a result."""
+        table = {name: column.to_dict() for name, column in self.table.items()}
+        plain = {k: {p: v if np.isfinite(v) else None for p, v in c.items()}
+                 for k, c in table.items()}  # fmt: skip
+        sizes = {"n_agents": self.n_agents, "per_state": self.per_state, "reason": self.reason}
+        return json.dumps(sizes | {"table": plain})
+
+    @classmethod
+    def from_json(cls, text: str) -> "CountedFlow":
+        """Return the record that `to_json` wrote."""
+        found = json.loads(text)
+        table = pd.DataFrame(found.pop("table")).astype(float)
+        return cls(table=table, **found)
+
+    def messages(self) -> tuple[str, ...]:
+        """Return what speaks against the fit, or nothing."""
+        if self.reason:
+            return (
+                f"{self._counted()}, and taken as known; what that costs is not measured: "
+                f"{self.reason}.",
+            )
+        if not self.untrusted:
+            return ()
+        biased = "; ".join(self._of(name) for name in self.untrusted)
+        return (
+            f"{self._counted()}, and taken as known. If they plan along the flow they expect, the "
+            f"maximum likelihood estimates are off: {biased}. See mfgppl.jackknife and "
+            "mfgppl.flows.treatments.",
+        )
+
+    def __str__(self) -> str:
+        if self.messages():
+            return self.messages()[0]
+        most = self.table["bias_se"].abs().max()
+        return (
+            f"{self._counted()}: expected to put no parameter off by more than {most:.1f} standard "
+            "errors"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self}\n{self.table.to_string(float_format=lambda v: f'{v:.4g}')}"
+
+    def _of(self, name: str) -> str:
+        row = self.table.loc[name]
+        if name in self.saturated:
+            return (
+                f"{name} {row['estimate']:.3g} by a bias that does not fall with the number of "
+                "agents, as their flow moves by little but chance (along a flow counted from "
+                f"other agents: {row['cross_fit']:.3g})"
+            )
+        return (
+            f"{name} {row['estimate']:.3g} by about {row['bias']:+.2g} "
+            f"({abs(row['bias_se']):.1f} standard errors; its 90% interval holds the truth in "
+            f"about {100 * row['coverage']:.0f}% of panels), corrected {row['corrected']:.3g}"
+        )
+
+    def _counted(self) -> str:
+        return (
+            f"the flow is counted from {self.n_agents} agents, about {self.per_state:.0f} per "
+            "state and time"
+        )
+
+
+def is_counted(model: TrajectoryModel) -> bool:
+    """Return whether a flow that is counted from the panel enters the reward or the dynamics."""
+    return model.flow_is_empirical and model.reads_flow
+
+
+def counted_flow(model: TrajectoryModel, fit: PointEstimate) -> CountedFlow | None:
+    """Measure what the counted flow costs a fit; None where no term reads a flow of the panel's."""
+    if not is_counted(model):
+        return None
+    found = or_reason(lambda: _by_parts(model, fit))
+    if isinstance(found, str):
+        nothing = np.full(len(fit.params), np.nan)
+        return _record(model, fit, nothing, nothing, nothing, found)
+    return found
+
+
+def correction(whole: np.ndarray, without: np.ndarray) -> np.ndarray:
+    """Return the jackknife's correction (P,), from the estimates without each part (G, P)."""
+    return np.asarray((len(without) - 1) * (whole - without.mean(0)))
+
+
+def record_of_bias(
+    model: TrajectoryModel, fit: PointEstimate, refit: LeaveOut, without: np.ndarray
+) -> CountedFlow:
+    """Return what the fits without each part (G, P) say of the counted flow."""
+    shift = correction(fit.params.to_numpy(), without)
+    return _record(model, fit, shift, _error(fit, refit, without), refit.cross_step(), reason="")
+
+
+def _error(fit: PointEstimate, refit: LeaveOut, without: np.ndarray) -> np.ndarray:
+    """Return the standard error (P,) of the estimate that counts the flow's error too.
+
+    The spread of the fits without a part has what the flow's error adds, and what agents that are
+    alike or differ add, which is no matter of the flow: the scores of the parts along the flow of
+    all have the latter alone.
+    """
+    assert fit.scores is not None
+    G, centred = len(without), without - without.mean(0)
+    spread = (G - 1) / G * (centred**2).sum(0)
+    scores = np.array([fit.scores[part].sum(0) for part in refit.parts])
+    influence = scores @ fit.curvature.covariance @ fit.jacobian.T
+    known = G / (G - 1) * (influence**2).sum(0)
+    own = fit.bse.to_numpy() ** 2
+    return np.sqrt(own + np.maximum(spread - known, 0.0))
+
+
+def _by_parts(model: TrajectoryModel, fit: PointEstimate) -> CountedFlow:
+    if not isinstance(model.panel, Trajectories):
+        raise ValueError("a counted panel does not keep its agents; read a table of trajectories")
+    if model.panel.n_decisions > LARGEST:
+        raise ValueError(f"the panel has more than {LARGEST:,} decisions; mfgppl.jackknife does it")
+    if not fit.converged:
+        raise ValueError("the fit did not converge")
+    parts = random_parts(model.panel, "agent", PARTS, 0, what="the jackknife", argument="parts")
+    refit = LeaveOut(model, fit, parts)
+    without = np.array([refit(part) for part in range(len(parts))])
+    return record_of_bias(model, fit, refit, without)
+
+
+def _record(
+    model: TrajectoryModel,
+    fit: PointEstimate,
+    shift: np.ndarray,
+    error: np.ndarray,
+    cross_step: np.ndarray,
+    reason: str,
+) -> CountedFlow:
+    estimate, se = fit.params.to_numpy(copy=True), fit.bse.to_numpy()
+    z = ndtri(0.5 + NOMINAL / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        coverage = ndtr((z * se - shift) / error) - ndtr((-z * se - shift) / error)
+        columns = {
+            "estimate": estimate,
+            "bias": -shift,
+            "bias_se": -shift / se,
+            "coverage": np.where(np.isfinite(se), coverage, np.nan),
+            "corrected": estimate + shift,
+            "cross_fit": estimate + cross_step,
+        }
+    table = pd.DataFrame(columns, index=fit.params.index)
+    table.loc[~np.isfinite(se), ["bias", "bias_se", "corrected", "cross_fit"]] = np.nan
+    visits = model.panel.visits[: model.panel.horizon]
+    seen = visits[visits > 0]
+    per_state = float(np.median(seen)) if seen.size else 0.0
+    return CountedFlow(model.panel.n_agents, per_state, table, reason)

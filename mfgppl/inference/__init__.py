@@ -1,1 +1,0 @@
-"""Fits: the compiled density, point estimates, draws, their products."""

@@ -1,0 +1,100 @@
+"""The panel drawn again: who was observed, when and from where stays, the rest is chance."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mfgppl._arguments import Seed, is_a, seed_of, strict_keywords
+from mfgppl.control.steps import as_steps
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.equilibrium.response import check_policy, generate_mean_field
+from mfgppl.equilibrium.simulation import draw_category
+from mfgppl.game import MeanFieldGame
+from mfgppl.likelihood.model import TrajectoryModel
+
+
+@strict_keywords
+def replay(model: TrajectoryModel, policy: Any, *, random_seed: Seed = None) -> Trajectories:
+    """Draw a model's panel again, by a policy along its flow.
+
+    Each trajectory starts where and when it did, and is observed for as long; its actions are
+    drawn from the policy, its further states from the game's dynamics along the model's flow (of a
+    coupled model, the flow that the policy generates). At the soft policy of the true reward this
+    is the law that the causal likelihood assumes.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    policy : Tensor, array or DataArray, shape (T, S, A)
+        Probability of each action, as of `mfgppl.policy` at a point.
+    random_seed : int or SeedSequence, optional
+        Seed of the draws; by default a fresh one.
+
+    Returns
+    -------
+    Trajectories
+        The panel with other actions and states. Where dynamics differ by time, the state after
+        the game's last decision is not drawn.
+
+    Raises
+    ------
+    ValueError
+        If the panel does not keep its trajectories, or the policy does not fit the game.
+    """
+    is_a("model", model, TrajectoryModel)
+    random_seed = seed_of(random_seed)
+    game, panel = model.game, with_rows(model.panel, "replay")
+    flow = model.mean_field
+    if model.coupled and game.crowd_moves_dynamics:  # which answer the crowd that the policy makes
+        flow = generate_mean_field(game, check_policy(game, policy)).detach()
+    return draw_again(game, panel, policy, flow, random_seed)
+
+
+def draw_again(
+    game: MeanFieldGame, panel: Trajectories, policy: Any, flow: Tensor, random_seed: int
+) -> Trajectories:
+    """Draw the actions and states of a panel again, by a policy along a flow.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        Whose dynamics move the states.
+    panel : Trajectories
+        Who is observed, when, and from which first state.
+    policy : Tensor, array or DataArray, shape (T, S, A)
+        Probability of each action.
+    flow : Tensor, shape (T, S), or (T, S, A) in a joint game
+        The flow that moves the dynamics.
+    random_seed : int
+        Seed of the draws.
+    """
+    chances = check_policy(game, policy).detach().numpy().cumsum(-1)
+    transition = game.transition_along(flow).detach()
+    if game.tables_by_time:
+        panel = _before(panel, game.shape[0])
+    steps = as_steps(transition, game.shape[0])
+    rng = np.random.default_rng(random_seed)
+    state, action = panel.state.copy(), panel.action.copy()
+    acts, goes_on = action >= 0, np.append(np.diff(panel.trajectory) == 0, False)
+    when = np.arange(len(state)) - panel.offsets[panel.trajectory]
+    when = when if game.stationary else panel.time
+    for t in range(int(when[acts].max()) + 1):
+        k = 0 if game.stationary else t
+        here = np.flatnonzero((when == t) & acts)
+        action[here] = draw_category(rng, chances[k, state[here]])
+        here = here[goes_on[here]]
+        if len(here):
+            uniform = rng.random(len(here))
+            state[here + 1] = steps.draw(k, state[here], action[here], uniform)
+    return replace(panel, state=state, action=action)
+
+
+def _before(panel: Trajectories, horizon: int) -> Trajectories:
+    """Return the panel without states seen after the game's last decision."""
+    kept = panel.time < horizon
+    offsets = np.append(0, kept.cumsum())[panel.offsets]
+    rows = {k: getattr(panel, k)[kept] for k in ("time", "state", "action")}
+    return replace(panel, offsets=offsets, **rows)

@@ -1,0 +1,40 @@
+"""Figures of finished results. May import everything but the report and the command line."""
+
+from mfgppl.plots.calibration import plot_coverage, plot_ranks, plot_widths
+from mfgppl.plots.checks import (
+    plot_choice_check,
+    plot_exploitability,
+    plot_flow_check,
+    plot_residuals,
+    plot_runaway,
+    plot_statistics,
+)
+from mfgppl.plots.counterfactual import (
+    plot_counterfactual,
+    plot_counterfactual_difference,
+    plot_counterfactual_statistics,
+)
+from mfgppl.plots.coupling import plot_coupling
+from mfgppl.plots.prior import plot_prior_choices, plot_prior_flows
+from mfgppl.plots.treatments_of_flows import plot_treatments
+from mfgppl.plots.types import plot_types
+
+__all__ = [
+    "plot_choice_check",
+    "plot_counterfactual",
+    "plot_counterfactual_difference",
+    "plot_counterfactual_statistics",
+    "plot_coupling",
+    "plot_coverage",
+    "plot_exploitability",
+    "plot_flow_check",
+    "plot_prior_choices",
+    "plot_prior_flows",
+    "plot_ranks",
+    "plot_residuals",
+    "plot_runaway",
+    "plot_statistics",
+    "plot_treatments",
+    "plot_types",
+    "plot_widths",
+]

@@ -1,0 +1,4 @@
+"""Posterior draws: samplers, approximations, their convergence, and results in files.
+
+May import estimation and what is below it.
+"""

@@ -1,0 +1,91 @@
+"""Draws from an approximation of the posterior, judged by the weights that would correct them.
+
+Each draw keeps its log density under posterior and approximation; the Pareto shape of their ratios
+judges the latter.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.special
+import xarray as xr
+
+from mfgppl._arguments import kept_seed
+from mfgppl.density.of_model import density_of
+from mfgppl.exceptions import ConvergenceWarning
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.posterior.chains import Chain
+from mfgppl.posterior.results import note_counted_flow, to_datatree
+
+JUDGED = 1000  # draws at least from which an approximation is judged
+FEWEST = 10.0  # effective draws of these below which their weights have no shape
+GOOD_PARETO = 0.7  # shape of the weights' tail up to which an approximation serves
+ALIKE = 1e-9  # spread of log weights that is no more than rounding
+
+
+def pareto_shape(log_weight: np.ndarray) -> float:
+    """Return the shape of the weights' upper tail; minus infinity where they are all alike.
+
+    Infinity where a few draws have all the weight, whose tail cannot be seen.
+    """
+    from arviz_stats.base import array_stats  # slow to import, and needed at the end only
+
+    if np.ptp(log_weight) < ALIKE:
+        return -np.inf
+    if len(log_weight) * effective_share(log_weight) < FEWEST:
+        return np.inf
+    _, shape = array_stats.psislw(-log_weight)  # takes log likelihoods left out, weights' inverse
+    return float(shape)
+
+
+def effective_share(log_weight: np.ndarray) -> float:
+    """Return the effective number of weighted draws over their number (Kish)."""
+    first, second = scipy.special.logsumexp(log_weight), scipy.special.logsumexp(2 * log_weight)
+    return float(np.exp(2 * first - second) / len(log_weight))
+
+
+def weighted_tree(
+    model: TrajectoryModel,
+    theta: np.ndarray,
+    log_q: np.ndarray,
+    draws: int,
+    attrs: dict[str, Any],
+    messages: list[str],
+    random_seed: int,
+    log_likelihood: bool | None,
+    flow_bias: bool,
+) -> xr.DataTree:
+    """Return the first draws with their weights as a tree; warn where all are not to be trusted.
+
+    Parameters
+    ----------
+    theta, log_q : ndarray, shape (N, K) and (N,)
+        Points and their log density under the approximation, at least `JUDGED` of them.
+    draws : int
+        How many of these are kept.
+    """
+    density = density_of(model)
+    evaluate = density.evaluator()
+    lp = np.array([evaluate(point)[0] for point in theta])
+    pareto, share = pareto_shape(lp - log_q), effective_share(lp - log_q)
+    if not pareto <= GOOD_PARETO:
+        messages.append(
+            f"the Pareto shape of the weights is {pareto:.2f} (at most {GOOD_PARETO} is good): the "
+            "approximation is not the posterior; use `nuts`, or another `guide`."
+        )
+    chain = Chain(theta[:draws], {"lp": lp[:draws], "log_q": log_q[:draws]})
+    record = attrs | {
+        "random_seed": kept_seed(random_seed),
+        "pareto_k": pareto,
+        "effective_share": share,
+        "compile_time": 0.0,
+    }
+    tree = to_datatree(density, [chain], record, random_seed, log_likelihood)
+    messages = messages + tree.attrs["warnings"]
+    tree.attrs["warnings"] = messages
+    if flow_bias:
+        note_counted_flow(tree, model)
+    if messages:
+        warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=4)
+    return tree

@@ -1,0 +1,136 @@
+"""What a file declares of its arrays, looked at before any of them is decoded.
+
+A file from elsewhere can name codecs that run code, and sizes that no memory holds. Functions
+return what is wrong, or None.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# these decode bytes and do nothing else; none unfolds a byte to more than UNFOLDED
+COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
+LABELS = "vlen-utf8"
+SERIALISERS = ("bytes", LABELS)
+CHECKSUMS = ("crc32c",)
+UNFOLDED = 2**15
+ALWAYS = 2**26  # bytes that any file may ask for
+
+
+def zarr_fault(path: Path, *, whole: bool) -> str | None:
+    """Return why a zarr store cannot be read, or not without harm.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether all chunks were written, so that one that is missing was lost.
+    """
+    import zarr  # slow to import, and needed for stores only
+
+    linked = [p for p in _folders(path) if p.is_symlink()]
+    if linked:
+        return f"links {linked[0].name} to another folder, which is not followed."
+    declared = dict(_arrays(path))
+    for folder, metadata in declared.items():
+        unknown = _unknown_codec(metadata)
+        if unknown:
+            known = ", ".join((*COMPRESSORS, *SERIALISERS, *CHECKSUMS))
+            return f"names the codec {unknown!r} for {folder.name}; those read are {known}."
+    arrays = {p.relative_to(path).as_posix(): zarr.open_array(p, mode="r") for p in declared}
+    sizes = {name: math.prod(a.shape) * _item_size(a) for name, a in arrays.items()}
+    return _sizes_fault(path, sizes) or (_chunks_fault(arrays) if whole else None)
+
+
+def _chunks_fault(arrays: Mapping[str, Any]) -> str | None:
+    for name, array in arrays.items():
+        lost = array.nchunks - array.nchunks_initialized
+        if lost:
+            return f"is damaged: {name} lacks {lost} of its {array.nchunks} chunks."
+    return None
+
+
+def netcdf_fault(path: Path) -> str | None:
+    """Return why a netCDF file cannot be read: it holds not its own data, or not as much.
+
+    Raises
+    ------
+    OSError
+        If it is none.
+    """
+    import h5py
+
+    sizes: dict[str, int] = {}
+
+    def look(group: Any, prefix: str) -> str | None:
+        for name in group:
+            where = f"{prefix}{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                return f"links {where} to another place, which is not followed."
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                if item.external or item.is_virtual:
+                    return f"keeps {where} in another file, which is not read."
+                sizes[where] = 0 if item.shape is None else int(item.nbytes)
+            elif isinstance(item, h5py.Group) and (fault := look(item, f"{where}/")):
+                return fault
+        return None
+
+    with h5py.File(path, "r") as file:
+        return look(file, "") or _sizes_fault(path, sizes)
+
+
+def _sizes_fault(path: Path, sizes: Mapping[str, int]) -> str | None:
+    """Return why arrays ask for more memory than a file of this size can fill."""
+    asked, held = sum(sizes.values()), _bytes_of(path)
+    if asked <= max(ALWAYS, UNFOLDED * held):
+        return None
+    largest = max(sizes, key=lambda name: sizes[name])
+    return (
+        f"has {held:,} bytes and declares arrays of {asked:,} ({largest} the largest), more than "
+        "it can hold: it is damaged, or made to fill the memory."
+    )
+
+
+def _bytes_of(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.path.getsize(Path(f, name)) for f, _, names in os.walk(path) for name in names)
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    for folder, inside, _ in os.walk(path):
+        yield from (Path(folder, name) for name in inside)
+
+
+def _arrays(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folders of arrays with their metadata, in either format."""
+    for folder in _folders(path):
+        if (folder / ".zarray").is_file():
+            yield folder, json.loads((folder / ".zarray").read_text("utf-8"))
+        elif (folder / "zarr.json").is_file():
+            declared = json.loads((folder / "zarr.json").read_text("utf-8"))
+            if declared.get("node_type") == "array":
+                yield folder, declared
+
+
+def _unknown_codec(declared: Mapping[str, Any]) -> str | None:
+    """Return the first codec of an array that is not read, or is one too many."""
+    if "codecs" in declared:
+        names = [str(codec["name"]) for codec in declared["codecs"]]
+        roles: tuple[tuple[str, ...], ...] = (SERIALISERS, COMPRESSORS, CHECKSUMS)
+    else:
+        compressor, filters = declared.get("compressor"), declared.get("filters")
+        names = [str(f["id"]) for f in filters or []]
+        names += [str(compressor["id"])] if compressor else []
+        roles = ((LABELS,), COMPRESSORS)
+    for role in roles:
+        if names and names[0] in role:
+            names.pop(0)
+    return names[0] if names else None
+
+
+def _item_size(array: Any) -> int:
+    return int(getattr(array.dtype, "itemsize", 8))

@@ -1,0 +1,190 @@
+"""Posterior draws by the No-U-Turn Sampler: nutpie by default, Pyro's own as the reference."""
+
+import functools
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from mfgppl._arguments import (
+    Seed,
+    is_a,
+    kept_seed,
+    one_of,
+    positive_int,
+    real_between,
+    seed_of,
+    strict_keywords,
+)
+from mfgppl._progress import Watch
+from mfgppl._replication import seeds_of
+from mfgppl.data.trajectories import with_rows
+from mfgppl.density.of_model import density_of
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.exceptions import ConvergenceWarning
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.posterior.chain_starts import starts_of_chains
+from mfgppl.posterior.chains import Chain, Settings, complete_chains, run_chains
+from mfgppl.posterior.convergence import convergence_messages
+from mfgppl.posterior.nutpie_chain import nutpie_chain
+from mfgppl.posterior.pyro_chain import pyro_chain
+from mfgppl.posterior.results import fixed_datatree, note_counted_flow, recorded, to_datatree
+from mfgppl.posterior.store import RunStore, check_store, create_store
+
+try:
+    from os import process_cpu_count as cpu_count  # type: ignore[attr-defined]
+except ImportError:
+    from os import cpu_count
+
+
+@strict_keywords
+def nuts(
+    model: TrajectoryModel,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    cores: int | None = None,
+    target_accept: float = 0.8,
+    max_treedepth: int = 10,
+    init: Mapping[str, Any] | PointEstimate | xr.DataTree | None = None,
+    random_seed: Seed = None,
+    sampler: str = "nutpie",
+    log_likelihood: bool | None = None,
+    store: str | Path | None = None,
+    progressbar: bool = True,
+    flow_bias: bool = True,
+) -> xr.DataTree:
+    """Draw from the posterior of a trajectory model.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    draws, tune : int
+        Draws kept and tuning steps of each chain.
+    chains : int
+        Number of chains.
+    cores : int, optional
+        Chains at a time; by default the processors at hand.
+    target_accept : float in (0, 1)
+        Acceptance rate that tuning aims at.
+    max_treedepth : int
+        At most 2 ** max_treedepth gradients a draw.
+    init : mapping of str to value, PointEstimate or DataTree, optional
+        Where chains start: values by site or an estimate, with a little jitter; or an earlier
+        result, whose last draws and step sizes are taken up, so that a short `tune` is enough; or
+        draws of `laplace` or `vi`, where each chain takes another. By default uniform in
+        (-2, 2) over unconstrained parameters.
+    random_seed : int or SeedSequence, optional
+        The same seed gives the same draws, whatever the cores; by default a fresh one,
+        recorded.
+    sampler : {"nutpie", "pyro"}
+        The sampler.
+    log_likelihood : bool, optional
+        Whether to keep the log likelihood by trajectory; by default if the panel keeps its
+        trajectories and it takes below 1 GB.
+    store : path, optional
+        A new zarr store, `run.zarr`, to which draws are written as they come; ~ is the home
+        folder. After the process was killed, `load` gives what was written, and `init` takes it
+        up. What the store cannot hold is refused before sampling. Needs nutpie.
+    progressbar : bool
+        Whether to show progress on a terminal.
+    flow_bias : bool
+        Whether to measure what it costs that the flow is counted from the panel, as in `mle`, at
+        the maximum of the likelihood; the attribute `counted_flow` holds it, `warnings` what
+        speaks against the fit.
+
+    Returns
+    -------
+    DataTree
+        ArviZ groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive,
+        observed_data and constant_data. An interrupt returns the finished draws.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the checks find a reason not to trust the draws.
+    UserWarning
+        If `store` could not take the result, as on a full disk; it is returned all the same.
+
+    References
+    ----------
+    .. [1] Hoffman and Gelman (2014), *The No-U-Turn Sampler*, JMLR 15, 1593-1623.
+    """
+    is_a("model", model, TrajectoryModel)
+    positive_int("draws", draws)
+    positive_int("tune", tune)
+    positive_int("chains", chains)
+    positive_int("max_treedepth", max_treedepth)
+    real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
+    one_of("sampler", sampler, ["nutpie", "pyro"])
+    if store is not None and sampler != "nutpie":
+        raise ValueError(f"`store` needs sampler='nutpie'; got {sampler!r}.")
+    path = None if store is None else check_store(store)
+    if log_likelihood:
+        with_rows(model.panel, "`log_likelihood`")
+    cores = positive_int("cores", cores) if cores is not None else (cpu_count() or 1)
+    random_seed = seed_of(random_seed)
+    began = time.perf_counter()
+    density = density_of(model, progressbar=progressbar)
+    compiled = time.perf_counter()
+    # one stream a chain, one for predictions
+    streams = seeds_of(random_seed, chains + 1)
+    starts = starts_of_chains(density, init, streams[:-1])
+    settings = Settings(draws, tune, target_accept, max_treedepth)
+    run_one = nutpie_chain if sampler == "nutpie" else pyro_chain
+    if sampler == "nutpie":
+        import nutpie.compile_pymc  # noqa: F401 - imports once, before the chains fork
+    attrs: dict[str, Any] = {
+        "sampler": sampler,
+        "random_seed": kept_seed(random_seed),
+        "compile_time": compiled - began,
+        "tuning_steps": tune,
+        "target_accept": target_accept,
+        "max_treedepth": max_treedepth,
+        "chains_asked": chains,
+        "draws_asked": draws,
+    }
+    run_store = None
+    if path is not None:
+        example = recorded(density, starts[0].theta[None])
+        create_store(path, fixed_datatree(density, attrs), example)
+        run_store = RunStore(path, chains)
+
+    def keep_in_store(k: int, new: Chain) -> None:
+        if run_store is not None and len(new.theta):
+            run_store.append(k, recorded(density, new.theta) | {"sample_stats": new.stats})
+
+    def run(k: int, watch: Watch) -> Chain:
+        keep = functools.partial(keep_in_store, k)
+        return run_one(density, settings, starts[k], streams[k], watch, keep)
+
+    done, interrupted = run_chains(
+        run,
+        chains,
+        cores=min(cores, chains),
+        draws=draws,
+        tune=tune,
+        threads=sampler == "nutpie" and density.is_native,
+        progressbar=progressbar,
+    )
+    done = complete_chains(done)
+    if not done:
+        raise KeyboardInterrupt("interrupted before the first draw after tuning")
+    attrs["sampling_time"] = time.perf_counter() - compiled
+    attrs["interrupted"] = int(interrupted)
+    tree = to_datatree(density, done, attrs, streams[-1], log_likelihood)
+    messages = convergence_messages(tree) + tree.attrs["warnings"]
+    tree.attrs["warnings"] = messages
+    if flow_bias:
+        note_counted_flow(tree, model)
+    unstored = None if run_store is None else run_store.finish(tree)
+    if unstored:
+        warnings.warn(unstored, stacklevel=3)
+    if messages:
+        warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=3)
+    return tree

@@ -1,0 +1,209 @@
+"""Draws as one labelled tree in ArviZ's schema."""
+
+import importlib.metadata
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mfgppl._version import __version__
+from mfgppl.data.space import state_labels, text_labels
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.data.type_axis import by_type
+from mfgppl.density.over_draws import action_shares, log_likelihoods, policies
+from mfgppl.density.protocol import LogDensity
+from mfgppl.estimation.point import cost_of_counting
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.posterior.chains import Chain
+from mfgppl.posterior.groups import labelled_groups
+from mfgppl.reward.program import reward_source
+
+COUNTED_FLOW = "counted_flow"  # attribute
+OF_STATES = {"observed_data", "posterior_predictive", "constant_data"}  # groups
+LARGEST_LOG_LIKELIHOOD = 2**27  # entries kept without being asked: 1 GB
+PREDICTIVE_DRAWS = 250  # predictive draws over all chains
+LARGEST_PREDICTIVE = 2**25  # entries of predictive counts that are kept
+
+
+def to_datatree(
+    density: LogDensity,
+    chains: Sequence[Chain],
+    attrs: dict[str, Any],
+    seed: int,
+    log_likelihood: bool | None,
+) -> xr.DataTree:
+    """Return chains as a `DataTree` with all groups of a model."""
+    model = density.model
+    theta = np.stack([c.theta for c in chains])
+    n_chains, n_draws, n_dim = theta.shape
+    groups: dict[str, dict[str, Any]] = {
+        group: {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in values.items()}
+        for group, values in recorded(density, theta.reshape(-1, n_dim)).items()
+    }
+    groups["sample_stats"] = {k: np.stack([c.stats[k] for c in chains]) for k in chains[0].stats}
+    messages = list(model.messages)
+    certificates = density.certificates(density.constrained(theta.reshape(-1, n_dim)))
+    if certificates is not None:
+        groups["sample_stats"] |= {
+            "equilibrium_residual": certificates.residual.reshape(n_chains, n_draws),
+            "n_equilibria": certificates.n_equilibria.reshape(n_chains, n_draws),
+        }
+        messages += certificates.messages()
+    n_kept = n_chains * n_draws * model.panel.n_trajectories
+    small = isinstance(model.panel, Trajectories) and n_kept <= LARGEST_LOG_LIKELIHOOD
+    if log_likelihood or (log_likelihood is None and small):
+        panel = with_rows(model.panel, "the log likelihood by trajectory")
+        logs = log_likelihoods(density, density.constrained(theta.reshape(-1, n_dim)), panel)
+        groups["log_likelihood"] = {"actions": logs.reshape(n_chains, n_draws, -1)}
+    kept = spaced(n_draws, n_chains, PREDICTIVE_DRAWS)
+    groups["posterior_predictive"] = _predictive(model, density, theta[:, kept], seed)
+    record = record_of(model, density) | attrs | {"warnings": messages}
+    return _label(model, groups | _fixed_groups(model), record, {"posterior_predictive": kept})
+
+
+def note_counted_flow(tree: xr.DataTree, model: TrajectoryModel) -> None:
+    """Write down with a result what its counted flow costs, where it reads one."""
+    cost = cost_of_counting(model)
+    if cost is not None:
+        tree.attrs[COUNTED_FLOW] = cost.to_json()
+        tree.attrs["warnings"] = [*tree.attrs["warnings"], *cost.messages()]
+
+
+def fixed_datatree(density: LogDensity, attrs: dict[str, Any]) -> xr.DataTree:
+    """Return what a result holds whatever its draws: observed and constant data, attributes."""
+    model = density.model
+    return _label(model, _fixed_groups(model), record_of(model, density) | attrs)
+
+
+def _fixed_groups(model: TrajectoryModel) -> dict[str, dict[str, Any]]:
+    counts = model.law.counts.actions
+    observed = action_shares(counts) | {"action_counts": counts}
+    return {"observed_data": observed, "constant_data": _constants(model)}
+
+
+def _label(
+    model: TrajectoryModel,
+    groups: dict[str, dict[str, Any]],
+    attrs: dict[str, Any],
+    draws: dict[str, Any] | None = None,
+) -> xr.DataTree:
+    coords, dims = labels(model)
+    tree = labelled_groups(groups, coords=coords, dims=dims, draws=draws)
+    for name in OF_STATES & set(tree.children):
+        tree[name].dataset = by_type(tree[name].to_dataset(), model.game.space)
+    tree.attrs.update(attrs)
+    return tree
+
+
+def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, list[str]]]]:
+    """Return the coordinates of a model's results, and their dims by group and name."""
+    game, panel = model.game, model.panel
+    coords = {
+        "time": np.arange(game.shape[0]) + panel.first_time,
+        "state": state_labels(game.space),
+        "action": text_labels(game.actions),
+    }
+    if isinstance(panel, Trajectories):
+        coords["trajectory"] = text_labels(panel.labels)
+    coords |= {name: text_labels(values) for name, values in model.entries.values()}
+    table = ["time", "state", "action"]
+    observed = {
+        "action_counts": table,
+        "share_by_time": ["time", "action"],
+        "share_by_state": ["state", "action"],
+    }
+    constant = {
+        "mean_field": table[: len(game.flow_shape)],
+        "initial": ["state"],
+        "available": table[-game.available.ndim :],
+        "visits": ["time", "state"],
+    }
+    return coords, {
+        "posterior": {site: [name] for site, (name, _) in model.entries.items()},
+        "log_likelihood": {"actions": ["trajectory"]},
+        "observed_data": observed,
+        "posterior_predictive": observed,
+        "constant_data": constant | {f"feature_{k}": table for k in game.features},
+    }
+
+
+def recorded(density: LogDensity, points: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Return the groups posterior and log_prior at unconstrained points (N, n_dim)."""
+    values, deterministics, priors = density.record(points)
+    return {"posterior": values | deterministics, "log_prior": priors}
+
+
+def _predictive(
+    model: TrajectoryModel, density: LogDensity, theta: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """Draw the actions at the states visited, at draws (chain, draw, K)."""
+    rng = np.random.default_rng(seed)
+    n_chains, n_draws, n_dim = theta.shape
+    visits = model.law.counts.actions.sum(-1).astype(np.int64)
+    keeps_counts = n_chains * n_draws * math.prod(model.game.shape) <= LARGEST_PREDICTIVE
+    rows: list[dict[str, np.ndarray]] = []
+    for part in np.array_split(theta.reshape(-1, n_dim), n_draws):
+        for policy in policies(density, density.constrained(part)):
+            policy /= policy.sum(-1, keepdims=True)
+            counts = rng.multinomial(visits, policy)
+            small = counts.astype(np.min_scalar_type(int(visits.max())))
+            rows.append(action_shares(counts) | ({"action_counts": small} if keeps_counts else {}))
+    return {
+        k: np.stack([one[k] for one in rows]).reshape(n_chains, n_draws, *rows[0][k].shape)
+        for k in rows[0]
+    }
+
+
+def thinned(theta: np.ndarray, n_wanted: int) -> np.ndarray:
+    """Return evenly spaced draws of each chain, about `n_wanted` over all."""
+    return theta[:, spaced(theta.shape[1], len(theta), n_wanted)]
+
+
+def spaced(n_draws: int, n_chains: int, n_wanted: int) -> np.ndarray:
+    """Return which draws of each chain to keep, evenly spaced, about `n_wanted` over all."""
+    per_chain = min(n_draws, max(1, n_wanted // n_chains))
+    return np.linspace(0, n_draws - 1, per_chain).round().astype(int)
+
+
+def _constants(model: TrajectoryModel) -> dict[str, np.ndarray]:
+    game = model.game
+    features = {
+        f"feature_{k}": model.inputs.stacked(v.broadcast_to(model.inputs.shape)).numpy()
+        for k, v in game.features.items()
+    }
+    return {
+        "mean_field": model.mean_field.numpy(),
+        "initial": game.initial.numpy(),
+        "available": game.available.numpy().astype(np.int8),
+        "visits": model.law.counts.actions.sum(-1),
+        **features,
+    }
+
+
+def record_of(model: TrajectoryModel, density: LogDensity) -> dict[str, Any]:
+    """Return what is worth knowing of a fit later, as plain attributes."""
+    fingerprint = model.fingerprint()
+    return {
+        "inference_library": "mfgppl",
+        "inference_library_version": __version__,
+        "versions": json.dumps(
+            {k: importlib.metadata.version(k) for k in ("torch", "pyro-ppl", "nutpie", "numpy")}
+        ),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "likelihood": model.likelihood,
+        "start": model.start if model.likelihood == "energy" else "",
+        "mean_field": model.flow_kind,
+        "density_path": density.path,
+        "discount": model.game.discount,
+        "temperature": model.game.temperature,
+        "parameters": model.parameters,
+        "reward_source": reward_source(model.reward),
+        "priors": json.dumps(density.program.priors()),
+        "audit": json.dumps(model.panel.audit(), default=str),
+        "game_hash": fingerprint["game"],
+        "data_hash": fingerprint["data"],
+    }

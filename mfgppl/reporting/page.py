@@ -1,0 +1,349 @@
+"""The uncertainty report: one self-contained HTML page, and its numbers as JSON beside it."""
+
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mfgppl._arguments import Seed, is_a, real_between, seed_of, strict_keywords
+from mfgppl._files import check_target, path_of, write_files
+from mfgppl._version import __version__
+from mfgppl.density.draws import is_tree, received
+from mfgppl.density.of_model import density_of
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.flows.side_by_side import Treatments
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.posterior.results import record_of
+from mfgppl.reporting.comparison_section import check_comparable
+from mfgppl.reporting.subject import Section, Subject
+
+NOTED = (
+    "created_at", "random_seed", "sampling_time", "compile_time", "density_path", "versions",
+    "game_hash", "data_hash", "inference_library_version",
+)  # fmt: skip
+MADE_BY = '<meta name="generator" content="mfgppl">'  # of the template
+FLOWS = {
+    "empirical": "the panel's own flow, held fixed (plug-in)",
+    "equilibrium": "the equilibrium under the reward (coupled)",
+    "known": "given, held fixed",
+}
+Fit = xr.DataTree | PointEstimate
+
+
+@strict_keywords
+def report(
+    fit: Fit,
+    path: str | Path,
+    *,
+    model: TrajectoryModel | None = None,
+    against: Mapping[str, Fit] | None = None,
+    treatments: Treatments | None = None,
+    ci_prob: float = 0.9,
+    title: str | None = None,
+    random_seed: Seed = 0,
+    overwrite: bool = False,
+) -> Path:
+    """Write the uncertainty report of a fit, and its numbers as JSON beside it.
+
+    Parameters
+    ----------
+    fit : DataTree or PointEstimate
+        A result of `nuts`, `laplace` or `vi`, one read with `load` or by xarray or ArviZ, whole
+        or a selection of its draws, or of `mle` or `map_estimate`.
+    path : str or Path
+        The HTML file to write; the JSON file is called the same. ~ is the home folder. An earlier
+        report is replaced, page and numbers together.
+    model : TrajectoryModel, optional
+        The fitted model: adds identification, predictive checks, distance from equilibrium and
+        sensitivity to the prior. A point estimate needs it.
+    against : mapping of str to DataTree or PointEstimate, optional
+        Fits of other models to the same panel, of the same kind, to compare with.
+    treatments : Treatments, optional
+        What `mfg.flows.treatments` gives for the model: adds a section on the crowd's flow.
+    ci_prob : float in (0, 1)
+        Mass of an interval: equal-tailed of draws, Wald of a point.
+    title : str, optional
+        Heading of the page.
+    random_seed : int or SeedSequence
+        Seed of the panels that the checks draw.
+    overwrite : bool
+        Whether to replace files of these names that are no report of this package.
+
+    Returns
+    -------
+    Path
+        The page written.
+
+    Raises
+    ------
+    ValueError
+        If the tree is not a result of this package, has draws that are not finite, the model is
+        another's, or fits cannot be compared.
+    FileNotFoundError
+        If the folder of `path` does not exist.
+    FileExistsError
+        If there is a page or a JSON file of that name that is no report of this package.
+    OSError
+        If the report cannot be written; the earlier one is as it was.
+    """
+    real_between("ci_prob", ci_prob, above=0.0, upto=1.0, strict=True)
+    random_seed = seed_of(random_seed)
+    fit = _check_fit("fit", fit)
+    given = {} if against is None else is_a("against", against, Mapping)
+    others = {name: _check_fit(f"against[{name!r}]", other) for name, other in given.items()}
+    for name, other in others.items():
+        check_comparable(fit, other, str(name))
+    path = _check_target(path, overwrite)
+    # matplotlib and ArviZ's plots take seconds to import, and only a report needs them
+    from mfgppl.reporting.sections import sections_of
+
+    if treatments is not None:
+        is_a("treatments", treatments, Treatments, " Make it with mfg.flows.treatments.")
+    record = _record(fit, model)
+    subject = Subject(fit, model, others, treatments, ci_prob, random_seed, record)
+    sections = sections_of(subject)
+    heading = title or "Uncertainty report of a mean field game"
+    headline, trusted = _headline(sections)
+    source = resources.files("mfgppl.reporting").joinpath("template.html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(source).render(
+        title=heading,
+        headline=headline,
+        trusted=trusted,
+        messages=subject.messages,
+        method=_method(subject),
+        sections=[_context_of(section) for section in sections],
+        model=_model_rows(subject),
+        priors=json.loads(subject.record["priors"]),
+        source=subject.record["reward_source"],
+        mean_field=subject.record["mean_field"],
+        record=_provenance(subject.record),
+    )
+    numbers = _numbers(heading, headline, trusted, sections, subject)
+    text = json.dumps(_jsonable(numbers), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_files({path: page.encode("utf-8"), path.with_suffix(".json"): text.encode("utf-8")})
+    return path
+
+
+def _check_target(given: Any, overwrite: bool) -> Path:
+    """Return where the page goes, else raise before anything is computed."""
+    path = path_of("path", given)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"`path` is the page and must end in .html, its numbers go beside it; got "
+            f"{path.name!r}."
+        )
+    for file, is_ours in ((path, _is_page), (path.with_suffix(".json"), _is_numbers)):
+        check_target(file)
+        if not overwrite and file.exists() and file.stat().st_size and not is_ours(file):
+            raise FileExistsError(
+                f"{file} exists and is no report of mfgppl; name another page, or pass "
+                "overwrite=True"
+            )
+    return path
+
+
+def _is_page(path: Path) -> bool:
+    return MADE_BY in path.read_bytes()[:4096].decode("utf-8", "replace")
+
+
+def _is_numbers(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and {"mfgppl", "sections", "verdict"} <= set(content)
+
+
+def _check_fit(name: str, fit: Any) -> Fit:
+    """Return a fit as the report reads it, else raise."""
+    if isinstance(fit, PointEstimate):
+        return fit
+    if not is_tree(fit):
+        raise TypeError(
+            f"`{name}` must be a DataTree of nuts, laplace or vi, or a PointEstimate; "
+            f"got {type(fit).__name__}."
+        )
+    if fit.attrs.get("inference_library") != "mfgppl" or "posterior" not in _groups(fit):
+        raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior.")
+    return received(fit, name)
+
+
+def _groups(fit: Any) -> list[str]:
+    return list(fit.children) if isinstance(fit, xr.DataTree) else list(fit.groups())
+
+
+def _record(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
+    """Return what was noted of a fit, of a point from its model."""
+    if model is not None:
+        is_a("model", model, TrajectoryModel)
+    if isinstance(fit, PointEstimate):
+        if model is None:
+            raise ValueError("a point estimate does not hold its panel: give `model` as well.")
+        density = density_of(model)
+        if list(fit.params.index) != density.program.entry_names():
+            raise ValueError(
+                f"`model` must be the fitted one; its parameters are "
+                f"{density.program.entry_names()}, the fit's {list(fit.params.index)}."
+            )
+        there = density.evaluator(prior=0.0, jacobian=0.0)(fit.theta)[0]
+        if fit.nobs != model.panel.n_decisions or not math.isclose(there, fit.llf, rel_tol=1e-6):
+            raise ValueError(
+                f"`model` must be the fitted one; at the estimate its log likelihood is "
+                f"{there:.3f}, the fit's {fit.llf:.3f}."
+            )
+        return record_of(model, density)
+    record = {str(k): v for k, v in fit.attrs.items()}
+    if "mean_field" not in record:
+        raise ValueError(
+            "`fit` does not say along which flow it was made, as results of earlier versions do "
+            "not: draw it again."
+        )
+    if model is not None:
+        _check_model(model, record)
+    return record
+
+
+def _check_model(model: TrajectoryModel, record: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` unless a model is that of a record."""
+    prints, density = model.fingerprint(), density_of(model)
+    for what, same in (
+        ("panel or flow", prints["data"] == record["data_hash"]),
+        ("game", prints["game"] == record["game_hash"]),
+        ("set of priors", density.program.priors() == json.loads(record["priors"])),
+        ("likelihood", model.likelihood == record["likelihood"]),
+    ):
+        if not same:
+            raise ValueError(f"`model` must be the fitted one; it has another {what}.")
+
+
+def _headline(sections: list[Section]) -> tuple[str, bool]:
+    """Return one sentence for the whole page, and whether nothing speaks against the fit."""
+    against = [s for s in sections if s.good is False]
+    judged = [s for s in sections if s.good is not None]
+    if any(s.title == "Diagnostics" for s in against):
+        return "Do not rely on these numbers yet: the fit itself failed a check.", False
+    if against:
+        names = ", ".join(s.title.rstrip("?") for s in against)
+        verb = "asks" if len(against) == 1 else "ask"
+        count = f"{len(against)} of {len(judged)} checks {verb} for care"
+        return f"The fit did its work, but {count}: {names}.", False
+    return f"Nothing speaks against this fit in {len(judged)} checks.", True
+
+
+def _method(subject: Subject) -> str:
+    """Name what made the fit, with what it says of itself."""
+    fit, record = subject.fit, subject.record
+    if isinstance(fit, PointEstimate):
+        return "maximum likelihood" if fit.kind == "mle" else f"posterior mode, {fit.kind}"
+    sizes = fit["posterior"].sizes
+    if "tuning_steps" in record:
+        chains = f"{sizes['chain']} chains of {sizes['draw']} draws"
+        return f"NUTS by {record['sampler']}, {chains} after {record['tuning_steps']} tuning steps"
+    return f"{record['sampler']}, {sizes['draw']} independent draws"
+
+
+def _model_rows(subject: Subject) -> dict[str, str]:
+    record = subject.record
+    start = f", {record['start']} start" if record["start"] else ""
+    return {
+        "likelihood": f"{record['likelihood']}{start}",
+        "mean field": FLOWS[record["mean_field"]],
+        "discount": f"{record['discount']:g}",
+        "temperature": f"{record['temperature']:g} reward units",
+        "method": _method(subject),
+    }
+
+
+def _context_of(section: Section) -> dict[str, Any]:
+    """Return a section as the template takes it."""
+    from mfgppl.plots.fits import drawn
+
+    facts = {k: _text(v) for k, v in section.numbers.items() if not isinstance(v, Mapping)}
+    return {
+        "title": section.title,
+        "verdict": section.verdict,
+        "mark": {True: "good", False: "bad", None: "plain"}[section.good],
+        "facts": facts,
+        "table": None if section.table is None else section.table.map(_text),
+        "figures": [(caption, drawn(draw)) for caption, draw in section.drawings],
+        "notes": section.notes,
+    }
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text, of four significant digits, empty where there is no number."""
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        large = math.isfinite(number) and abs(number) >= 1000
+        return "" if math.isnan(number) else f"{number:.1f}" if large else f"{number:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(v) for v in value) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        k: f"{record[k]:.1f} s" if k.endswith("_time") else str(record[k])
+        for k in NOTED
+        if k in record
+    }
+
+
+def _numbers(
+    heading: str, headline: str, trusted: bool, sections: list[Section], subject: Subject
+) -> dict[str, Any]:
+    """Return the page's numbers as plain records."""
+    return {
+        "title": heading,
+        "verdict": headline,
+        "trusted": trusted,
+        "warnings": subject.messages,
+        "method": _method(subject),
+        "sections": [
+            {
+                "title": s.title,
+                "verdict": s.verdict,
+                "good": s.good,
+                "numbers": s.numbers,
+                "table": None if s.table is None else _records(s.table),
+                "notes": list(s.notes),
+            }
+            for s in sections
+        ],
+        "model": _model_rows(subject),
+        "priors": json.loads(subject.record["priors"]),
+        "record": {k: subject.record[k] for k in NOTED if k in subject.record},
+        "mfgppl": __version__,
+    }
+
+
+def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]] | list[list[Any]]:
+    """Return a table by row and column, or its rows with their names where these repeat."""
+    if not table.index.is_unique:
+        rows = zip(table.index, table.to_numpy().tolist(), strict=True)
+        return [["", *map(str, table.columns)], *([str(name), *row] for name, row in rows)]
+    return {
+        str(name): {str(c): v for c, v in zip(table.columns, row, strict=True)}
+        for name, row in zip(table.index, table.itertuples(index=False), strict=True)
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value in JSON's terms: no numpy, null where there is no number."""
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if isinstance(value, (bool, int, str, type(None))) else str(value)

@@ -1,0 +1,442 @@
+"""The sections of a report: each a verdict in plain words and the numbers behind it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mfgppl.checks.distance_from_equilibrium import observed_exploitability
+from mfgppl.checks.predictive import PredictiveCheck, predictive_check
+from mfgppl.checks.prior_contraction import contraction
+from mfgppl.density.curvature import describe_direction
+from mfgppl.density.draws import flat_draws
+from mfgppl.density.of_model import density_of
+from mfgppl.design.identification import Identification, identify
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.flows.side_by_side import ASSUMES
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.plots import checks as check_figures
+from mfgppl.plots import fits as figures
+from mfgppl.plots.fits import Drawing
+from mfgppl.plots.treatments_of_flows import plot_treatments
+from mfgppl.posterior.groups import SAMPLES
+from mfgppl.reporting.comparison_section import compared
+from mfgppl.reporting.subject import Section, Subject
+from mfgppl.reporting.types_section import types
+
+BIASED = 0.5  # standard errors by which a counted flow may put an estimate off
+RIDGE = 30.0  # times that the worst known direction is known less well than the best
+CHECK_DRAWS = 200  # panels drawn for predictive checks
+PRIOR_DRAWS = 1000  # for the prior's variances
+EQUILIBRIUM_DRAWS = 50
+
+
+def sections_of(subject: Subject) -> list[Section]:
+    """Return all sections for which there is something to say, in the order of the page."""
+    makers = (panel, identification, estimates, trust, counting, ways, prediction, types,
+              equilibrium, sensitivity, comparison)  # fmt: skip
+    return [section for make in makers if (section := make(subject)) is not None]
+
+
+def panel(subject: Subject) -> Section:
+    """What was seen."""
+    audit = json.loads(subject.record["audit"])
+    agents, made = _count(audit["agents"], "agent"), _count(audit["decisions"], "decision")
+    verb = "makes" if audit["agents"] == 1 else "make"
+    gist = f"{agents} {verb} {made}; the panel passed all checks at reading."
+    return Section("The panel", gist, None, _audit_rows(audit))
+
+
+def identification(subject: Subject) -> Section | None:
+    """What data can identify of the reward along the flow, and how evenly these do."""
+    model = subject.model
+    if model is None:
+        return None
+    identification = identify(model.game, model.reward, parameters=subject.fit,
+                     mean_field=None if model.coupled else model.mean_field)  # fmt: skip
+    numbers: dict[str, Any] = {
+        "directions that data can identify": identification.rank,
+        "directions": identification.n_directions,
+        "that no data can identify": list(identification.directions.index),
+    }
+    if not identification.identified:
+        return _flat_directions(subject, identification, numbers)
+    worst = _worst_known(_covariance(subject))
+    n = identification.n_directions
+    known = (
+        "Data can identify the parameter." if n == 1 else f"Data can identify all {n} parameters."
+    )
+    if worst is None:
+        return Section("Identification", known, True, numbers)
+    name, ratio = worst
+    numbers |= {"known worst": name, "times worse than the best": round(ratio, 1)}
+    if ratio < RIDGE:
+        return Section("Identification", known, True, numbers)
+    gist = f"{known[:-1]}, but mostly in combination: {name} is known {ratio:.0f} times worse than "
+    gist += "the best known move of the parameters."
+    return Section("Identification", gist, False, numbers)
+
+
+def _flat_directions(
+    subject: Subject, identification: Identification, numbers: dict[str, Any]
+) -> Section:
+    named = "; ".join(str(d) for d in identification.directions.index)
+    gist = f"Along this flow no data can identify: {named}."
+    tied = False
+    if isinstance(subject.fit, PointEstimate) and subject.fit.kind != "mle":
+        involved = (identification.directions != 0).any()
+        tied = bool(subject.fit.bse[involved[involved].index].notna().all())
+        if tied:
+            gist = (
+                f"The likelihood alone does not identify: {named}; the prior ties it to the data."
+            )
+    if subject.draws is not None and subject.model is not None:
+        table = contraction(subject.draws, subject.model, prior_draws=PRIOR_DRAWS)
+        involved = (identification.directions != 0).any()
+        tied = bool((table.loc[involved[involved].index, "verdict"] == "data-driven").all())
+        if tied:
+            gist = (
+                f"The likelihood alone does not identify: {named}; the prior ties it to the data."
+            )
+        else:
+            gist += " What the posterior says of it is the prior."
+    return Section("Identification", gist, tied, numbers)
+
+
+def estimates(subject: Subject) -> Section:
+    """What agents want."""
+    if isinstance(subject.fit, PointEstimate):
+        table = subject.fit.summary(subject.ci_prob)
+        interval_of = subject.fit.conf_int(subject.ci_prob)
+        low, high = interval_of["lower"], interval_of["upper"]
+        drawings = figures.interval_drawings(table, subject.ci_prob)
+        kind = "Wald"
+        notes = (
+            f"{100 * subject.ci_prob:g}% Wald intervals; standard errors from the observed "
+            "information, none where the data do not identify.",
+        )
+    else:
+        table = _summary(subject.fit, subject.ci_prob)
+        low, high = _interval(table)
+        drawings, kind = figures.posterior_drawings(subject.fit, subject.ci_prob), "equal-tailed"
+        notes = (
+            "Of the program's parameters: posterior mean, standard deviation and equal-tailed "
+            f"{100 * subject.ci_prob:g}% intervals; effective sample sizes, R-hat and Monte Carlo "
+            "errors.",
+        )
+    signed = (low > 0) | (high < 0)
+    open_, without = table.index[~signed & low.notna()], table.index[low.isna()]
+    prob = f"{100 * subject.ci_prob:g}%"
+    which = f"{signed.sum()} of {_count(len(low), 'parameter')}"
+    verb = "interval of" if len(low) == 1 else "intervals of"
+    gist = f"The {kind} {prob} {verb} {which} {'excludes' if len(low) == 1 else 'exclude'} zero"
+    if len(open_):
+        gist += f"; the sign of {_enumeration(open_)} is open"
+    if len(without):
+        gist += f"; {_enumeration(without)} {'has' if len(without) == 1 else 'have'} none"
+    interval = {"ci_prob": subject.ci_prob, "kind": kind}
+    bounds = {"lower": _as_floats(low.to_dict()), "upper": _as_floats(high.to_dict())}
+    numbers = {"interval": interval | bounds}
+    return Section("Estimates", gist + ".", None, numbers, table, drawings, notes)
+
+
+def trust(subject: Subject) -> Section:
+    """Whether the fit did what it should."""
+    fit, cost = subject.fit, subject.counted_flow
+    counted = () if cost is None else cost.messages()  # which have a section of their own
+    messages = [message for message in subject.messages if message not in counted]
+    if isinstance(fit, PointEstimate):
+        numbers: dict[str, Any] = {
+            "converged": fit.converged,
+            "standard errors from the maximum": fit.residual,
+            "log likelihood, nats": fit.llf,
+            "maxima that the starts led to": list(fit.attained),
+        }
+        if fit.converged and not messages:
+            gist = f"The fit converged to a maximum ({fit.reason})."
+        elif fit.converged:
+            gist = f"The fit converged, with {_count(len(messages), 'warning')}."
+        else:
+            gist = f"The fit did NOT converge ({fit.reason}): do not use its numbers."
+        return Section("Diagnostics", gist, fit.converged and not messages, numbers,
+                       notes=tuple(messages))  # fmt: skip
+    stats = fit["sample_stats"].dataset if "sample_stats" in fit.children else {}
+    if "pareto_k" in subject.record:
+        shape = float(subject.record["pareto_k"])
+        numbers = {"Pareto shape": shape, "method": subject.record["sampler"]}
+        gist = f"The approximation is close to the posterior: Pareto shape {shape:.2f}."
+        if messages:
+            gist = f"{_count(len(messages), 'check')} of the approximation"
+            gist += f" {'speaks' if len(messages) == 1 else 'speak'} against these draws; "
+            gist += f"its Pareto shape is {shape:.2f} (at most 0.7 is good)."
+    else:
+        numbers = _sampler_facts(stats) | {
+            "chains": fit["posterior"].sizes["chain"],
+            "draws": fit["posterior"].sizes["draw"],
+        }
+        gist = "The sampler converged: no check of the sampler speaks against these draws."
+        if messages:
+            verb = "speaks" if len(messages) == 1 else "speak"
+            checks = _count(len(messages), "check")
+            gist = f"{checks} of the sampler {verb} against these draws."
+    by_sampler = "pareto_k" not in subject.record and "energy" in stats
+    drawings = figures.sampler_drawings(fit) if by_sampler else ()
+    return Section("Diagnostics", gist, not messages, numbers, None, drawings, tuple(messages))
+
+
+def counting(subject: Subject) -> Section | None:
+    """What it costs that the flow is counted from the panel."""
+    cost = subject.counted_flow
+    if cost is None:
+        return None
+    off = cost.table["bias_se"].abs() > BIASED
+    bad = [name for name in cost.table.index if off[name] or name in cost.untrusted]
+    gist = str(cost).rstrip(".")
+    if bad:
+        verb = "is" if len(bad) == 1 else "are"
+        best = cost.table["corrected"].where(~cost.table.index.isin(cost.saturated))
+        best = best.fillna(cost.table["cross_fit"])
+        corrected = ", ".join(f"{name} {best[name]:.3g}" for name in bad)
+        gist = (
+            f"Counted from {_count(cost.n_agents, 'agent')} it is not, if these plan along the "
+            f"flow they expect: {_enumeration(bad)} {verb} off, and the interval too narrow. "
+            f"Corrected: {corrected}"
+        )
+    numbers = {
+        "agents": cost.n_agents,
+        "agents per state and time": cost.per_state,
+        "expected error in standard errors": _as_floats(cost.table["bias_se"].to_dict()),
+        "corrected": _as_floats(cost.table["corrected"].to_dict()),
+    }
+    notes = (
+        "Of the maximum likelihood estimate, by the jackknife over twenty parts of the agents. The "
+        "numbers hold if agents plan along the flow that they expect; where they react to the "
+        "shares as these are realised, counting the whole crowd costs nothing.",
+    )
+    good = None if cost.reason else not bad
+    title = "Is the crowd's flow known well enough?"
+    gist = gist[0].upper() + gist[1:] + "."
+    return Section(title, gist, good, numbers, cost.table, notes=notes)
+
+
+def ways(subject: Subject) -> Section | None:
+    """How the crowd's flow may be treated, and which way the panel supports."""
+    found = subject.treatments
+    if found is None:
+        return None
+    gist = found.verdict[0].upper() + found.verdict[1:].rstrip(".") + "."
+    numbers = {
+        "recommended": found.recommended,
+        "p of the distance from equilibrium": found.p_equilibrium,
+        "no estimate": found.failures,
+    }
+    table = found.table.reset_index().set_index("treatment")
+    drawings = (("Estimates and 90% intervals by treatment", lambda: plot_treatments(found)),)
+    notes = tuple(f"{name}: assumes that {ASSUMES[name]}." for name in found.fits)
+    return Section("How should the crowd's flow be treated?", gist, None, numbers, table, drawings,
+                   notes)  # fmt: skip
+
+
+def _sampler_facts(stats: Any) -> dict[str, Any]:
+    """Return what the sampler says of its draws, where a selection still has it."""
+    facts: dict[str, Any] = {}
+    if "diverging" in stats:
+        facts["divergences"] = int(stats["diverging"].sum())
+    if "reached_max_treedepth" in stats:
+        facts["share at maximum depth"] = float(stats["reached_max_treedepth"].mean())
+    return facts
+
+
+def prediction(subject: Subject) -> Section | None:
+    """Whether the model draws panels like the one seen."""
+    model, fit = subject.model, subject.fit
+    title = "Does the model predict what was seen?"
+    if model is None or not _draws_panels(model):
+        return None if isinstance(fit, PointEstimate) else _coverage(title, fit)
+    check = predictive_check(model, fit, draws=CHECK_DRAWS, random_seed=subject.random_seed)
+    numbers = {"p": _as_floats(check.table["p"].to_dict()), "panels drawn": check.n_draws}
+    notes = (
+        "Panels are drawn from the fit along the observed flow; p is two-sided, and too cautious "
+        "as the same panel was used to fit.",
+    )
+    drawings = _check_drawings(check)
+    return Section(title, check.verdict, check.passed, numbers, check.table, drawings, notes)
+
+
+def equilibrium(subject: Subject) -> Section | None:
+    """Whether the crowd is near an equilibrium of the fitted game."""
+    if subject.model is None or not _draws_panels(subject.model) or subject.model.game.stationary:
+        return None
+    distance = observed_exploitability(
+        subject.model, subject.fit, draws=EQUILIBRIUM_DRAWS, random_seed=subject.random_seed
+    )
+    numbers = {
+        "draws": len(distance.rounds),
+        "draws without an equilibrium": distance.n_failed,
+        "p": _as_floats(distance.table["p"].to_dict()),
+    }
+    caption = "Exploitability of the observed crowd beside panels that play an equilibrium"
+    drawings = ((caption, lambda: check_figures.plot_exploitability(distance)),)
+    title = "Is the crowd near an equilibrium?"
+    return Section(title, distance.verdict, distance.passed, numbers, distance.table, drawings)
+
+
+def sensitivity(subject: Subject) -> Section | None:
+    """How much of the answer is the prior."""
+    if subject.draws is None or subject.model is None:
+        return None
+    table = contraction(subject.draws, subject.model, prior_draws=PRIOR_DRAWS)
+    driven, unknown = (
+        list(table.index[table["verdict"] == verdict]) for verdict in ("prior-driven", "unknown")
+    )
+    numbers = {
+        "contraction": _as_floats(table["contraction"].to_dict()),
+        "prior-driven": driven,
+    }
+    if driven:
+        gist = f"The posterior of {_enumeration(driven)} is driven by the prior, not by the data."
+    elif unknown:
+        named = _enumeration(unknown)
+        gist = f"The prior variance of {named} is not known, so nothing can be compared."
+    else:
+        gist = "No parameter is driven by its prior."
+    good = None if unknown and not driven else not driven
+    notes = (
+        "contraction: share of the prior variance that the data remove; sensitivities: how the "
+        "posterior moves where prior or likelihood are raised to a power near 1.",
+    )
+    return Section("Sensitivity to the prior", gist, good, numbers, table, (), notes)
+
+
+def comparison(subject: Subject) -> Section | None:
+    """How the model predicts beside others."""
+    comparison = compared(subject.fit, subject.against)
+    if comparison is None:
+        return None
+    gist, numbers, table, notes = comparison
+    return Section("Comparison", gist, None, numbers, table, (), notes)
+
+
+def _draws_panels(model: TrajectoryModel) -> bool:
+    """Whether panels can be drawn again: rows are kept, and the law is causal."""
+    return model.likelihood == "causal" and hasattr(model.panel, "offsets")
+
+
+def _coverage(title: str, fit: xr.DataTree) -> Section | None:
+    """Say how many observed shares lie inside their predictive bands; None without these."""
+    if not {"observed_data", "posterior_predictive"} <= set(fit.children):
+        return None
+    if not all(fit["posterior_predictive"].sizes.get(dim) for dim in SAMPLES):
+        return None  # a selection without any of the draws that predict
+    observed = fit["observed_data"].dataset["share_by_time"]
+    low, high = figures.predictive_band(fit, "share_by_time")
+    known = observed.notnull() & low.notnull()  # noqa: PD004 - xarray's name
+    inside = int(((observed >= low) & (observed <= high) & known).sum())
+    total = int(known.sum())
+    if not total:
+        return None
+    share = inside / total
+    judged = "about what a model that is right would give"
+    if share < 0.8:
+        judged = "fewer than a model that is right would give: something moves that it leaves out"
+    counted = f"{inside} of {total} observed shares over time ({100 * share:.0f}%)"
+    gist = f"{counted} lie in the 90% band, {judged}."
+    return Section(title, gist, share >= 0.8, {"inside": inside, "of": total}, None,
+                   figures.share_drawings(fit))  # fmt: skip
+
+
+def _check_drawings(check: PredictiveCheck) -> tuple[Drawing, ...]:
+    return (
+        (
+            "Statistics of the panel (dots) against the 90% bands of panels drawn from the fit",
+            lambda: check_figures.plot_statistics(check),
+        ),
+        (
+            "Share of agents in the states most visited: observed (dots), 90% predictive band",
+            lambda: check_figures.plot_flow_check(check),
+        ),
+        (
+            "Shares of actions by state: observed (dots), 90% predictive interval",
+            lambda: check_figures.plot_choice_check(check),
+        ),
+    )
+
+
+def _covariance(subject: Subject) -> pd.DataFrame:
+    """Return the covariance of the parameters that have one."""
+    if isinstance(subject.fit, PointEstimate):
+        covariance = subject.fit.cov_params()
+        known = covariance.index[np.isfinite(np.diag(covariance))]
+        return covariance.loc[known, known]
+    if subject.draws is None or subject.model is None:
+        return pd.DataFrame()
+    program = density_of(subject.model).program
+    flat = flat_draws(program, subject.draws)
+    names = program.entry_names()
+    if flat.shape[0] * flat.shape[1] < 2:
+        return pd.DataFrame()
+    table = np.atleast_2d(np.cov(flat.reshape(-1, len(names)).T))
+    return pd.DataFrame(table, names, names)
+
+
+def _worst_known(covariance: pd.DataFrame) -> tuple[str, float] | None:
+    """Name the move of the parameters that is known worst, and by how much."""
+    spread = np.sqrt(np.diag(covariance))
+    if len(spread) < 2 or (spread <= 0).any():
+        return None
+    information = np.linalg.pinv(covariance / np.outer(spread, spread))
+    scale = np.sqrt(np.diag(information))
+    eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+    if eigenvalues[0] <= 0:
+        return None
+    move = vectors[:, 0] / scale * spread
+    ratio = float(np.sqrt(eigenvalues[-1] / eigenvalues[0]))
+    return describe_direction(move, list(covariance.index)), ratio
+
+
+def _summary(fit: xr.DataTree, ci_prob: float) -> pd.DataFrame:
+    """Return ArviZ's summary of the parameters, not of what is computed from them."""
+    import arviz_stats  # slow to import
+
+    names = list(fit.attrs["parameters"])
+    return arviz_stats.summary(
+        fit, var_names=names, ci_prob=ci_prob, ci_kind="eti", round_to="none"
+    )
+
+
+def _interval(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the bounds of ArviZ's summary."""
+    bounds = [c for c in table.columns if str(c).endswith(("_lb", "_ub"))]
+    low, high = (pd.to_numeric(table[c]) for c in bounds[:2])
+    return low, high
+
+
+def _audit_rows(audit: dict[str, Any]) -> dict[str, str]:
+    """Return an audit as rows of text."""
+    rows = {}
+    for key, value in audit.items():
+        if isinstance(value, dict):
+            value = "; ".join(
+                f"{k}: {', '.join(map(str, v)) if isinstance(v, list) else v}"
+                for k, v in value.items()
+            )
+        if isinstance(value, list):
+            value = ", ".join(map(str, value)) or "none"
+        rows[key] = str(value)
+    return rows
+
+
+def _enumeration(names: Any) -> str:
+    names = [str(n) for n in names]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n:,} {word}" + "s" * (n != 1)
+
+
+def _as_floats(values: Mapping[Any, Any]) -> dict[str, float]:
+    return {str(k): float(v) for k, v in values.items()}

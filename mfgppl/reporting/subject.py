@@ -1,0 +1,97 @@
+"""What a report is about, and what a section of it holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from mfgppl.estimation.counted_flow import CountedFlow
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.flows.side_by_side import Treatments
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.plots.fits import Drawing
+from mfgppl.posterior.results import COUNTED_FLOW
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a report is about.
+
+    Attributes
+    ----------
+    fit : DataTree or PointEstimate
+        The fit.
+    model : TrajectoryModel or None
+        Its model, where at hand.
+    against : dict of str to DataTree or PointEstimate
+        Fits of other models, to compare with.
+    treatments : Treatments or None
+        Fits under several treatments of the crowd's flow.
+    ci_prob : float
+        Mass of an interval.
+    random_seed : int
+        Of what is drawn for the report.
+    record : dict
+        What was noted of the fit: audit, priors, program, seeds, versions.
+    """
+
+    fit: xr.DataTree | PointEstimate
+    model: TrajectoryModel | None
+    against: Mapping[str, Any]
+    treatments: Treatments | None
+    ci_prob: float
+    random_seed: int
+    record: dict[str, Any]
+
+    @property
+    def messages(self) -> list[str]:
+        """What the fit warned of."""
+        if isinstance(self.fit, PointEstimate):
+            return list(self.fit.messages)
+        return [str(m) for m in self.record.get("warnings", [])]
+
+    @property
+    def counted_flow(self) -> CountedFlow | None:
+        """What it costs that the flow is counted, where that was measured."""
+        if isinstance(self.fit, PointEstimate):
+            return self.fit.counted_flow
+        text = self.record.get(COUNTED_FLOW)
+        return None if text is None else CountedFlow.from_json(text)
+
+    @property
+    def draws(self) -> xr.DataTree | None:
+        """The draws, None of a point."""
+        return None if isinstance(self.fit, PointEstimate) else self.fit
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One section.
+
+    Attributes
+    ----------
+    title : str
+        Its heading.
+    verdict : str
+        One sentence.
+    good : bool or None
+        Whether it speaks for the fit; None where there is nothing to judge.
+    numbers : dict
+        What the verdict rests on; plain, for JSON.
+    table : DataFrame or None
+        Shown below.
+    drawings : tuple of (str, callable)
+        Captions and functions that draw a matplotlib figure.
+    notes : tuple of str
+        Small print.
+    """
+
+    title: str
+    verdict: str
+    good: bool | None
+    numbers: dict[str, Any]
+    table: pd.DataFrame | None = None
+    drawings: tuple[Drawing, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,60 @@
+"""The records that functions return."""
+
+from mfgppl.calibration.coverage import Recovery
+from mfgppl.calibration.ranks import Calibration
+from mfgppl.checks.distance_from_equilibrium import ObservedExploitability
+from mfgppl.checks.predictive import PredictiveCheck
+from mfgppl.checks.runaway_crowds import Runaway
+from mfgppl.checks.standardised_residuals import Residuals
+from mfgppl.control.soft_control import SoftSolution
+from mfgppl.counterfactuals.record import Counterfactual, World
+from mfgppl.data.panel import Counts
+from mfgppl.design.identification import Identification
+from mfgppl.design.information import ExpectedInformation
+from mfgppl.design.prior import PriorPredictive
+from mfgppl.equilibrium.fixed_point import Equilibria
+from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.solution import Solution
+from mfgppl.estimation.counted_flow import CountedFlow
+from mfgppl.estimation.delta_method import DeltaEstimate
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.flows.coupling import CouplingTest
+from mfgppl.flows.efficient import EfficientPseudoLikelihood
+from mfgppl.flows.pseudo_likelihood import NestedPseudoLikelihood
+from mfgppl.flows.side_by_side import Treatments
+from mfgppl.hypotheses.likelihood_tests import HypothesisTest
+from mfgppl.hypotheses.profile import Profile
+from mfgppl.hypotheses.vuong import VuongTest
+from mfgppl.reporting.tables import FitTable
+from mfgppl.reward.crowd import Crowd
+
+__all__ = [
+    "Calibration",
+    "CountedFlow",
+    "Counterfactual",
+    "Counts",
+    "CouplingTest",
+    "Crowd",
+    "DeltaEstimate",
+    "EfficientPseudoLikelihood",
+    "Equilibria",
+    "Equilibrium",
+    "ExpectedInformation",
+    "FitTable",
+    "HypothesisTest",
+    "Identification",
+    "NestedPseudoLikelihood",
+    "ObservedExploitability",
+    "PointEstimate",
+    "PredictiveCheck",
+    "PriorPredictive",
+    "Profile",
+    "Recovery",
+    "Residuals",
+    "Runaway",
+    "SoftSolution",
+    "Solution",
+    "Treatments",
+    "VuongTest",
+    "World",
+]

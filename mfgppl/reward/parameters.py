@@ -1,0 +1,420 @@
+"""A reward program over one flat vector of unconstrained parameters."""
+
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import biject_to
+
+from mfgppl._arguments import suggestion, torch_seed
+from mfgppl.data.space import text_labels
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.names import check_site_names
+from mfgppl.reward.preferences import Preferences
+from mfgppl.reward.program import (
+    RewardProgram,
+    check_callable,
+    check_shape,
+    double_precision,
+    innermost,
+    is_parameter,
+    is_subsample,
+    reward_table,
+    spread_reward,
+)
+from mfgppl.reward.running import Substitute, run_at
+from mfgppl.reward.site_values import site_values
+
+
+class Site(NamedTuple):
+    """Where a latent site stands in the flat unconstrained vector.
+
+    Attributes
+    ----------
+    name : str
+        The site.
+    shape : tuple of int
+        Shape of its value.
+    free_shape : tuple of int
+        Shape of its unconstrained value.
+    start, stop : int
+        Its place in the flat vector.
+    entries : tuple of str and tuple, or None
+        Of what its entries are, and their labels, where its prior says (`x.size.each(prior)`).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    free_shape: tuple[int, ...]
+    start: int
+    stop: int
+    entries: tuple[str, tuple[Any, ...]] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of unconstrained values."""
+        return self.stop - self.start
+
+
+class Run(NamedTuple):
+    """What one run of a reward program at unconstrained parameters gives.
+
+    Attributes
+    ----------
+    log_prior : Tensor
+        Log density of the parameters and of factors in the program.
+    log_jacobian : Tensor
+        Log determinant of the map from unconstrained to constrained parameters.
+    values : dict of str to Tensor
+        Constrained parameters.
+    deterministics : dict of str to Tensor
+        What the program records with `pyro.deterministic`.
+    site_log_priors : dict of str to Tensor
+        Log prior by site.
+    reward : Tensor, shape (T, S, A)
+        The reward table.
+    n_log_priors : int
+        How many log densities the log prior adds up: of parameters, factors and observed sites.
+    """
+
+    log_prior: Tensor
+    log_jacobian: Tensor
+    values: dict[str, Tensor]
+    deterministics: dict[str, Tensor]
+    site_log_priors: dict[str, Tensor]
+    reward: Tensor
+    n_log_priors: int
+
+
+def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch.Size]:
+    """Run a program once, with random numbers of its own, and note its latent sites.
+
+    Returns
+    -------
+    dict of str to Size
+        Shape of the value of each site, in the order of the program.
+
+    Raises
+    ------
+    TypeError
+        If the program is not callable, or returns no tensor or number.
+    ValueError
+        If it has no latent site, one that is discrete or has no prior, or a name that results use.
+    """
+    check_callable(reward)
+    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
+        torch.manual_seed(0)
+        reward_table(reward, inputs)
+    check_site_names(tracer.trace.nodes)
+    for name, site in tracer.trace.nodes.items():
+        if site["type"] == "param":
+            raise ValueError(
+                f"the reward program has the `pyro.param` site {name!r}, which has no prior; "
+                "declare it with `pyro.sample` (for a network: PyroModule with PyroSample)."
+            )
+        if is_parameter(site) and getattr(site["fn"].support, "is_discrete", False):
+            raise ValueError(
+                f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
+                "reward parameters must be continuous."
+            )
+    sites = {k: v["value"].shape for k, v in tracer.trace.nodes.items() if is_parameter(v)}
+    if not sites:
+        raise ValueError(
+            "the reward program has no latent site: declare its parameters with `pyro.sample`."
+        )
+    return sites
+
+
+def labelled_entries(reward: RewardProgram, inputs: RewardInputs) -> dict[str, Any]:
+    """Return of what the entries of sites are, and their labels, where priors say so."""
+    return {s.name: s.entries for s in Program(reward, inputs).sites if s.entries is not None}
+
+
+def check_no_end(reward: RewardProgram, inputs: RewardInputs) -> None:
+    """Raise a `ValueError` if a program returns a terminal value."""
+    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        torch.manual_seed(0)
+        value = reward(inputs)
+    if isinstance(value, Preferences) and value.terminal is not None:
+        raise ValueError(
+            "likelihood='energy' knows no terminal value, of which it would take the mean of the "
+            "exponential and not that of the value; use likelihood='causal'."
+        )
+
+
+class Drawn(Messenger):
+    """Note the values of latent sites by the program's names, whatever handlers outside call them.
+
+    Parameters
+    ----------
+    names : collection of str
+        The sites.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names, self._met = names, dict[str, Any]()
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.names:
+            self._met[msg["name"]] = msg
+
+    def values(self) -> dict[str, Tensor]:
+        """Return the value of each site, once the program has run."""
+        return {name: self._met[name]["value"] for name in self.names}
+
+
+def is_latent(names: Collection[str], site: Any) -> bool:
+    """Return whether a site is a latent parameter, or says how many there are of one."""
+    return site["type"] == "sample" and (site["name"] in names or is_subsample(site))
+
+
+class Program:
+    """A reward program as functions of one flat vector of unconstrained parameters.
+
+    Parameters
+    ----------
+    reward : callable
+        The reward program.
+    inputs : RewardInputs
+        What it sees: the game along a flow.
+    """
+
+    def __init__(self, reward: RewardProgram, inputs: RewardInputs) -> None:
+        self.reward, self.inputs, self.game = reward, inputs, inputs.game
+        self.mean_field = inputs.whole_flow
+        self._forbidden = ~self.game.available
+        self._forbids = bool(self._forbidden.any())
+        self.sites: list[Site] = []
+        start = 0
+        for name, (shape, free_shape, entries) in self._shapes().items():
+            stop = start + int(np.prod(free_shape, dtype=int))
+            self.sites.append(Site(name, shape, free_shape, start, stop, entries))
+            start = stop
+        self.n_dim = start
+
+    def run(self, parts: Sequence[Tensor], *, mean_field: Tensor | None = None) -> Run:
+        """Run the program at the unconstrained values of its sites, along its inputs' flow.
+
+        Or along another, of any shape with as many entries.
+        """
+        inputs = self.inputs
+        if mean_field is not None:
+            inputs = RewardInputs(self.game, mean_field.reshape(self.game.flow_shape))
+        free = {site.name: part for site, part in zip(self.sites, parts, strict=True)}
+        jacobian = []
+
+        def value_of(name: str, fn: Any) -> Tensor:
+            transform = biject_to(fn.support)
+            value = transform(free[name])
+            jacobian.append(transform.log_abs_det_jacobian(free[name], value).sum())
+            return value
+
+        met = run_at(self.reward, inputs, value_of)
+        return Run(
+            functools.reduce(torch.add, met.log_priors.values()),
+            functools.reduce(torch.add, jacobian),
+            met.values,
+            met.deterministics,
+            {name: met.log_priors[name] for name in met.values},
+            self.masked(met.reward),
+            len(met.log_priors),
+        )
+
+    def masked(self, reward: Tensor) -> Tensor:
+        """Return a reward with -inf where an action is not available."""
+        return reward.masked_fill(self._forbidden, -torch.inf) if self._forbids else reward
+
+    def split(self, theta: Any) -> list[Any]:
+        """Return a flat vector (an array or a tensor) as the unconstrained values by site."""
+        return [
+            theta[s.start : s.stop].reshape(s.free_shape) if s.free_shape else theta[s.start]
+            for s in self.sites
+        ]
+
+    def by_site(self, values: Any) -> dict[str, Any]:
+        """Return flat constrained values (an array or a tensor) by site."""
+        sites, start = {}, 0
+        for site in self.sites:
+            stop = start + math.prod(site.shape)
+            sites[site.name] = values[start:stop].reshape(site.shape)
+            start = stop
+        return sites
+
+    def flat_values(self, recorded: np.ndarray) -> np.ndarray:
+        """Return the constrained values (N, K) that rows of a record begin with."""
+        return recorded[:, : sum(math.prod(site.shape) for site in self.sites)]
+
+    def entry_names(self) -> list[str]:
+        """One name a constrained parameter, site by site."""
+        return [name for s in self.sites for name in _entry_names(s)]
+
+    def table(self, theta: Tensor, inputs: RewardInputs | None = None) -> Tensor:
+        """Return the reward (T, S, A) at a flat unconstrained vector, by default along its inputs.
+
+        It is differentiable, and finite where an action is not available.
+        """
+        free = dict(zip((s.name for s in self.sites), self.split(theta), strict=True))
+        substitute = Substitute(lambda name, fn: biject_to(fn.support)(free[name]))
+        with pyro.validation_enabled(False), pyro.poutine.block(), substitute:
+            return spread_reward(self.reward, self.inputs if inputs is None else inputs)
+
+    def values_at(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the constrained values by site of a flat unconstrained vector."""
+        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
+            values = self.run(self.split(torch.as_tensor(theta))).values
+        return {s.name: values[s.name].numpy().copy() for s in self.sites}
+
+    def reward_at(self, values: dict[str, Tensor]) -> Tensor:
+        """Return the reward table at constrained parameters."""
+        with pyro.poutine.block(), Substitute(lambda name, fn: values[name]):
+            return spread_reward(self.reward, self.inputs)
+
+    def check_values(self, argument: str, values: Any, *, complete: bool) -> dict[str, Any]:
+        """Return values by site, else raise what is wrong with them in the user's terms.
+
+        Parameters
+        ----------
+        argument : str
+            What the caller calls them.
+        values : mapping of str to value
+            Constrained values.
+        complete : bool
+            Whether each site must have one.
+        """
+        values = site_values(argument, values)
+        names = [s.name for s in self.sites]
+        for name in values:
+            if name not in names:
+                hint = suggestion(name, names)
+                known = ", ".join(names)
+                raise ValueError(f"`{argument}` names {name!r}; the parameters are {known}.{hint}")
+        missing = [n for n in names if n not in values]
+        if complete and missing:
+            raise ValueError(f"`{argument}` lacks the parameter {missing[0]!r}.")
+        return {k: np.asarray(v, dtype=float) for k, v in values.items()}
+
+    def free(self, values: Mapping[str, Any], *, argument: str = "values") -> np.ndarray:
+        """Return the flat unconstrained vector of constrained parameters.
+
+        Raises
+        ------
+        ValueError
+            If a value has not the shape of its site or lies outside its support.
+        """
+        parts: dict[str, Tensor] = {}
+
+        def value_of(name: str, fn: Any) -> Tensor:
+            value = torch.tensor(np.asarray(values[name], dtype=float))
+            check_shape(argument, name, value, fn)
+            if not bool(fn.support.check(value).all()):
+                raise ValueError(
+                    f"`{argument}` gives {name!r} the value {value.tolist()}, outside the support "
+                    f"of its prior, {fn.support}."
+                )
+            parts[name] = biject_to(fn.support).inv(value).reshape(-1)
+            return value
+
+        with double_precision(), pyro.poutine.block(), Substitute(value_of):
+            spread_reward(self.reward, self.inputs)
+        return torch.cat([parts[s.name] for s in self.sites]).numpy()
+
+    def free_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the unconstrained vectors (N, n_dim) of rows of constrained parameters (N, P).
+
+        All at once, unless the support of a site depends on the sites before it.
+        """
+        laws, parts, start = self._distributions(0), [], 0
+        for site in self.sites:
+            stop = start + math.prod(site.shape)
+            values = torch.tensor(rows[:, start:stop]).reshape(-1, *site.shape)
+            parts.append(biject_to(laws[site.name].support).inv(values).reshape(len(rows), -1))
+            start = stop
+        found = torch.cat(parts, dim=1).numpy()
+        some = sorted({0, len(rows) // 2, len(rows) - 1})
+        known = np.array([self.free(self.by_site(rows[k])) for k in some])
+        if np.allclose(found[some], known, rtol=1e-9, atol=1e-12):
+            return found
+        return np.array([self.free(self.by_site(row)) for row in rows])
+
+    def draw(self, seed: int) -> np.ndarray:
+        """Draw unconstrained parameters from the prior."""
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
+            torch.manual_seed(torch_seed(seed))
+            with pyro.poutine.block(expose=[s.name for s in self.sites]):
+                spread_reward(self.reward, self.inputs)
+        return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
+
+    def priors(self) -> dict[str, str]:
+        """Describe the prior of each site: its family and its numbers, unless these vary."""
+        first, second = self._distributions(0), self._distributions(1)
+        return {s.name: _description(first[s.name], second[s.name]) for s in self.sites}
+
+    def _distributions(self, seed: int) -> dict[str, Any]:
+        """Return each site's distribution at one draw of the parameters before it."""
+        names = [s.name for s in self.sites]
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
+            torch.manual_seed(torch_seed(seed))
+            with pyro.poutine.block(expose=names):
+                spread_reward(self.reward, self.inputs)
+        return {name: tracer.trace.nodes[name]["fn"] for name in names}
+
+    @functools.cached_property
+    def has_factors(self) -> bool:
+        """Whether log densities beside those of the parameters are part of the prior."""
+        with double_precision(), pyro.validation_enabled(False), torch.no_grad():
+            run = self.run(self.split(torch.from_numpy(self.draw(0))))
+        return bool(run.n_log_priors > len(run.values))
+
+    def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], Any]]:
+        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
+            torch.manual_seed(0)
+            spread_reward(self.reward, self.inputs)
+            return {
+                name: (
+                    tuple(node["value"].shape),
+                    _free_shape(node["fn"], node["value"]),
+                    getattr(node["fn"], "entries", None),
+                )
+                for name, node in tracer.trace.nodes.items()
+                if is_parameter(node)
+            }
+
+
+def _free_shape(fn: Any, value: Tensor) -> tuple[int, ...]:
+    return tuple(biject_to(fn.support).inv(value).shape)  # inverse_shape would import sympy
+
+
+def _description(fn: Any, again: Any) -> str:
+    """Return a distribution as text; a number that another draw changes depends on others."""
+    inner, other = innermost(fn), innermost(again)
+    shown = []
+    for name in inner.arg_constraints:
+        value, twin = getattr(inner, name, None), getattr(other, name, None)
+        if not isinstance(value, Tensor) or not isinstance(twin, Tensor):
+            continue
+        flat = value.detach().reshape(-1)
+        if not torch.equal(value.detach(), twin.detach()):
+            text = "(depends on other parameters)"
+        elif flat.numel() and bool((flat == flat[0]).all()):
+            text = f"{flat[0]:.4g}"
+        else:
+            text = "..."
+        shown.append(f"{name}={text}")
+    shape = tuple(fn.batch_shape + fn.event_shape)
+    size = f", shape {shape}" if shape else ""
+    return f"{type(inner).__name__}({', '.join(shown)}){size}"
+
+
+def _entry_names(site: Site) -> list[str]:
+    if not site.shape:
+        return [site.name]
+    if site.entries is not None:
+        return [f"{site.name}[{label}]" for label in text_labels(site.entries[1])]
+    return [f"{site.name}[{', '.join(map(str, index))}]" for index in np.ndindex(*site.shape)]

@@ -1,0 +1,96 @@
+"""What a period adds to a reward, for all agents alike: effects that sum to zero over time."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from mfgppl._arguments import is_a, suggestion
+from mfgppl.reward.inputs import RewardInputs
+
+
+def period_effects(
+    x: RewardInputs, name: str, prior: dist.Distribution, *, by: str | None = None
+) -> Tensor:
+    """Sample one effect per period, which sum to zero over time.
+
+    Added to a reward they are foreseen by the agents, as a season is. A term that is the same for
+    all actions at a time changes no choice, so an effect multiplies an action, as in
+    `month * (x.action == "raise")`, or differs `by="action"`.
+
+    Parameters
+    ----------
+    x : RewardInputs
+        The inputs of the reward program.
+    name : str
+        The latent site; it holds T-1 coordinates of the effects in an orthonormal basis.
+    prior : Distribution
+        Of each coordinate, a number. Under `Normal(0, spread)` each effect has the standard
+        deviation `spread * sqrt(1 - 1/T)`, and two have the correlation `-1 / (T - 1)`; `spread`
+        may be latent.
+    by : "action" or a type, optional
+        One set of effects for each action, which sum to zero over actions too; or for each label
+        of a type.
+
+    Returns
+    -------
+    Tensor, shape (T, 1, 1)
+        Reward units; (T, 1, A) by action, (C, T, 1, 1) by type. With types led by an axis for them.
+
+    Raises
+    ------
+    ValueError
+        If the game has fewer than two periods, or `by` is neither "action" nor a type.
+    TypeError
+        If the prior is no distribution of a number.
+
+    Examples
+    --------
+    >>> import pyro, pyro.distributions as dist
+    >>> def reward(x):
+    ...     spread = pyro.sample("spread", dist.HalfNormal(1.0))
+    ...     month = period_effects(x, "month", dist.Normal(0.0, spread))
+    ...     return month * (x.action == "raise")
+    """
+    is_a("x", x, RewardInputs, " Call it in a reward program, with its inputs.")
+    is_a("name", name, str)
+    shape = getattr(prior, "batch_shape", None), getattr(prior, "event_shape", None)
+    if not hasattr(prior, "log_prob") or shape != ((), ()):
+        raise TypeError(
+            f"`prior` must be the prior of one number, as dist.Normal(0.0, 1.0); got {prior!r}."
+        )
+    T = x.game.shape[0]
+    if T < 2:
+        raise ValueError(f"period effects need two decision times at least; the game has {T}.")
+    over_time = centred(T)
+    types = x.game.space.types
+    if by is None:
+        flat = _coordinates(name, prior, (T - 1,)) @ over_time
+        return flat[:, None, None]
+    if by == "action":
+        each = _coordinates(name, prior, (T - 1, x.game.n_actions - 1))
+        return (over_time.T @ each @ centred(x.game.n_actions))[:, None, :]
+    if by not in types:
+        known = ["action", *types]
+        raise ValueError(f"`by` must be one of {known}; got {by!r}.{suggestion(by, known)}")
+    axis = getattr(x, by)
+    each = _coordinates(name, prior, (len(x.game.space.coordinates[by]), T - 1)) @ over_time
+    return each[axis.codes.reshape(-1)][:, :, None, None]
+
+
+def _coordinates(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> Any:
+    """Sample independent coordinates."""
+    return pyro.sample(name, prior.expand(shape).to_event(len(shape))).to(torch.float64)
+
+
+@functools.cache
+def centred(n: int) -> Tensor:
+    """Return an orthonormal basis (n-1, n) of the vectors that sum to zero."""
+    if n == 1:
+        return torch.zeros(0, 1, dtype=torch.float64)
+    return torch.from_numpy(np.ascontiguousarray(scipy.linalg.helmert(n)))

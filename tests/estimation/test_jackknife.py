@@ -1,0 +1,208 @@
+"""The group jackknife, and what each plug-in fit says that its counted flow costs."""
+
+import functools
+import pickle
+
+import games
+import numpy as np
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import pytest
+import scipy.stats
+
+import mfgppl as mfg
+from mfgppl.models import malware, market, sis
+from mfgppl.results import CountedFlow
+
+FIT = functools.partial(mfg.mle, svi_steps=0, progressbar=False, flow_bias=False)
+
+
+@functools.cache
+def uneven():
+    """A model of forty drivers in eight firms, some of whom leave early."""
+    panel = games.played(games.two_roads(), games.avoid_crowds, games.ROADS_TRUTH, 40, 3)
+    frame = panel.to_frame()
+    frame["firm"] = frame["agent"].astype(str).str[-1]
+    gone = (frame["agent"].astype("category").cat.codes % 3 == 0) & (frame["time"] >= 3)
+    columns = {"agent": "agent", "time": "time", "state": "state", "action": "action"}
+    columns["groups"] = ["firm"]
+    panel = mfg.Trajectories.from_frame(frame[~gone], **columns)
+    return mfg.TrajectoryModel(games.two_roads(), avoid_crowds, panel)
+
+
+def avoid_crowds(x):
+    """The crowd on one's road costs, turning costs; no edge of a support is near."""
+    crowding, effort = (pyro.sample(k, dist.Normal(0.0, 1.0)) for k in ("crowding", "effort"))
+    return -crowding * x.density - effort * (x.action == "turn")
+
+
+def by_hand(model, parts):
+    """Return the corrected estimate and its covariance by loops over rebuilt panels."""
+    panel, n = model.panel, len(parts)
+    exact = functools.partial(FIT, tolerance=1e-10)
+    whole = exact(model).params
+    starts = {k: float(v) for k, v in whole.items()}
+
+    @functools.cache
+    def without(*left_out):
+        gone = np.concatenate([parts[k] for k in left_out])
+        rest = panel.subset(np.setdiff1d(np.arange(panel.n_trajectories), gone))
+        return exact(model.with_panel(rest), init=starts).params.to_numpy()
+
+    one = np.array([without(g) for g in range(n)])
+    corrected = n * whole.to_numpy() - (n - 1) * one.mean(0)
+    corrections = []
+    for g in range(n):
+        two = [without(min(g, h), max(g, h)) for h in range(n) if h != g]
+        corrections.append((n - 1) * one[g] - (n - 2) * np.mean(two, axis=0))
+    return corrected, (n - 1) / n * n * np.cov(np.array(corrections).T, ddof=0)
+
+
+@pytest.mark.parametrize("by", [None, "firm"])
+def test_it_equals_a_loop_of_refits_on_rebuilt_panels(by):
+    """By agent and by cluster, of a panel with early exits: parameters and covariance."""
+    model, n = uneven(), 5
+    owners = model.panel.agents if by is None else model.panel.groups[by]
+    found = mfg.jackknife(model, parts=n, by=by, random_seed=1)
+    codes, units = pd.factorize(owners)
+    order = np.random.default_rng(1).permutation(len(units))
+    fold = np.empty(len(units), dtype=int)
+    fold[order] = np.arange(len(units)) % n
+    parts = [np.flatnonzero(fold[codes] == k) for k in range(n)]
+    params, covariance = by_hand(model, parts)
+    np.testing.assert_allclose(found.params, params, atol=1e-8)
+    np.testing.assert_allclose(found.cov_params(), covariance, rtol=1e-5)
+
+
+def test_intervals_are_of_t():
+    """Quantiles and p values have as many degrees of freedom as there are parts, less one."""
+    found = mfg.jackknife(uneven(), parts=8)
+    half = scipy.stats.t.ppf(0.95, 7) * found.bse
+    np.testing.assert_allclose(found.conf_int(0.9)["upper"] - found.params, half)
+    z = found.params / found.bse
+    np.testing.assert_allclose(found.summary()["p"], 2 * scipy.stats.t.sf(abs(z), 7))
+    assert "t with 7 degrees" in repr(found)
+
+
+def test_tests_count_the_degrees_of_freedom():
+    """One restriction is the t test; two are Hotelling's."""
+    found = mfg.jackknife(uneven(), parts=8)
+    one = mfg.hypotheses.wald_test(found, "crowding = 1")
+    t = (found.params["crowding"] - 1) / found.bse["crowding"]
+    assert one.p == pytest.approx(2 * scipy.stats.t.sf(abs(t), 7))
+    two = mfg.hypotheses.wald_test(found, "crowding = 1, effort = 0")
+    gap = found.params.to_numpy() - [1, 0]
+    squared = gap @ np.linalg.solve(found.cov_params(), gap)
+    assert two.p == pytest.approx(scipy.stats.f.sf(squared * 6 / (7 * 2), 2, 6))
+
+
+def market_model(n, seed):
+    """Return the market's model of n firms."""
+    panel = mfg.Trajectories.from_frame(market.frame(n, random_seed=seed), **market.COLUMNS)
+    return market.model(panel)
+
+
+def test_a_fit_says_what_its_counted_flow_costs():
+    """The printed fit, its messages and its table name the crowd's coefficient and the remedy."""
+    fit = mfg.mle(market_model(300, 3), svi_steps=0, progressbar=False)
+    (message,) = fit.messages
+    assert "counted from 300 agents" in message
+    assert "crowding 1.49" in message
+    assert "menu_cost" not in message
+    assert message in repr(fit)
+    assert fit.counted_flow.untrusted == ["margin", "crowding"]
+    np.testing.assert_array_equal(fit.summary()["flow_bias"], fit.counted_flow.table["bias_se"])
+    corrected = mfg.jackknife(market_model(300, 3))
+    np.testing.assert_allclose(fit.counted_flow.table["corrected"], corrected.params)
+    assert mfg.mle(market_model(300, 3), svi_steps=0, flow_bias=False).messages == ()
+
+
+def test_a_bias_that_is_small_is_a_line_and_no_warning():
+    """In an epidemic whose crowd enters by the dynamics, counting costs little."""
+    game = sis.game(horizon=10)
+    world = mfg.solve_equilibrium(game, sis.reward, parameters=sis.TRUTH).value
+    panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=300, random_seed=1)
+    fit = mfg.mle(mfg.TrajectoryModel(game, sis.reward, panel), svi_steps=0, progressbar=False)
+    assert fit.counted_flow.messages() == fit.messages == ()
+    assert str(fit.counted_flow) in repr(fit)
+
+
+def test_what_reads_no_counted_flow_is_not_mentioned(roads_model):
+    """A reward without the crowd, a flow that is given, one that is solved for."""
+
+    def alone(x):
+        return -pyro.sample("effort", dist.Normal(0.0, 1.0)) * (x.action == "turn")
+
+    free = mfg.TrajectoryModel(games.two_roads(), alone, roads_model.panel)
+    for model in (
+        free,
+        roads_model.along(roads_model.mean_field),
+        roads_model.along("equilibrium"),
+    ):
+        fit = mfg.mle(model, svi_steps=0, progressbar=False)
+        assert fit.counted_flow is None
+        assert "flow_bias" not in fit.summary()
+
+
+def test_a_counted_panel_says_that_the_cost_is_not_measured(roads_model):
+    """It keeps no agents to leave out."""
+    panel = mfg.CountedPanel.from_trajectories(roads_model.panel)
+    model = mfg.TrajectoryModel(games.two_roads(), games.avoid_crowds, panel)
+    fit = mfg.mle(model, svi_steps=0, progressbar=False)
+    assert "not measured: a counted panel" in fit.messages[-1]
+    with pytest.raises(ValueError, match="jackknife"):
+        mfg.jackknife(model)
+
+
+def test_the_record_survives_files_and_processes(roads_model):
+    """As text in attributes, and pickled."""
+    record = mfg.mle(roads_model, svi_steps=0, progressbar=False).counted_flow
+    for copy in (CountedFlow.from_json(record.to_json()), pickle.loads(pickle.dumps(record))):
+        pd.testing.assert_frame_equal(copy.table, record.table, check_names=False)
+        assert str(copy) == str(record)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parts": 2}, "more parts than parameters; there are 2 parts and 2"),
+        ({"parts": 1}, "`parts`"),
+        ({"by": "colour"}, "`by`"),
+    ],
+)
+def test_wrong_arguments_say_what_is_wrong(options, message):
+    """Too few parts, and groups that are none."""
+    with pytest.raises(ValueError, match=message):
+        mfg.jackknife(uneven(), **options)
+
+
+def test_a_flow_that_is_solved_for_needs_no_jackknife(roads_model):
+    """The refusal says why."""
+    with pytest.raises(ValueError, match="counts its error already"):
+        mfg.jackknife(roads_model.along("equilibrium"))
+
+
+def test_draws_carry_it(roads_model):
+    """Results of laplace have it among their warnings and as a record, and in files."""
+    draws = mfg.laplace(roads_model, draws=50, random_seed=1, progressbar=False)
+    record = CountedFlow.from_json(draws.attrs["counted_flow"])
+    assert set(record.messages()) <= set(draws.attrs["warnings"])
+    without = mfg.laplace(roads_model, draws=50, random_seed=1, flow_bias=False, progressbar=False)
+    assert "counted_flow" not in without.attrs
+
+
+def test_a_bias_that_leaving_out_does_not_show_is_seen_by_the_cross_fit():
+    """In the spread of malware the level hardly moves: the plug-in reads chance, and says so."""
+    game = malware.game()
+    world = mfg.solve_equilibrium(game, malware.reward, parameters=malware.TRUTH).value
+    panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=300, random_seed=2)
+    model = mfg.TrajectoryModel(game, malware.reward, panel)
+    fit = mfg.mle(model, svi_steps=0, progressbar=False)
+    cost = fit.counted_flow
+    assert cost.saturated == ["own", "crowd"]
+    assert abs(cost.table["bias_se"]["crowd"]) < 1  # the jackknife alone is blind here
+    assert "does not fall with the number of agents" in fit.messages[-1]
+    crossed = mfg.flows.cross_fit(model, folds=20, random_seed=1)
+    gap = cost.table["cross_fit"] - crossed.params
+    assert (gap.abs() < fit.bse).all()  # one Newton step of it
