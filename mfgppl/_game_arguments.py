@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from mfgppl._arguments import suggestion
+from mfgppl._arguments import one_of, positive_int, suggestion
 from mfgppl._arrays import as_numbers, is_labelled
 from mfgppl._by_type import by_cell, stacked
 from mfgppl.data.labelled import Order, in_order, named_axes
@@ -377,3 +377,17 @@ def probabilities(name: str, value: Any, shape: tuple[int, ...], hint: str) -> T
     if bool((array.detach() < 0).any()):
         raise ValueError(f"`{name}` has the negative entry {array.detach().min():.6g}.")
     return array.clone()
+
+
+def known_beliefs(beliefs: Any, *, stationary: bool) -> str | int:
+    """Return what agents expect of the crowd, "equilibrium", "static" or a level, else raise."""
+    if isinstance(beliefs, str):
+        one_of("beliefs", beliefs, ["equilibrium", "static"])
+        return beliefs
+    level = positive_int("beliefs", beliefs)
+    if stationary:
+        raise ValueError(
+            f"levels of reasoning belong to games with a horizon; got beliefs={level} in a "
+            "stationary one."
+        )
+    return level

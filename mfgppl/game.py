@@ -9,7 +9,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import differentiable_door, is_a, positive_int, real_between
+from mfgppl._arguments import differentiable_door, is_a, one_of, positive_int, real_between
 from mfgppl._by_type import along_steps, stacked
 from mfgppl._game_arguments import (
     AXES,
@@ -20,6 +20,7 @@ from mfgppl._game_arguments import (
     check_rows,
     feature_tensor,
     initial_distribution,
+    known_beliefs,
     probabilities,
     sparse_table,
     table_shape,
@@ -27,6 +28,7 @@ from mfgppl._game_arguments import (
 )
 from mfgppl._keep import Keeper, keep
 from mfgppl._meeting import Meeting, meeting_of, ratio
+from mfgppl.control.plans import LAWS
 from mfgppl.control.steps import Steps, as_steps
 from mfgppl.data.labelled import Order, in_order
 from mfgppl.data.space import StateSpace, check_labels
@@ -71,6 +73,15 @@ class MeanFieldGame(Keeper):
         combination of types is a cell. Transition, availability, initial and features may differ
         by type: a mapping by label (other types nested in it, or tuples of labels), or a labelled
         array with the type among its axes. A bare array serves all types.
+    behaviour : {"entropy", "mistakes", "boltzmann"}
+        What the noise in choices is to agents who look ahead: taste, whose value they count on;
+        errors, which they expect of themselves and do not enjoy; or errors that they do not
+        expect, as they plan to be perfect later.
+    lookahead : int, optional
+        Decisions that a plan looks at, with nothing after them but the end; by default all.
+    beliefs : "equilibrium", "static" or int
+        What agents expect of the crowd: its flow; that it stays as it is now; or, as those of a
+        level of reasoning, that others are one level below, and act at random below the first.
     meets : "everyone", str, list of str or DataFrame
         Whom agents meet: all; those who share a type, or several types; or an exposure matrix with
         the cells' labels on both sides, whose rows weigh the cells' own distributions. Rewards and
@@ -103,6 +114,9 @@ class MeanFieldGame(Keeper):
     discount: float = 1.0
     temperature: float = 1.0
     joint: bool = False
+    behaviour: str = "entropy"
+    lookahead: int | None = None
+    beliefs: str | int = "equilibrium"
     meets: Meeting = field(default_factory=lambda: meeting_of("everyone", StateSpace({})))
     _last: Any = None
     _given: dict[str, Any] = field(default_factory=dict)
@@ -123,6 +137,9 @@ class MeanFieldGame(Keeper):
         joint: bool = False,
         types: Mapping[str, Sequence[Any]] | None = None,
         meets: Any = "everyone",
+        behaviour: str = "entropy",
+        lookahead: int | None = None,
+        beliefs: str | int = "equilibrium",
     ) -> None:
         put = functools.partial(object.__setattr__, self)
         put("space", StateSpace.from_labels(states, types))
@@ -137,9 +154,16 @@ class MeanFieldGame(Keeper):
             "states": states, "actions": actions, "horizon": horizon, "transition": transition,
             "initial": initial, "features": features, "available": available,
             "discount": discount, "temperature": temperature, "joint": joint, "types": types,
-            "meets": meets,
+            "meets": meets, "behaviour": behaviour, "lookahead": lookahead, "beliefs": beliefs,
         }  # fmt: skip
         put("_given", given)
+        put("behaviour", one_of("behaviour", behaviour, LAWS))
+        put("lookahead", None if lookahead is None else positive_int("lookahead", lookahead))
+        put("beliefs", known_beliefs(beliefs, stationary=self.stationary))
+        if self.stationary and behaviour != "entropy":
+            raise ValueError(
+                f"a stationary game knows behaviour='entropy' alone; got {behaviour!r}."
+            )
         is_a("features", features if features is not None else {}, Mapping)
         check_names(self.space, features or {})
         put("meets", meeting_of(meets, self.space))
@@ -215,6 +239,17 @@ class MeanFieldGame(Keeper):
     def crowd_moves_dynamics(self) -> bool:
         """Whether the transition depends on the mean field."""
         return not isinstance(self.transition, Tensor)
+
+    @property
+    def plain(self) -> bool:
+        """Whether agents are soft maximisers over all decisions along the crowd's own flow."""
+        constants = self.behaviour, self.lookahead, self.beliefs
+        return constants == ("entropy", None, "equilibrium")
+
+    @property
+    def steps(self) -> Steps:
+        """The dynamics step by step, where no crowd moves them."""
+        return keep(self, "steps", lambda: as_steps(self.transition_along(self.initial), self.horizon or 1))
 
     @property
     def _dense_by_cell(self) -> bool:
@@ -442,5 +477,12 @@ class MeanFieldGame(Keeper):
         times = "stationary" if self.stationary else f"{T} decision times"
         return (
             f"MeanFieldGame({cells or f'{S} states'}, {A} actions, {times}, "
-            f"discount={self.discount:g}, temperature={self.temperature:g})"
+            f"discount={self.discount:g}, temperature={self.temperature:g}{self._unusual})"
         )
+
+    @property
+    def _unusual(self) -> str:
+        """What is said of agents who are not plain."""
+        usual = {"behaviour": "entropy", "lookahead": None, "beliefs": "equilibrium"}
+        other = {k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v}
+        return "".join(f", {name}={value!r}" for name, value in other.items())

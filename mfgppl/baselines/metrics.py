@@ -17,8 +17,9 @@ from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.returns import expected_return
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.program import RewardProgram, bind, double_precision
 from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import worth_table
 
 
 class RecoveryMetrics(NamedTuple):
@@ -144,7 +145,7 @@ def reward_distances(
     steps = as_steps(game.transition_along(flow).detach(), game.shape[0])
     weights = weights_of(_shares(game, flow), game.available)
     with double_precision(), torch.no_grad():
-        tables = [reward_table(r, RewardInputs(game, flow)) for r in (reward, recovered)]
+        tables = [worth_table(r, RewardInputs(game, flow)) for r in (reward, recovered)]
         bare = [advantages(r, steps, game.available, discount=game.discount) for r in tables]
     plain, without = (_correlation(a, b, weights) for a, b in (tables, bare))
     return plain, float(np.sqrt(max(1.0 - without, 0.0) / 2.0))

@@ -16,6 +16,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program, latent_sites
 from mfgppl.reward.program import RewardProgram, check_callable
+from mfgppl.reward.valued import answers_reward
 
 
 class Task(NamedTuple):
@@ -119,8 +120,20 @@ def task_of(trajectories: Any, game: Any, reward: Any) -> Task:
 
 
 def program_of(reward: RewardProgram, inputs: RewardInputs) -> Program:
-    """Check a reward program and return it over one flat vector; its priors draw the start."""
+    """Check a reward program and return it over one flat vector; its priors draw the start.
+
+    Raises
+    ------
+    ValueError
+        If agents are more than soft maximisers of a reward, the only ones that the earlier methods
+        know.
+    """
     latent_sites(reward, inputs)
+    if not answers_reward(reward, inputs):
+        raise ValueError(
+            "the earlier methods know a reward and its end alone, and agents of "
+            "behaviour='entropy' who plan over the horizon; got more of either. Fit it with mle."
+        )
     return Program(reward, inputs)
 
 

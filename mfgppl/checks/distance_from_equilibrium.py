@@ -15,7 +15,7 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import policies
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, response_map_of
+from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, valued_map
 from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.estimation.bootstrap import resample
 from mfgppl.likelihood.model import TrajectoryModel, needs_causal, observed_flow
@@ -195,7 +195,7 @@ class _Solver:
             solution = solve_equilibrium(game, reward, parameters=sites, mean_field=self.start)
             equilibrium = solution.value if solution.converged else None
             response_map, fitted = (
-                response_map_of(game, reward, sites),
+                valued_map(game, reward, sites),
                 policies(density, value[None])[0],
             )
             response_map.confirms(response_map.evaluate(fitted).flow)
@@ -227,7 +227,7 @@ def _measures(
     evaluation = response_map.evaluate(policy)
     shares = evaluation.flow.reshape(*policy.shape[:2], -1).sum(-1)
     return {
-        "regularised": gain(response_map, policy, model.game.temperature),
+        "regularised": gain(response_map, policy, response_map.game.temperature),
         "plain": gain(response_map, policy),
         "distance": np.nan if equilibrium is None else _distance(model, panel, equilibrium),
         "filled": float(shares[nobody].sum() / len(shares)),

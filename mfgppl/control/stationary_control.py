@@ -66,7 +66,11 @@ def soft_policy_iteration(
 
 
 def policy_iteration(
-    reward: Tensor, transition: Tensor, *, discount: float, temperature: float
+    reward: Tensor,
+    transition: Tensor,
+    *,
+    discount: float | Tensor,
+    temperature: float | Tensor,
 ) -> SoftSolution:
     """Return the same for tables whose entries have been checked."""
     if reward.ndim != 3 or len(reward) != 1:
@@ -80,7 +84,8 @@ def policy_iteration(
         )
     constants = {"discount": discount, "temperature": temperature}
     values = _soft_values(reward[0], steps, **constants)
-    if reward.requires_grad or transition.requires_grad:
+    given = (reward, transition, discount, temperature)
+    if any(isinstance(v, Tensor) and v.requires_grad for v in given):
         for _ in range(WITH_GRADIENT):
             values = values + _newton_step(values, reward[0], steps, **constants)
     q_values, soft_values, log_policy = _bellman(values, reward[0], steps, **constants)
@@ -88,7 +93,9 @@ def policy_iteration(
 
 
 @torch.no_grad()
-def _soft_values(reward: Tensor, steps: Steps, *, discount: float, temperature: float) -> Tensor:
+def _soft_values(
+    reward: Tensor, steps: Steps, *, discount: float | Tensor, temperature: float | Tensor
+) -> Tensor:
     """Return the soft values (S,) to rounding."""
     constants = {"discount": discount, "temperature": temperature}
     values = torch.zeros_like(reward[:, 0])
@@ -109,7 +116,12 @@ def _soft_values(reward: Tensor, steps: Steps, *, discount: float, temperature: 
 
 
 def _bellman(
-    values: Tensor, reward: Tensor, steps: Steps, *, discount: float, temperature: float
+    values: Tensor,
+    reward: Tensor,
+    steps: Steps,
+    *,
+    discount: float | Tensor,
+    temperature: float | Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return Q (S, A), V (S,) and the log policy one step before values (S,)."""
     q = reward + discount * steps.expected(0, values)
@@ -118,7 +130,12 @@ def _bellman(
 
 
 def _newton_step(
-    values: Tensor, reward: Tensor, steps: Steps, *, discount: float, temperature: float
+    values: Tensor,
+    reward: Tensor,
+    steps: Steps,
+    *,
+    discount: float | Tensor,
+    temperature: float | Tensor,
 ) -> Tensor:
     constants = {"discount": discount, "temperature": temperature}
     _, soft, log_policy = _bellman(values, reward, steps, **constants)

@@ -16,10 +16,12 @@ from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibr
 from mfgppl.equilibrium.iterations import Budget, Found, anderson
 from mfgppl.equilibrium.linearisation import confirmed, response_map_of
 from mfgppl.equilibrium.response_map import flat_shape, uniform_flow
-from mfgppl.equilibrium.solution import Solution, as_equilibrium
+from mfgppl.equilibrium.solution import Solution, answered
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.program import RewardProgram, bind
+from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import valued
 
 CHUNK = 20  # draws that a worker takes at a time
 FAR = 8.0  # times the median draw's distance from the reference: beyond it a flow is traced
@@ -194,7 +196,7 @@ def _accelerated(
         return []
     return [
         Solution(
-            as_equilibrium(game, one.image),
+            answered(response_map, one.image),
             one.image.residual <= search.tolerance,
             one.image.residual,
             one.n_steps,
@@ -244,12 +246,13 @@ def _walked(setting: Setting, search: Search, draw: np.ndarray) -> Solution | No
 
 def _draw(setting: Setting, draw: np.ndarray, found: Sequence[Solution]) -> Draw:
     """Return the first of the solutions found as a draw."""
-    own, game = found[0].value, setting.game
+    own, game, values = found[0].value, setting.game, setting.by_site(draw)
+    plain, _ = valued(game, bind(setting.reward, site_values("parameters", values)))
     distances = [_apart(own.mean_field, flow) for flow in setting.branches]
     return Draw(
         flow=shares_of(game, own).numpy(),
         policy=own.policy.numpy(),
-        worth=worth_of(game, own, setting.fitted, setting.by_site(draw)),
+        worth=worth_of(plain, own, setting.fitted, values),
         residual=found[0].residual,
         distance=distances[0],
         several=any(_apart(one.value.mean_field, own.mean_field) > SAME for one in found),

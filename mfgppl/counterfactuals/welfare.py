@@ -10,7 +10,8 @@ from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.equilibrium.returns import discounted
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.program import RewardProgram, bind, double_precision
+from mfgppl.reward.valued import worth_table
 
 NAMES = ("welfare", "welfare_with_entropy", "welfare_fitted")  # the last by the fitted reward
 
@@ -38,7 +39,7 @@ def worth_of(
     if fitted is not None:
         with double_precision():
             inputs = RewardInputs(game, found.mean_field)
-            by_fit = _earned(game, found, reward_table(bind(fitted, values), inputs))
+            by_fit = _earned(game, found, worth_table(bind(fitted, values), inputs))
     total = plain + game.temperature * discounted(game, entropy)
     return np.array([float(plain), float(total), float(by_fit)])
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import differentiable_door, is_a
-from mfgppl.equilibrium.linearisation import gain, response_map_of
+from mfgppl.equilibrium.linearisation import gain, valued_map
 from mfgppl.equilibrium.response import check_policy
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.program import RewardProgram, bind
+from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import declared
 
 
 @differentiable_door
@@ -83,7 +85,8 @@ def regularised_exploitability(
     float
         Reward units over the horizon, not negative.
     """
-    return _gain(game, reward, policy, parameters, game.temperature)
+    _check_regularised(game, reward, parameters)
+    return _gain(game, reward, policy, parameters, None)
 
 
 @differentiable_door
@@ -123,7 +126,7 @@ def exploitability_by_type(
     if not space.types:
         raise ValueError("`game` must have types; without them use exploitability.")
     shares = check_policy(game, policy).detach().numpy()
-    response_map = response_map_of(game, reward, parameters)
+    response_map = valued_map(game, reward, parameters)
     evaluation = response_map.evaluate(shares)
     if not response_map.confirms(evaluation.flow):
         evaluation = response_map.evaluate(shares)
@@ -138,10 +141,23 @@ def exploitability_by_type(
 
 
 def _gain(
-    game: MeanFieldGame, reward: RewardProgram, policy: Any, parameters: Any, temperature: float
+    game: MeanFieldGame, reward: RewardProgram, policy: Any, parameters: Any, temperature: float | None
 ) -> float:
     is_a("game", game, MeanFieldGame)
     shares = check_policy(game, policy).detach().numpy()
-    response_map = response_map_of(game, reward, parameters)
+    response_map = valued_map(game, reward, parameters)
     response_map.confirms(response_map.evaluate(shares).flow)
-    return gain(response_map, shares, temperature)
+    own = response_map.game.temperature if temperature is None else temperature
+    return gain(response_map, shares, own)
+
+
+def _check_regularised(game: MeanFieldGame, reward: RewardProgram, parameters: Any) -> None:
+    """Raise a `ValueError` unless the noise is taste, and all that agents do is foreseen."""
+    is_a("game", game, MeanFieldGame)
+    strange = sorted(set(declared(game, bind(reward, site_values("parameters", parameters)))) & {"shock", "lapse"})
+    if strange or not game.plain:
+        what = f"a program with a {strange[0]}" if strange else f"{game}"
+        raise ValueError(
+            "the regularised exploitability belongs to agents of behaviour='entropy' without shocks "
+            f"and lapses; got {what}. Use exploitability, or the residual of solve_equilibrium."
+        )

@@ -31,7 +31,7 @@ from mfgppl.equilibrium.iterations import (
 )
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, response_map_of
 from mfgppl.equilibrium.response_map import Array, flat_shape, softmax, uniform_flow
-from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
+from mfgppl.equilibrium.solution import Solution, answered, ended
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -118,7 +118,7 @@ def solve_equilibrium(
     response_map = response_map_of(game, reward, parameters)
     search = functools.partial(_end_of, response_map, flow, budget, method, damping)
     end = confirmed(response_map, search, _flow)
-    value = as_equilibrium(game, end.image)
+    value = answered(response_map, end.image)
     residual = end.image.residual
     converged = residual <= budget.tolerance
     side = "within" if converged else "above"
@@ -253,7 +253,7 @@ def find_equilibria(
         residual = end.image.residual
         if residual > budget.tolerance:
             continue
-        value = as_equilibrium(game, end.image)
+        value = answered(response_map, end.image)
         known = [k for k, other in enumerate(solutions) if _same(other, value.mean_field)]
         if known:
             counts[known[0]] += 1

@@ -19,7 +19,9 @@ from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
 from mfgppl.equilibrium.stationary_response_map import StationaryResponseMap
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, double_precision
+from mfgppl.reward.program import RewardProgram, bind, double_precision
+from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import valued
 
 SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is quickest
 LARGEST_SYSTEM = 3000  # and up to which it is worth its room
@@ -40,6 +42,18 @@ def response_map_of(
     """Return a game at fixed reward parameters over arrays."""
     kind = StationaryResponseMap if game.stationary else ResponseMap
     return kind(game, reward, parameters)
+
+
+def valued_map(
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    parameters: Mapping[str, Any] | pd.Series | None = None,
+) -> AnyResponseMap:
+    """Return the same where policies are valued: of the reward and its end alone."""
+    plain, alone = valued(game, bind(reward, site_values("parameters", parameters)))
+    if plain is game:
+        return response_map_of(game, reward, parameters)
+    return response_map_of(plain, alone)
 
 
 def gain(response_map: AnyResponseMap, policy: Array, temperature: float = 0.0) -> float:

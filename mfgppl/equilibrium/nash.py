@@ -20,7 +20,7 @@ from mfgppl._arguments import (
     real_between,
 )
 from mfgppl.equilibrium.iterations import Budget, follow_temperatures
-from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, gain, response_map_of
+from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, gain, valued_map
 from mfgppl.equilibrium.response import check_policy
 from mfgppl.equilibrium.response_map import Array, softmax, uniform_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
@@ -109,7 +109,7 @@ def solve_nash(
         real_between("rate", rate, above=0.0)
         if method not in RATES:
             raise ValueError(f"`rate` belongs to {', '.join(RATES)}; got method={method!r}.")
-    response_map = response_map_of(game, reward, parameters)
+    response_map = valued_map(game, reward, parameters)
     first = uniform_policy(game)
     if policy is not None:
         first = check_policy(game, policy).detach().numpy().copy()

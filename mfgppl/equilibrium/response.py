@@ -8,13 +8,14 @@ from torch import Tensor
 from mfgppl._arguments import differentiable_door, is_a
 from mfgppl._arrays import as_numbers
 from mfgppl._game_arguments import AXES, ROW_SUM
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl.control.soft_control import backward_induction, generated_flow
 from mfgppl.control.stationary_control import kept_flow, policy_iteration
-from mfgppl.control.steps import as_steps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, reward_table
+from mfgppl.reward.valued import outlook
 
 MAX_ROUNDS = 10_000
 SETTLED = 1e-13  # change of a share that counts as none
@@ -58,7 +59,14 @@ def soft_response(
     else:
         shares = generated_flow(policy, transition, game.initial)
     flow = shares[..., None] * policy if game.joint else shares
-    return Equilibrium(flow, policy, solution.soft_values, masked)
+    found = Equilibrium(flow, policy, solution.soft_values, masked)
+    return in_own_units(reward, RewardInputs(game, mean_field), found)
+
+
+def in_own_units(reward: RewardProgram, inputs: RewardInputs, found: Equilibrium) -> Equilibrium:
+    """Return a response with what agents earn and expect, whatever table they answer."""
+    own = outlook(reward, inputs)
+    return found if own is None else found._replace(reward=own.reward, soft_values=own.values)
 
 
 @differentiable_door
@@ -89,18 +97,7 @@ def generate_mean_field(game: MeanFieldGame, policy: Any) -> Tensor:
     policy = check_policy(game, policy)
     if game.stationary:
         return _stationary_flow(game, policy)
-    shares, flow = game.initial, []
-    fixed = (
-        None if game.crowd_moves_dynamics else as_steps(game.transition_along(shares), len(policy))
-    )
-    for t in range(len(policy)):
-        flow.append(shares[:, None] * policy[t] if game.joint else shares)
-        if t < len(policy) - 1:
-            steps, k = fixed, t
-            if steps is None:
-                steps, k = as_steps(game.transition_at(flow[t], t)[None], 1), 0
-            shares = steps.pushed(k, shares[:, None] * policy[t])
-    return torch.stack(flow)
+    return flow_of_policy(game, policy)
 
 
 def _stationary_flow(game: MeanFieldGame, policy: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a, not_negative, positive_int, real_between
 from mfgppl._quasi_newton import maximise
-from mfgppl.equilibrium.linearisation import confirmed, response_map_of
+from mfgppl.equilibrium.linearisation import confirmed, valued_map
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
@@ -18,6 +18,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
 from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import valued
 
 COOLING = np.array([1e-1, 1e-2, 1e-3, 1e-4])  # weights of the entropy, over the reward's spread
 MIXED = 0.01  # share of chance in what is climbed from, without which nothing is tried
@@ -52,7 +53,7 @@ def expected_return(
         Reward units over the horizon; in a stationary game from the distribution that stays.
     """
     is_a("game", game, MeanFieldGame)
-    program = bind(reward, site_values("parameters", parameters))
+    game, program = valued(game, bind(reward, site_values("parameters", parameters)))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
         return float(return_of(game, program, table, generate_mean_field(game, table)))
@@ -134,7 +135,8 @@ def social_optimum(
     temperature = not_negative("temperature", temperature)
     real_between("tolerance", tolerance, above=0.0)
     positive_int("max_steps", max_steps)
-    response_map = response_map_of(game, reward, parameters)
+    response_map = valued_map(game, reward, parameters)
+    game = response_map.game
     uniform = torch.from_numpy(uniform_policy(game))
     start = uniform if policy is None else check_policy(game, policy).detach()
     _check_differentiable(game, start)

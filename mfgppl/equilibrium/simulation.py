@@ -24,6 +24,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
 from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import valued
 
 Chooser = Callable[[Tensor, int], Tensor]
 
@@ -216,7 +217,7 @@ def finite_population(
     positive_int("n_worlds", n_worlds, least=2)
     random_seed = seed_of(random_seed)
     seeds = np.random.SeedSequence(random_seed)
-    program = bind(reward, site_values("parameters", parameters))
+    game, program = valued(game, bind(reward, site_values("parameters", parameters)))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
         flow = generate_mean_field(game, table)

@@ -4,10 +4,13 @@ from typing import NamedTuple
 
 import torch
 
-from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.linearisation import AnyResponseMap
+from mfgppl.equilibrium.response import Equilibrium, in_own_units
 from mfgppl.equilibrium.response_map import Evaluation, Image
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.program import double_precision
 
 
 class Solution(NamedTuple):
@@ -43,6 +46,13 @@ def as_equilibrium(game: MeanFieldGame, end: Image | Evaluation) -> Equilibrium:
         torch.from_numpy(v.copy()) for v in (end.policy, end.values, end.reward)
     )
     return Equilibrium(flow, policy, values, reward)
+
+
+def answered(response_map: AnyResponseMap, image: Image) -> Equilibrium:
+    """Return a soft best response with what agents earn and expect along its flow."""
+    game, found = response_map.game, as_equilibrium(response_map.game, image)
+    with double_precision(), torch.no_grad():
+        return in_own_units(response_map.program, RewardInputs(game, found.mean_field), found)
 
 
 def ended(solution: Solution, *, throw: bool, what: str, remedy: str) -> Solution:

@@ -15,8 +15,9 @@ from mfgppl.equilibrium.simulation import draw_category
 from mfgppl.game import MeanFieldGame
 from mfgppl.interop.imported import require
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
+from mfgppl.reward.program import RewardProgram, bind, double_precision
 from mfgppl.reward.site_values import site_values
+from mfgppl.reward.valued import worth_table
 
 
 @differentiable_door
@@ -73,7 +74,7 @@ def to_gymnasium(
     flow = game.check_flow("mean_field", mean_field).detach()
     program = bind(reward, site_values("parameters", parameters))
     with double_precision(), torch.no_grad():
-        table = reward_table(program, RewardInputs(game, flow))
+        table = worth_table(program, RewardInputs(game, flow))
         steps = as_steps(game.transition_along(flow), game.shape[0])
     return _environment()(game, table, steps)
 

@@ -27,7 +27,6 @@ from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (
     Drawn,
-    check_no_end,
     is_latent,
     labelled_entries,
     latent_sites,
@@ -138,13 +137,19 @@ class TrajectoryModel(Keeper):
                 f"the energy likelihood has no form with `discount` below 1 (got "
                 f"{game.discount:g}): use likelihood='causal', or a discount of 1."
             )
+        if likelihood == "energy" and not game.plain:
+            raise ValueError(
+                "the energy likelihood has one law, that of Theorem 4; got a game with "
+                f"behaviour={game.behaviour!r}, lookahead={game.lookahead}, "
+                f"beliefs={game.beliefs!r}: use likelihood='causal'."
+            )
         self.game, self.reward = game, reward
         panel = panel.recode(game.space, game.actions)
         self.panel = panel.pooled() if game.stationary else panel
         self.likelihood, self.start = likelihood, start
         self.flow_kind = mean_field if isinstance(mean_field, str) else "known"
         self.mean_field = self._flow(mean_field)
-        self.inputs = RewardInputs(game, self.mean_field)
+        self.inputs = RewardInputs(game, self.mean_field, energy=likelihood == "energy")
         self.forbidden = ~game.available
         self.forbids = bool(self.forbidden.any())
         transition = game.transition_along(self.mean_field)
@@ -155,8 +160,6 @@ class TrajectoryModel(Keeper):
         self.law = self.law_of(self.panel, transition)
         self.observed = torch.as_tensor(self.law.counts.actions)
         self.sites = latent_sites(reward, self.inputs)
-        if likelihood == "energy":
-            check_no_end(reward, self.inputs)
         self.messages = self._crowd_messages(panel)
 
     def __call__(self) -> Tensor:
@@ -253,6 +256,7 @@ class TrajectoryModel(Keeper):
         """Return short hashes of the game and of the data, for the record."""
         game = self.game
         parts = [game.space, game.actions, game.shape, game.discount, game.temperature]
+        parts += [] if game.plain else [game.behaviour, game.lookahead, game.beliefs]
         tables = [*self.law.kernel_tables, game.initial, game.available]
         tables += game.features.values()
         panel, names = self.panel, ""
@@ -322,7 +326,8 @@ class TrajectoryModel(Keeper):
         """Return the reward along a flow at the parameters that `_sites` draws."""
         with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            return reward_table(self.reward, RewardInputs(self.game, mean_field))
+            energy = self.likelihood == "energy"
+            return reward_table(self.reward, RewardInputs(self.game, mean_field, energy=energy))
 
     def _check_coupled(self, transition: Tensor) -> None:
         """Raise where the equilibrium's flow has no likelihood here."""

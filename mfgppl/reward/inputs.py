@@ -27,6 +27,8 @@ class RewardInputs:
         The game.
     mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
         The flow of the whole crowd, over types and states.
+    energy : bool
+        Whether the reward is that of Theorem 4's trajectories.
 
     Attributes
     ----------
@@ -47,8 +49,8 @@ class RewardInputs:
         one's own action.
     """
 
-    def __init__(self, game: MeanFieldGame, mean_field: Tensor) -> None:
-        self.game, self._flow = game, mean_field
+    def __init__(self, game: MeanFieldGame, mean_field: Tensor, *, energy: bool = False) -> None:
+        self.game, self._flow, self._energy = game, mean_field, energy
         if game.joint:
             rows = game.exposures(mean_field)
             seen = rows[game.meets.row] if game.n_cells > 1 else rows
@@ -64,6 +66,11 @@ class RewardInputs:
     def whole_flow(self) -> Tensor:
         """The same, for what is read of it as agents meet it."""
         return self._flow
+
+    @property
+    def energy(self) -> bool:
+        """Whether the reward is that of Theorem 4's trajectories."""
+        return self._energy
 
     @property
     def flow(self) -> Tensor:

@@ -16,7 +16,6 @@ from mfgppl._arguments import suggestion, torch_seed
 from mfgppl.data.space import text_labels
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.names import check_site_names
-from mfgppl.reward.preferences import Preferences
 from mfgppl.reward.program import (
     RewardProgram,
     check_callable,
@@ -136,18 +135,6 @@ def labelled_entries(reward: RewardProgram, inputs: RewardInputs) -> dict[str, A
     return {s.name: s.entries for s in Program(reward, inputs).sites if s.entries is not None}
 
 
-def check_no_end(reward: RewardProgram, inputs: RewardInputs) -> None:
-    """Raise a `ValueError` if a program returns a terminal value."""
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        torch.manual_seed(0)
-        value = reward(inputs)
-    if isinstance(value, Preferences) and value.terminal is not None:
-        raise ValueError(
-            "likelihood='energy' knows no terminal value, of which it would take the mean of the "
-            "exponential and not that of the value; use likelihood='causal'."
-        )
-
-
 class Drawn(Messenger):
     """Note the values of latent sites by the program's names, whatever handlers outside call them.
 
@@ -206,7 +193,8 @@ class Program:
         """
         inputs = self.inputs
         if mean_field is not None:
-            inputs = RewardInputs(self.game, mean_field.reshape(self.game.flow_shape))
+            flow = mean_field.reshape(self.game.flow_shape)
+            inputs = RewardInputs(self.game, flow, energy=self.inputs.energy)
         free = {site.name: part for site, part in zip(self.sites, parts, strict=True)}
         jacobian = []
 

@@ -1,64 +1,225 @@
-"""What an agent is: a reward for each decision, and what it leaves behind at the end."""
+"""What an agent is: a reward for each decision, an end, shocks, patience, noise and lapses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mfgppl.control.plans import Agent
 from mfgppl.reward.inputs import RewardInputs
+
+SUMS_TO_ZERO = 1e-6  # of a shock over time, relative to its largest entry
 
 
 @dataclass(frozen=True)
 class Preferences:
     """What a program may return in place of a reward table.
 
+    With types each part has an axis for them in front, as the inputs have. What is given here
+    stands in place of the game's constants. Parts may be latent, or numbers.
+
     Parameters
     ----------
     reward : Tensor or number
-        The reward of each decision, which broadcasts to (T, S, A), led by types where there are
-        some; reward units.
+        The reward of each decision, which broadcasts to (T, S, A); reward units.
     terminal : Tensor or number, optional
-        What a state is worth after the last decision, which broadcasts to (1, S, 1), led by types
-        where there are some; reward units. By default nothing is.
+        What a state is worth after the last decision, which broadcasts to (1, S, 1); reward units.
+        By default nothing is.
+    shock : Tensor or number, optional
+        What agents see when they act and did not foresee, which broadcasts to (T, S, A); reward
+        units. One that is latent sums to zero over time, as `period_effects` do.
+    discount : Tensor or number in (0, 1], optional
+        Weight of the next period: one number, or one for each type.
+    temperature : Tensor or number, positive, optional
+        Size of the noise, in reward units: one number, or one for each type.
+    lapse : Tensor or number in [0, 1), optional
+        Share of decisions that are taken at random, all open actions alike, which broadcasts to
+        (T, S, 1).
 
     Notes
     -----
-    The terminal value `v` replaces `V_T = 0` in soft backward induction, so that
-    `Q_{T-1} = r_{T-1} + discount * P_{T-1} v`. It is known up to a constant. Where dynamics differ
-    by time the move after the last decision needs a table of its own: give the game T tables.
+    `Q0_t = r_t + discount P_t V_{t+1}` with `V_T` the terminal value, `V_t = M(Q0_t)` by the game's
+    law of behaviour, and `Q_t = Q0_t + shock_t`. The policy is `softmax(Q_t / temperature)` but for
+    the lapses. The shock is not in V: nobody counts on it. What all expect of it is part of the
+    reward; left free, the mean of a shock cancels the reward that is foreseen and the likelihood
+    has no maximum.
+
+    A terminal value is known up to a constant. Where dynamics differ by time the move after the
+    last decision needs a table of its own: give the game T tables. A temperature is known where a
+    weight of the reward is; a discount from how choices change as the end comes near, often weakly;
+    lapses from actions that are taken although they are much the worst.
 
     Examples
     --------
     >>> import pyro, pyro.distributions as dist
     >>> def agent(x):
     ...     end = pyro.sample("end", x.price.each(dist.Normal(0.0, 1.0)))
-    ...     return Preferences(x.price * 0.3, terminal=end[x.price.codes])
+    ...     lapse = pyro.sample("lapse", dist.Beta(1.0, 20.0))
+    ...     return Preferences(x.price * 0.3, terminal=end[x.price.codes], lapse=lapse)
     """
 
     reward: Any
     terminal: Any = None
+    shock: Any = None
+    discount: Any = None
+    temperature: Any = None
+    lapse: Any = None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What is declared, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in named.items() if v is not None}
 
 
-def reward_and_end(value: Any, inputs: RewardInputs) -> Tensor:
-    """Return what a program returned as a reward (T, S, A), the terminal value in it.
+def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
+    """Raise where a part is no tensor, has a wrong shape or value, or has no place in the game.
 
     Raises
     ------
-    RuntimeError
-        If a shape does not broadcast.
+    TypeError
+        If a part is neither tensor nor number.
+    ValueError
+        If its shape does not broadcast, a discount, temperature or lapse is out of its range, or a
+        stationary game is given a terminal value, a shock or constants by type.
+    """
+    stationary = inputs.game.stationary
+    parts = {"reward": preferences.reward} | preferences.parts
+    for name, part in parts.items():
+        shape, axes = _shape(name, inputs)
+        called = f"terminal value that the program returns" if name == "terminal" else (
+            f"{name} that the program returns"
+        )
+        if not isinstance(part, (Tensor, int, float)):
+            raise TypeError(
+                f"the {called} must be a tensor; got {type(part).__name__}."
+                + (" Does it end with `return`?" if part is None else "")
+            )
+        value = torch.as_tensor(part, dtype=torch.float64)
+        try:
+            value.broadcast_to(shape)
+        except RuntimeError:
+            plain = "terminal value" if name == "terminal" else name
+            raise ValueError(
+                f"the {plain} must broadcast to {axes} = {tuple(shape)}; the program returned "
+                f"shape {tuple(value.shape)}. Index the axes of a vector, as in w[:, None, None]."
+            ) from None
+        if name in RANGES:
+            low, high, strict, words = RANGES[name]
+            known = value.detach()
+            above = known > low if strict else known >= low
+            below = known < high if name == "lapse" else known <= high
+            if not bool((above & below).all()):
+                raise ValueError(
+                    f"the {called} must be {words}; it has {known.reshape(-1)[0]:g}. Give its site "
+                    f"a prior that stays there, as {PRIORS[name]}."
+                )
+    if stationary and preferences.terminal is not None:
+        raise ValueError("a stationary game has no last decision, and so no terminal value.")
+    if stationary and preferences.shock is not None:
+        raise ValueError("a stationary game has no periods, and so no shocks.")
+    by_type = any(torch.as_tensor(parts.get(k, 1.0)).numel() > 1 for k in ("discount", "temperature"))
+    if stationary and by_type:
+        raise ValueError(
+            "a stationary game takes one discount and one temperature; got some by type."
+        )
+
+
+RANGES = {
+    "discount": (0.0, 1.0, True, "above 0 and at most 1"),
+    "temperature": (0.0, torch.inf, True, "positive"),
+    "lapse": (0.0, 1.0, False, "at least 0 and below 1"),
+}
+PRIORS = {
+    "discount": "Beta(9.0, 1.0)", "temperature": "LogNormal(0.0, 1.0)", "lapse": "Beta(1.0, 20.0)",
+}  # fmt: skip
+
+
+def _shape(name: str, inputs: RewardInputs) -> tuple[tuple[int, ...], str]:
+    """Return what a part broadcasts to, and its axes in words."""
+    *lead, T, S, _ = inputs.shape
+    shapes = {
+        "terminal": ((*lead, 1, S, 1), "1, S, 1"),
+        "discount": ((*lead, 1, 1, 1), "1, 1, 1"),
+        "temperature": ((*lead, 1, 1, 1), "1, 1, 1"),
+        "lapse": ((*lead, T, S, 1), "T, S, 1"),
+    }
+    shape, axes = shapes.get(name, (inputs.shape, "T, S, A"))
+    return shape, f"(type, {axes})" if lead else f"({axes})"
+
+
+def reward_and_end(preferences: Preferences, inputs: RewardInputs) -> Tensor:
+    """Return the reward of decisions (T, S, A), the discounted terminal value in the last.
+
+    States are stacked, types leading.
+    """
+    reward, ending = _decisions(preferences, inputs), ending_of(preferences, inputs)
+    if ending is None:
+        return reward
+    discount = _constant("discount", preferences, inputs)
+    return with_last(reward, discount * ending)
+
+
+def with_last(reward: Tensor, more: Tensor) -> Tensor:
+    """Return a reward (T, S, A) with more (S, A) at the last decision."""
+    return torch.cat([reward[:-1], (reward[-1] + more)[None]])
+
+
+def agent_of(preferences: Preferences, inputs: RewardInputs) -> Agent:
+    """Return what an agent is, in tables over pairs of type and state."""
+    shock, lapse = preferences.shock, preferences.lapse
+    return Agent(
+        reward=_decisions(preferences, inputs),
+        ending=ending_of(preferences, inputs),
+        shock=None if shock is None else inputs.stacked(_spread("shock", shock, inputs)),
+        discount=_constant("discount", preferences, inputs),
+        temperature=_constant("temperature", preferences, inputs),
+        lapse=None if lapse is None else _by_state(_spread("lapse", lapse, inputs), inputs),
+    )
+
+
+def terminal_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
+    """Return what states are worth after the last decision, (S,)."""
+    if preferences.terminal is None:
+        return None
+    return _spread("terminal", preferences.terminal, inputs).reshape(-1)
+
+
+def ending_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
+    """Return its mean after the last decision, (S, A).
+
+    Raises
+    ------
     ValueError
         If the game has no table of the move after the last decision.
     """
-    preferences = value if isinstance(value, Preferences) else Preferences(value)
-    table = torch.as_tensor(preferences.reward, dtype=torch.float64)
-    reward = inputs.stacked(table.broadcast_to(inputs.shape))
-    if preferences.terminal is None:
-        return reward
-    game = inputs.game
-    terminal = torch.as_tensor(preferences.terminal, dtype=torch.float64)
-    *lead, _, n_states, _ = inputs.shape
-    worth = terminal.broadcast_to((*lead, 1, n_states, 1)).reshape(-1)
-    expected = game.last_move(inputs.whole_flow[-1]).expected(0, worth)
-    last = reward[-1] + game.discount * expected
-    return torch.cat([reward[:-1], last[None]])
+    worth = terminal_of(preferences, inputs)
+    if worth is None:
+        return None
+    return inputs.game.last_move(inputs.whole_flow[-1]).expected(0, worth)
+
+
+def _decisions(preferences: Preferences, inputs: RewardInputs) -> Tensor:
+    return inputs.stacked(_spread("reward", preferences.reward, inputs))
+
+
+def _spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
+    return torch.as_tensor(part, dtype=torch.float64).broadcast_to(_shape(name, inputs)[0])
+
+
+def _constant(name: str, preferences: Preferences, inputs: RewardInputs) -> Tensor:
+    """Return a constant as a number, or by stacked state (S, 1) where it differs by type."""
+    part = getattr(preferences, name)
+    given = torch.as_tensor(getattr(inputs.game, name) if part is None else part)
+    value = given.to(torch.float64)
+    if value.numel() == 1:
+        return value.reshape(())
+    *_, _, S, _ = inputs.shape
+    return value.reshape(-1, 1).expand(-1, S).reshape(-1, 1)
+
+
+def _by_state(table: Tensor, inputs: RewardInputs) -> Tensor:
+    """Return a table by type (C, T, S, 1) as one over stacked states (T, S, 1)."""
+    T, S, _ = inputs.game.shape
+    return table.transpose(0, 1).reshape(T, S, 1) if table.ndim == 4 else table

@@ -19,8 +19,9 @@ from mfgppl._arguments import strict_keywords
 from mfgppl._modes import double_precision as double_precision
 from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.behaviour import Asked, as_reward
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import Preferences, reward_and_end
+from mfgppl.reward.preferences import Preferences, check_parts
 
 RewardProgram = Callable[[RewardInputs], Any]
 
@@ -70,15 +71,54 @@ class _WithSlopes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class _Values(Messenger):
+    """Note the values that a run of a program meets at its sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, Tensor] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        self.values[msg["name"]] = msg["value"]
+
+
+class _Again(Messenger):
+    """Give sites the values that another run met."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
+
+
+def asked(program: RewardProgram, inputs: RewardInputs) -> tuple[Preferences, Asked]:
+    """Return what a program returns, and the same at the same parameters along other flows."""
+    with _Values() as met, _InDouble(), _WithSlopes():
+        value = program(inputs)
+
+    def ask(along: RewardInputs) -> Preferences:
+        with pyro.poutine.block(), _Again(met.values), _InDouble(), _WithSlopes():
+            return as_preferences(program(along))
+
+    return as_preferences(value), ask
+
+
+def as_preferences(value: Any) -> Preferences:
+    """Return what a program returned as preferences; what is no such thing is a reward."""
+    return value if isinstance(value, Preferences) else Preferences(value)
+
+
 def spread_reward(program: RewardProgram, inputs: RewardInputs) -> Tensor:
-    """Run a reward program and spread what it returns to shape (T, S, A), without checks.
+    """Run a reward program and return the table (T, S, A) that agents answer, without checks.
 
     With types, S counts pairs of type and state.
     """
     check_callable(program)
-    with _InDouble(), _WithSlopes():
-        value = program(inputs)
-    return reward_and_end(value, inputs)
+    preferences, ask = asked(program, inputs)
+    return as_reward(preferences, inputs, ask)
 
 
 def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
@@ -94,54 +134,24 @@ def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     Returns
     -------
     Tensor, shape (T, S, A)
-        The reward, in reward units; that of the last decision with the expected terminal value.
+        The reward, in reward units, that of the last decision with the expected terminal value;
+        or, where agents are more than soft maximisers of it, the reward whose soft best response
+        is what they do.
 
     Raises
     ------
     TypeError
         If the program returns no tensor or number, or `Preferences` of other things.
     ValueError
-        If the reward does not broadcast to (T, S, A), or is not finite somewhere; if there is a
-        terminal value, and the game has no end, or no table of the last move.
+        If a part does not broadcast or is out of its range, or the reward is not finite somewhere;
+        if the game has no place for a part.
     """
     check_callable(program)
-    with _InDouble(), _WithSlopes():
-        value = program(inputs)
-    preferences = value if isinstance(value, Preferences) else Preferences(value)
-    _check_parts(preferences, inputs)
-    reward = reward_and_end(preferences, inputs)
+    preferences, ask = asked(program, inputs)
+    check_parts(preferences, inputs)
+    reward = as_reward(preferences, inputs, ask)
     check_finite(reward, inputs.game)
     return reward
-
-
-def _check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
-    """Raise where a part of what a program returned is no tensor, or has a wrong shape."""
-    by_type, game = inputs.game.space.types, inputs.game
-    *lead, n_states, _ = inputs.shape
-    shapes = {
-        "reward": (inputs.shape, "(type, T, S, A)" if by_type else "(T, S, A)"),
-        "terminal": ((*lead[:-1], 1, n_states, 1), "(type, 1, S, 1)" if by_type else "(1, S, 1)"),
-    }
-    for name, (shape, axes) in shapes.items():
-        part = getattr(preferences, name)
-        if part is None and name != "reward":
-            continue
-        called = "reward" if name == "reward" else f"{name} value"
-        if not isinstance(part, (Tensor, int, float)):
-            raise TypeError(
-                f"the {called} that the program returns must be a tensor; got "
-                f"{type(part).__name__}." + (" Does it end with `return`?" if part is None else "")
-            )
-        value = torch.as_tensor(part, dtype=torch.float64)
-        try:
-            value.broadcast_to(shape)
-        except RuntimeError:
-            raise ValueError(
-                f"the {called} must broadcast to {axes} = {tuple(shape)}; the program returned "
-                f"shape {tuple(value.shape)}. Index the axes of a vector, as in w[:, None, None]."
-            ) from None
-    if preferences.terminal is not None and game.stationary:
-        raise ValueError("a stationary game has no last decision, and so no terminal value.")
 
 
 def check_finite(reward: Tensor, game: MeanFieldGame) -> None:

@@ -1,0 +1,135 @@
+"""A program as those read it who value policies: its reward and its end, no more.
+
+The table that agents answer (`reward_table`) carries shocks, lapses and laws of behaviour, which
+say what agents do and not what it is worth to them.
+"""
+
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from torch import Tensor
+
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.behaviour import is_plain, plan_of
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.preferences import Preferences, agent_of, check_parts, reward_and_end
+from mfgppl.reward.program import (
+    RewardProgram,
+    as_preferences,
+    asked,
+    check_finite,
+    double_precision,
+)
+
+
+class Outlook(NamedTuple):
+    """What agents earn and expect along a flow.
+
+    Attributes
+    ----------
+    reward : Tensor, shape (T, S, A)
+        The reward of decisions, that of the last with the discounted terminal value; -inf where an
+        action is not available.
+    values : Tensor, shape (T, S)
+        Values of the states by the game's law of behaviour, reward units.
+    """
+
+    reward: Tensor
+    values: Tensor
+
+
+def outlook(program: RewardProgram, inputs: RewardInputs) -> Outlook | None:
+    """Return what agents earn and expect; None where the table that they answer says it."""
+    preferences, ask = asked(program, inputs)
+    if is_plain(preferences, inputs.game):
+        return None
+    reward = reward_and_end(preferences, inputs)
+    masked = reward.masked_fill(~inputs.game.available, -torch.inf)
+    return Outlook(masked, plan_of(preferences, inputs, ask).values)
+
+
+def worth_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
+    """Return what decisions are worth (T, S, A), the last with the discounted terminal value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `reward_table`.
+    """
+    preferences, _ = asked(program, inputs)
+    check_parts(preferences, inputs)
+    reward = reward_and_end(preferences, inputs)
+    check_finite(reward, inputs.game)
+    return reward
+
+
+def valued(game: MeanFieldGame, program: RewardProgram) -> tuple[MeanFieldGame, RewardProgram]:
+    """Return the game of the same worth in which agents are plain.
+
+    Parameters
+    ----------
+    game : MeanFieldGame
+        The game.
+    program : callable
+        A reward program whose parameters are fixed.
+
+    Returns
+    -------
+    game, program
+        Themselves where agents are plain. Else the reward and its end alone, in the game with the
+        discount and temperature that the program declares.
+
+    Raises
+    ------
+    ValueError
+        If discount or temperature differ by type, as nothing values policies then.
+    """
+    with double_precision(), torch.no_grad():
+        inputs = _at_start(game)
+        preferences, _ = asked(program, inputs)
+        if is_plain(preferences, game):
+            return game, program
+        check_parts(preferences, inputs)
+        agent = agent_of(preferences, inputs)
+    constants = {}
+    for name in ("discount", "temperature"):
+        values = getattr(agent, name).reshape(-1)
+        if float(values.max() - values.min()) > 0:
+            raise ValueError(
+                f"the program gives each type a {name} of its own, and policies are valued by one "
+                "for all; value the types apart, in a game of each."
+            )
+        constants[name] = float(values[0])
+    plain = {"behaviour": "entropy", "lookahead": None, "beliefs": "equilibrium"}
+    return game.replace(**constants, **plain), _alone(program)
+
+
+def _alone(program: RewardProgram) -> RewardProgram:
+    """Return a program with nothing but its reward and its end."""
+
+    def alone(x: RewardInputs) -> Any:
+        preferences = as_preferences(program(x))
+        return Preferences(preferences.reward, terminal=preferences.terminal)
+
+    return alone
+
+
+def declared(game: MeanFieldGame, program: RewardProgram) -> dict[str, Any]:
+    """Return the parts that a program with fixed parameters declares beside its reward."""
+    with double_precision(), torch.no_grad():
+        preferences, _ = asked(program, _at_start(game))
+    return {k: v for k, v in preferences.parts.items() if k != "reward"}
+
+
+def _at_start(game: MeanFieldGame) -> RewardInputs:
+    """Return the inputs along a crowd that stays where it began."""
+    start = game.initial[:, None] / game.n_actions if game.joint else game.initial
+    return RewardInputs(game, start.expand(game.flow_shape))
+
+
+def answers_reward(program: RewardProgram, inputs: RewardInputs) -> bool:
+    """Return whether agents are soft maximisers of the reward and its end, at any parameters."""
+    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        torch.manual_seed(0)
+        return is_plain(asked(program, inputs)[0], inputs.game)
