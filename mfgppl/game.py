@@ -249,7 +249,9 @@ class MeanFieldGame(Keeper):
     @property
     def steps(self) -> Steps:
         """The dynamics step by step, where no crowd moves them."""
-        return keep(self, "steps", lambda: as_steps(self.transition_along(self.initial), self.horizon or 1))
+        return keep(
+            self, "steps", lambda: as_steps(self.transition_along(self.initial), self.horizon or 1)
+        )
 
     @property
     def _dense_by_cell(self) -> bool:

@@ -109,9 +109,9 @@ def plan_for_ever(
         )
         return Plan(solution.soft_values, chosen(agent, solution.q_values, available))
     steps, q_values = as_steps(transition, 1), agent.reward[0]
-    for k in range(lookahead):
-        if k > 0:
-            q_values = agent.reward[0] + agent.discount * steps.expected(0, values)
+    values = _enjoyed(q_values, available[0], agent.temperature)
+    for _ in range(lookahead - 1):
+        q_values = agent.reward[0] + agent.discount * steps.expected(0, values)
         values = _enjoyed(q_values, available[0], agent.temperature)
     return Plan(values[None], chosen(agent, q_values[None], available))
 

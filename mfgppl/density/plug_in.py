@@ -6,6 +6,7 @@ an evaluation.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,7 @@ from mfgppl._progress import stages
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
 from mfgppl.density.protocol import STARTS
 from mfgppl.density.sizes import slope_at
+from mfgppl.density.table_changes import table_changes
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
@@ -28,6 +30,7 @@ from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
+SIDES = 2**22  # entries of a table for each parameter up to which all rows are worked out at once
 STAGES = (
     "reading the reward program",
     "recording the reward program",
@@ -198,9 +201,15 @@ class PlugInDensity(Keeper):
             weighted = [weight * part for weight, part in parts if weight]
             return sum(weighted, likelihood.log_likelihood(run.reward))
 
-        with double_precision(), pyro.validation_enabled(False):
-            hessian = torch.autograd.functional.hessian(value, torch.from_numpy(theta.copy()))
-        return hessian.numpy()
+        point = torch.from_numpy(theta.copy())
+        many = self.compiled.affine is None and len(theta) * self.law.counts.actions.size <= SIDES
+        with double_precision(), pyro.validation_enabled(False), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            try:
+                found = torch.autograd.functional.hessian(value, point, vectorize=many)
+            except RuntimeError:  # an operation that torch does not carry for many rows at once
+                found = torch.autograd.functional.hessian(value, point)
+        return found.numpy()
 
     def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the slopes of the tables in each unconstrained parameter."""
@@ -213,18 +222,13 @@ class PlugInDensity(Keeper):
 
     def _reward_slopes(self, theta: np.ndarray) -> tuple[Tensor, Iterator[Tensor]]:
         """Return the reward (T, S, A), and its slope in each unconstrained parameter."""
+        values, slope = slope_at(self.program, theta)
         if self.compiled.affine is not None:
-            values, slope = slope_at(self.program, theta)
             tables = (slope.T @ self.compiled.affine.matrix).reshape(-1, *self.model.game.shape)
             return torch.from_numpy(self.rewards(values[None])[0]), iter(torch.from_numpy(tables))
-
-        def reward(free: Tensor) -> Tensor:
-            return self.program.run(self.program.split(free)).reward
-
-        point = torch.from_numpy(theta.copy())
-        directions = torch.eye(len(theta), dtype=torch.float64)
-        slopes = (torch.func.jvp(reward, (point,), (along,))[1] for along in directions)
-        return reward(point).detach(), slopes
+        changes = table_changes(self.program, values, slope.T)
+        tables = (torch.from_numpy(change).reshape(self.model.game.shape) for change in changes)
+        return torch.from_numpy(self.rewards(values[None])[0]), tables
 
 
 def _table_slopes(law: FixedFlow, reward: Tensor, change: Tensor) -> tuple[Tensor, ...]:

@@ -4,22 +4,19 @@ A feature measured in other units changes estimates and their derivatives by pow
 compared with a constant is therefore measured in the parameter's own effect on the reward.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 from torch import Tensor
 
 from mfgppl._keep import keep
+from mfgppl.density.protocol import LogDensity
+from mfgppl.density.table_changes import table_changes
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
-
-if TYPE_CHECKING:
-    from mfgppl.density.protocol import LogDensity
-import pandas as pd
-
-from mfgppl.density.protocol import LogDensity
 
 PRIOR_DRAWS = 5  # at which the slope of the log prior is looked at
 
@@ -99,18 +96,8 @@ def _entries(density: LogDensity, values: np.ndarray) -> np.ndarray:
     if density.compiled.affine is not None:
         matrix = density.compiled.affine.matrix
         return np.abs(matrix).max(1, initial=0.0) / temperature
-    program = density.program
-
-    def reward(flat: Tensor) -> Tensor:
-        return program.reward_at(program.by_site(flat))
-
-    point = torch.from_numpy(np.array(values, dtype=float))
-    largest = []
-    for along in torch.eye(len(values), dtype=torch.float64):
-        with double_precision(), pyro.validation_enabled(False):
-            slopes = torch.func.jvp(reward, (point,), (along,))[1].detach()
-        largest.append(float(slopes.nan_to_num(0.0, 0.0, 0.0).abs().max()) / temperature)
-    return np.array(largest)
+    changes = table_changes(density.program, np.array(values, dtype=float), np.eye(len(values)))
+    return np.array([np.abs(change).max(initial=0.0) for change in changes]) / temperature
 
 
 def _prior_slopes(density: LogDensity) -> np.ndarray:

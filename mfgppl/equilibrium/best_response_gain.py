@@ -141,7 +141,11 @@ def exploitability_by_type(
 
 
 def _gain(
-    game: MeanFieldGame, reward: RewardProgram, policy: Any, parameters: Any, temperature: float | None
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    policy: Any,
+    parameters: Any,
+    temperature: float | None,
 ) -> float:
     is_a("game", game, MeanFieldGame)
     shares = check_policy(game, policy).detach().numpy()
@@ -154,7 +158,10 @@ def _gain(
 def _check_regularised(game: MeanFieldGame, reward: RewardProgram, parameters: Any) -> None:
     """Raise a `ValueError` unless the noise is taste, and all that agents do is foreseen."""
     is_a("game", game, MeanFieldGame)
-    strange = sorted(set(declared(game, bind(reward, site_values("parameters", parameters)))) & {"shock", "lapse"})
+    strange = sorted(
+        set(declared(game, bind(reward, site_values("parameters", parameters))))
+        & {"shock", "lapse"}
+    )
     if strange or not game.plain:
         what = f"a program with a {strange[0]}" if strange else f"{game}"
         raise ValueError(

@@ -6,6 +6,8 @@ import numpy as np
 
 from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.density.compiled_program import Compiled
+from mfgppl.density.coupled import compiled_parameters
 from mfgppl.density.climb import HeldMaximum, maximise_held, whitening
 from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.linearisation import response_map_of
@@ -75,7 +77,7 @@ class Refits:
     def _recorded_response_map(self) -> ResponseMap | None:
         """Return a response map with recorded slopes; None where refits compile the model anew."""
         density = density_of(self.model)
-        if self.model.game.stationary or density.compiled.affine is None:
+        if self.model.game.stationary or _parameters_of(self.model).tape is None:
             return None
         values = self.fit.params.to_numpy(copy=True)
         sites = density.program.by_site(values)
@@ -109,8 +111,7 @@ class AlongFlow:
         flow: np.ndarray,
     ) -> None:
         T, S, A = model.game.shape
-        density = density_of(model)
-        self.forward, self.pullback = density.compiled.stages()
+        self.forward, self.pullback = _parameters_of(model).stages()
         self.response_map, self.temperature = response_map, model.game.temperature
         self.flow = np.ascontiguousarray(flow.reshape(T, -1))
         self.counts = np.ascontiguousarray(counts, dtype=float)
@@ -137,3 +138,9 @@ class AlongFlow:
         self.response_map.put(values)
         with np.errstate(divide="ignore"):
             return values, np.log(self.response_map.image(self.flow, self.temperature).policy)
+
+
+def _parameters_of(model: TrajectoryModel) -> Compiled:
+    """Return a model's program, compiled with its parameters as what it finds."""
+    compiled = density_of(model).compiled
+    return compiled if compiled.affine is not None else compiled_parameters(model)[1]

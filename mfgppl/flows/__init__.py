@@ -8,6 +8,7 @@ from mfgppl.flows.coupling import coupling_test
 from mfgppl.flows.cross_fitting import cross_fit
 from mfgppl.flows.cut import cut_posterior
 from mfgppl.flows.efficient import efficient_pseudo_likelihood
+from mfgppl.flows.free_periods import with_free_periods
 from mfgppl.flows.pseudo_likelihood import nested_pseudo_likelihood
 from mfgppl.flows.side_by_side import treatments
 
@@ -19,4 +20,5 @@ __all__ = [
     "efficient_pseudo_likelihood",
     "nested_pseudo_likelihood",
     "treatments",
+    "with_free_periods",
 ]

@@ -1,7 +1,7 @@
 """Does the crowd matter? Tests of coupling terms that survive reflection."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.refits import climb_near
 from mfgppl.estimation.refits_along_flows import Refit, Refits
 from mfgppl.exceptions import ConvergenceError
+from mfgppl.flows.free_periods import shocked, with_free_periods
 from mfgppl.hypotheses.likelihood_tests import likelihood_ratio_test
 from mfgppl.likelihood.model import TrajectoryModel, needs_causal
 from mfgppl.likelihood.replay import replay
@@ -64,6 +65,8 @@ class CouplingTest:
         Replications without a refit.
     coupled : bool
         Whether the flow is solved for, so that no choice explains itself.
+    free : bool
+        Whether both models have shocks of every period, which all agents share.
     """
 
     table: pd.DataFrame
@@ -75,6 +78,7 @@ class CouplingTest:
     gains: pd.Series
     n_failed: int
     coupled: bool
+    free: bool = False
 
     @property
     def p(self) -> float:
@@ -86,12 +90,13 @@ class CouplingTest:
         """What the bootstrap says, in one sentence."""
         naive = float(self.table["p"]["chi-squared"])
         cause = "chance" if self.coupled else "reflection"
+        given = "with free periods " if self.free else ""
         said = (
             f"the coupling terms gain more than {cause} alone gives them"
             if self.p <= LEVEL
             else f"the coupling terms gain no more than {cause} alone may give them"
         )
-        return f"{said}: bootstrap p = {self.p:.3g} (the chi-squared law says {naive:.3g})"
+        return f"{given}{said}: bootstrap p = {self.p:.3g} (the chi-squared law says {naive:.3g})"
 
     def __repr__(self) -> str:
         lines = [
@@ -113,6 +118,7 @@ def coupling_test(
     model: TrajectoryModel,
     null: TrajectoryModel,
     *,
+    free: str | Sequence[str] | None = None,
     replications: int = 199,
     folds: int = 5,
     random_seed: Seed = 0,
@@ -139,7 +145,10 @@ def coupling_test(
       as the further parameters cost.
 
     All but the last take agents to be independent given the flow: shocks common to agents reject
-    too. Shocks common to all agents deceive the last as well.
+    too. Shocks common to all agents deceive the last as well. With free="time" both models are
+    given shocks of every period and action, which all agents share and nobody foresees
+    (`with_free_periods`), and panels are drawn with the shocks fitted: what is left to the crowd is
+    what differs between states, or types, within a period.
 
     Of coupled models (mean_field="equilibrium" in both) the flow is no outcome of the choices
     explained, and there is no reflection: the chi-squared law holds in large panels, the bootstrap
@@ -154,6 +163,9 @@ def coupling_test(
     null : TrajectoryModel
         Of the same panel, without them. Terms of the crowd that stay in it are solved for: panels
         are drawn in its equilibrium.
+    free : "time", or a list of it and types, optional
+        Shocks for which the test is free: of each period and action, and of each label of the types
+        named.
     replications : int
         Panels drawn.
     folds : int
@@ -171,7 +183,8 @@ def coupling_test(
     Raises
     ------
     ValueError
-        If the models' panels differ, are not nested, or a fit does not converge.
+        If the models' panels differ, are not nested, or a fit does not converge; if `free` names
+        anything else, or the game is stationary.
     ConvergenceError
         If the null's equilibrium is not found, or more than half of the refits fail.
 
@@ -195,6 +208,9 @@ def coupling_test(
     same = model.fingerprint()["data"] == null.fingerprint()["data"]
     if not same or model.coupled != null.coupled:
         raise ValueError("`model` and `null` must be of the same panel and flow; theirs differ.")
+    if free is not None:
+        within = shocked(model.game, free)
+        model, null = (with_free_periods(m, within=within) for m in (model, null))
     fits = _Fits(
         mle(model, progressbar=False, flow_bias=False),
         mle(null, progressbar=False, flow_bias=False),
@@ -230,7 +246,7 @@ def coupling_test(
         table = pd.concat([table, _further(observed.statistic, shifted, gains)])
     return CouplingTest(
         table.rename_axis("test"), observed.statistic, observed.df, drawn, estimates, shifted,
-        gains, n_failed, model.coupled,
+        gains, n_failed, model.coupled, free is not None,
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._generated_flow import flow_of_policy
+from mfgppl.control.fixed_flow import occupancy_of
 from mfgppl.control.plans import Plan, plan, plan_for_ever
-from mfgppl.control.soft_control import generated_flow
 from mfgppl.control.steps import DenseSteps, Steps, as_steps
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -107,8 +107,8 @@ def _level(game: MeanFieldGame, level: int, ask: Asked) -> RewardInputs:
     for _ in range(level - 1):
         along = RewardInputs(game, flow)
         policy = _along(ask(along), along).log_policy.exp().masked_fill(~available, 0.0)
-        shares = generated_flow(policy, game.transition_along(flow), game.initial)
-        flow = shares[..., None] * policy if game.joint else shares
+        occupancy = occupancy_of(policy, steps_along(game, flow), game.initial)
+        flow = occupancy if game.joint else occupancy.sum(-1)
     return RewardInputs(game, flow)
 
 

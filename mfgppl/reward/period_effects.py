@@ -1,6 +1,7 @@
 """What a period adds to a reward, for all agents alike: effects that sum to zero over time."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,16 @@ from mfgppl.reward.inputs import RewardInputs
 
 
 def period_effects(
-    x: RewardInputs, name: str, prior: dist.Distribution, *, by: str | None = None
+    x: RewardInputs,
+    name: str,
+    prior: dist.Distribution,
+    *,
+    by: str | Sequence[str] | None = None,
 ) -> Tensor:
     """Sample one effect per period, which sum to zero over time.
 
-    Added to a reward they are foreseen by the agents, as a season is. A term that is the same for
+    Added to a reward they are foreseen by the agents, as a season is; as the `shock` of
+    `Preferences` they are not. A term that is the same for
     all actions at a time changes no choice, so an effect multiplies an action, as in
     `month * (x.action == "raise")`, or differs `by="action"`.
 
@@ -33,19 +39,19 @@ def period_effects(
         Of each coordinate, a number. Under `Normal(0, spread)` each effect has the standard
         deviation `spread * sqrt(1 - 1/T)`, and two have the correlation `-1 / (T - 1)`; `spread`
         may be latent.
-    by : "action" or a type, optional
-        One set of effects for each action, which sum to zero over actions too; or for each label
-        of a type.
+    by : "action", a type, or a list of them, optional
+        One set of effects for each action, which sum to zero over actions too; for each label of a
+        type; or for each combination.
 
     Returns
     -------
     Tensor, shape (T, 1, 1)
-        Reward units; (T, 1, A) by action, (C, T, 1, 1) by type. With types led by an axis for them.
+        Reward units; (T, 1, A) by action, (C, T, 1, 1) by type, (C, T, 1, A) by both.
 
     Raises
     ------
     ValueError
-        If the game has fewer than two periods, or `by` is neither "action" nor a type.
+        If the game has fewer than two periods, or `by` is neither "action" nor a type of the game.
     TypeError
         If the prior is no distribution of a number.
 
@@ -55,7 +61,8 @@ def period_effects(
     >>> def reward(x):
     ...     spread = pyro.sample("spread", dist.HalfNormal(1.0))
     ...     month = period_effects(x, "month", dist.Normal(0.0, spread))
-    ...     return month * (x.action == "raise")
+    ...     slope = period_effects(x, "slope", dist.Normal(0.0, spread))
+    ...     return (month + slope * x.price) * (x.action == "raise")
     """
     is_a("x", x, RewardInputs, " Call it in a reward program, with its inputs.")
     is_a("name", name, str)
@@ -67,20 +74,21 @@ def period_effects(
     T = x.game.shape[0]
     if T < 2:
         raise ValueError(f"period effects need two decision times at least; the game has {T}.")
-    over_time = centred(T)
-    types = x.game.space.types
-    if by is None:
-        flat = _coordinates(name, prior, (T - 1,)) @ over_time
-        return flat[:, None, None]
-    if by == "action":
-        each = _coordinates(name, prior, (T - 1, x.game.n_actions - 1))
-        return (over_time.T @ each @ centred(x.game.n_actions))[:, None, :]
-    if by not in types:
+    asked, types = (by,) if isinstance(by, str) else tuple(by or ()), x.game.space.types
+    for axis in asked:
         known = ["action", *types]
-        raise ValueError(f"`by` must be one of {known}; got {by!r}.{suggestion(by, known)}")
-    axis = getattr(x, by)
-    each = _coordinates(name, prior, (len(x.game.space.coordinates[by]), T - 1)) @ over_time
-    return each[axis.codes.reshape(-1)][:, :, None, None]
+        if axis not in known:
+            raise ValueError(f"`by` must be of {known}; got {axis!r}.{suggestion(axis, known)}")
+    labels = [axis for axis in asked if axis != "action"]
+    sizes = [len(x.game.space.coordinates[axis]) for axis in labels]
+    if "action" in asked:
+        each = _coordinates(name, prior, (*sizes, T - 1, x.game.n_actions - 1))
+        effects = centred(T).T @ each @ centred(x.game.n_actions)
+    else:
+        effects = (_coordinates(name, prior, (*sizes, T - 1)) @ centred(T))[..., None]
+    if labels:
+        effects = effects[tuple(getattr(x, axis).codes.reshape(-1) for axis in labels)]
+    return effects.unsqueeze(-2)
 
 
 def _coordinates(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> Any:

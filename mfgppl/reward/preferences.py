@@ -9,8 +9,6 @@ from torch import Tensor
 from mfgppl.control.plans import Agent
 from mfgppl.reward.inputs import RewardInputs
 
-SUMS_TO_ZERO = 1e-6  # of a shock over time, relative to its largest entry
-
 
 @dataclass(frozen=True)
 class Preferences:
@@ -88,8 +86,10 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
     parts = {"reward": preferences.reward} | preferences.parts
     for name, part in parts.items():
         shape, axes = _shape(name, inputs)
-        called = f"terminal value that the program returns" if name == "terminal" else (
-            f"{name} that the program returns"
+        called = (
+            "terminal value that the program returns"
+            if name == "terminal"
+            else (f"{name} that the program returns")
         )
         if not isinstance(part, (Tensor, int, float)):
             raise TypeError(
@@ -119,7 +119,9 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
         raise ValueError("a stationary game has no last decision, and so no terminal value.")
     if stationary and preferences.shock is not None:
         raise ValueError("a stationary game has no periods, and so no shocks.")
-    by_type = any(torch.as_tensor(parts.get(k, 1.0)).numel() > 1 for k in ("discount", "temperature"))
+    by_type = any(
+        torch.as_tensor(parts.get(k, 1.0)).numel() > 1 for k in ("discount", "temperature")
+    )
     if stationary and by_type:
         raise ValueError(
             "a stationary game takes one discount and one temperature; got some by type."

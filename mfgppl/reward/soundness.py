@@ -20,19 +20,22 @@ from mfgppl._compiler.tracing import GradientWatch
 from mfgppl._modes import own_modes
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import (
     RewardProgram,
+    asked,
     double_precision,
     is_parameter,
     is_subsample,
     spread_reward,
 )
-from mfgppl.reward.running import Met, run_at
+from mfgppl.reward.running import Met, Substitute, run_at
 
 DRAWS = (1, 2)  # seeds of the draws from the prior where a program is looked at
 RUNS = 8  # of a program that asks for random numbers, none of which need matter
 SAME = 1e-12  # relative difference of numbers that are the same
 STEPS = (1e-3, 1e-4)  # of central differences
+SUMS_TO_ZERO = 1e-6  # change of the sum of a shock over time, relative to its largest entry
 LOST = 1e-3  # relative difference of a slope from autograd's
 ROUNDING = 1e-11  # of a sum, relative to its terms, over the smaller step
 FLOW = "the flow"  # what it is called among the parameters
@@ -84,6 +87,7 @@ def check_program(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # of what is about to be refused, or was said before
+        shocks: list[Tensor] = []
         for seed in DRAWS:
             values = _prior_draw(program, inputs, seed)
             if seed == DRAWS[0]:
@@ -91,7 +95,30 @@ def check_program(
             flow = {FLOW: mean_field} if coupled else {}
             point = Point({**values, **flow}, _changes({**values, **flow}, seed))
             with chance(seed):
+                shocks.append(_shock_at(program, inputs, values))
                 _check_gradients(_outcome(program, game, inputs), point)
+        _check_shocks(shocks)
+
+
+def _shock_at(program: RewardProgram, inputs: RewardInputs, values: Values) -> Tensor:
+    """Return the shocks (T, S, A) at parameters, zero where there are none."""
+    with torch.no_grad(), pyro.poutine.block(), Substitute(_constrained_values(values)):
+        preferences, _ = asked(program, inputs)
+        shock = agent_of(preferences, inputs).shock
+    return torch.zeros(1, 1, 1, dtype=torch.float64) if shock is None else shock
+
+
+def _check_shocks(shocks: Sequence[Tensor]) -> None:
+    """Raise a `ValueError` where the mean of a shock over time moves with the parameters."""
+    largest = max(float(shock.abs().max()) for shock in shocks)
+    sums = [shock.sum(0) for shock in shocks]
+    if max(float((one - sums[0]).abs().max()) for one in sums) > SUMS_TO_ZERO * largest:
+        raise ValueError(
+            "the shock does not sum to zero over time. What agents expect of it is foreseen and "
+            "belongs to the reward; left free, the mean of a shock cancels a reward that is "
+            "foreseen, and the likelihood has no maximum. Draw it with mfg.period_effects, or take "
+            "its mean over time away."
+        )
 
 
 def _prior_draw(program: RewardProgram, inputs: RewardInputs, seed: int) -> Values:
