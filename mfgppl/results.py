@@ -3,6 +3,7 @@
 from mfgppl.calibration.coverage import Recovery
 from mfgppl.calibration.ranks import Calibration
 from mfgppl.checks.distance_from_equilibrium import ObservedExploitability
+from mfgppl.checks.imperfect_choices import Imperfection
 from mfgppl.checks.predictive import PredictiveCheck
 from mfgppl.checks.runaway_crowds import Runaway
 from mfgppl.checks.standardised_residuals import Residuals
@@ -43,6 +44,7 @@ __all__ = [
     "FitTable",
     "HypothesisTest",
     "Identification",
+    "Imperfection",
     "NestedPseudoLikelihood",
     "ObservedExploitability",
     "PointEstimate",

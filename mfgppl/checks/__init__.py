@@ -5,6 +5,7 @@ May import flows, calibration, counterfactuals and what is below them.
 
 from mfgppl.checks.cross_validation import kfold, leave_future_out
 from mfgppl.checks.distance_from_equilibrium import observed_exploitability
+from mfgppl.checks.imperfect_choices import imperfection
 from mfgppl.checks.prior_contraction import contraction
 from mfgppl.checks.runaway_crowds import runaway
 from mfgppl.checks.standardised_residuals import residuals
@@ -12,6 +13,7 @@ from mfgppl.likelihood.replay import replay
 
 __all__ = [
     "contraction",
+    "imperfection",
     "kfold",
     "leave_future_out",
     "observed_exploitability",

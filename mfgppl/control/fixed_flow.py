@@ -31,7 +31,9 @@ def occupancy_of(policy: Tensor, steps: Steps, start: Tensor) -> Tensor:
     return torch.stack(occupancy)
 
 
-def best_response(reward: Tensor, steps: Steps, *, discount: float) -> tuple[Tensor, Tensor]:
+def best_response(
+    reward: Tensor, steps: Steps, *, discount: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the values (T, S) and a policy (T, S, A) of the best response, without entropy."""
     values = torch.zeros_like(reward[0, :, 0])
     all_values, policy = [], []

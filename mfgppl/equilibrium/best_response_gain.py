@@ -165,6 +165,7 @@ def _check_regularised(game: MeanFieldGame, reward: RewardProgram, parameters: A
     if strange or not game.plain:
         what = f"a program with a {strange[0]}" if strange else f"{game}"
         raise ValueError(
-            "the regularised exploitability belongs to agents of behaviour='entropy' without shocks "
-            f"and lapses; got {what}. Use exploitability, or the residual of solve_equilibrium."
+            "the regularised exploitability belongs to agents of behaviour='entropy' without "
+            f"shocks and lapses; got {what}. Use exploitability, or the residual of "
+            "solve_equilibrium."
         )

@@ -311,8 +311,11 @@ class TrajectoryModel(Keeper):
     @property
     def reads_flow(self) -> bool:
         """Whether the dynamics, or the reward at parameters drawn, change along another flow."""
-        if self.game.crowd_moves_dynamics:
-            return True
+        return self.game.crowd_moves_dynamics or self.reward_reads_flow
+
+    @property
+    def reward_reads_flow(self) -> bool:
+        """Whether the reward, at parameters drawn, changes along another flow."""
         weights = torch.arange(1.0, self.mean_field[0].numel() + 1, dtype=torch.float64)
         other = (weights / weights.sum()).reshape(self.mean_field.shape[1:])
         other = other.expand(self.mean_field.shape)

@@ -15,6 +15,7 @@ from mfgppl.plots.counterfactual import (
     plot_counterfactual_statistics,
 )
 from mfgppl.plots.coupling import plot_coupling
+from mfgppl.plots.imperfect_choices import plot_imperfection
 from mfgppl.plots.prior import plot_prior_choices, plot_prior_flows
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.plots.types import plot_types
@@ -28,6 +29,7 @@ __all__ = [
     "plot_coverage",
     "plot_exploitability",
     "plot_flow_check",
+    "plot_imperfection",
     "plot_prior_choices",
     "plot_prior_flows",
     "plot_ranks",

@@ -15,9 +15,11 @@ import xarray as xr
 from mfgppl._arguments import Seed, is_a, real_between, seed_of, strict_keywords
 from mfgppl._files import check_target, path_of, write_files
 from mfgppl._version import __version__
+from mfgppl.checks.imperfect_choices import Imperfection
 from mfgppl.density.draws import is_tree, received
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.results import record_of
@@ -45,6 +47,8 @@ def report(
     model: TrajectoryModel | None = None,
     against: Mapping[str, Fit] | None = None,
     treatments: Treatments | None = None,
+    coupling: CouplingTest | None = None,
+    imperfection: Imperfection | None = None,
     ci_prob: float = 0.9,
     title: str | None = None,
     random_seed: Seed = 0,
@@ -67,6 +71,11 @@ def report(
         Fits of other models to the same panel, of the same kind, to compare with.
     treatments : Treatments, optional
         What `mfg.flows.treatments` gives for the model: adds a section on the crowd's flow.
+    coupling : CouplingTest, optional
+        What `mfg.flows.coupling_test` gives, best with free="time": says what is left to the crowd
+        where periods are free.
+    imperfection : Imperfection, optional
+        What `mfg.checks.imperfection` gives: adds a section on what agents leave on the table.
     ci_prob : float in (0, 1)
         Mass of an interval: equal-tailed of draws, Wald of a point.
     title : str, optional
@@ -106,8 +115,15 @@ def report(
 
     if treatments is not None:
         is_a("treatments", treatments, Treatments, " Make it with mfg.flows.treatments.")
+    if coupling is not None:
+        is_a("coupling", coupling, CouplingTest, " Make it with mfg.flows.coupling_test.")
+    if imperfection is not None:
+        hint = " Make it with mfg.checks.imperfection."
+        is_a("imperfection", imperfection, Imperfection, hint)
     record = _record(fit, model)
-    subject = Subject(fit, model, others, treatments, ci_prob, random_seed, record)
+    subject = Subject(
+        fit, model, others, treatments, coupling, imperfection, ci_prob, random_seed, record
+    )
     sections = sections_of(subject)
     heading = title or "Uncertainty report of a mean field game"
     headline, trusted = _headline(sections)

@@ -23,6 +23,7 @@ from mfgppl.plots import fits as figures
 from mfgppl.plots.fits import Drawing
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
+from mfgppl.reporting.agents_sections import scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
 from mfgppl.reporting.subject import Section, Subject
 from mfgppl.reporting.types_section import types
@@ -36,8 +37,8 @@ EQUILIBRIUM_DRAWS = 50
 
 def sections_of(subject: Subject) -> list[Section]:
     """Return all sections for which there is something to say, in the order of the page."""
-    makers = (panel, identification, estimates, trust, counting, ways, prediction, types,
-              equilibrium, sensitivity, comparison)  # fmt: skip
+    makers = (panel, identification, estimates, trust, counting, ways, shared_shocks, prediction,
+              types, equilibrium, scorecard, sensitivity, comparison)  # fmt: skip
     return [section for make in makers if (section := make(subject)) is not None]
 
 

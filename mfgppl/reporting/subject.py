@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from mfgppl.checks.imperfect_choices import Imperfection
 from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots.fits import Drawing
@@ -29,6 +31,10 @@ class Subject:
         Fits of other models, to compare with.
     treatments : Treatments or None
         Fits under several treatments of the crowd's flow.
+    coupling : CouplingTest or None
+        A test of the crowd's terms.
+    imperfection : Imperfection or None
+        What agents leave on the table.
     ci_prob : float
         Mass of an interval.
     random_seed : int
@@ -41,6 +47,8 @@ class Subject:
     model: TrajectoryModel | None
     against: Mapping[str, Any]
     treatments: Treatments | None
+    coupling: CouplingTest | None
+    imperfection: Imperfection | None
     ci_prob: float
     random_seed: int
     record: dict[str, Any]

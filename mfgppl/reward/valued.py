@@ -128,8 +128,18 @@ def _at_start(game: MeanFieldGame) -> RewardInputs:
     return RewardInputs(game, start.expand(game.flow_shape))
 
 
+def draws_shocks(program: RewardProgram, inputs: RewardInputs) -> bool:
+    """Return whether a program declares shocks."""
+    return _drawn(program, inputs).shock is not None
+
+
 def answers_reward(program: RewardProgram, inputs: RewardInputs) -> bool:
     """Return whether agents are soft maximisers of the reward and its end, at any parameters."""
+    return is_plain(_drawn(program, inputs), inputs.game)
+
+
+def _drawn(program: RewardProgram, inputs: RewardInputs) -> Preferences:
+    """Return what a program returns at parameters drawn."""
     with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         torch.manual_seed(0)
-        return is_plain(asked(program, inputs)[0], inputs.game)
+        return asked(program, inputs)[0]

@@ -22,6 +22,7 @@ ALL = [
     "Identification",
     "Estimates",
     "Diagnostics",
+    "Is it the crowd, or what all agents share?",
     "Does the model predict what was seen?",
     "Is the crowd near an equilibrium?",
     "Sensitivity to the prior",

@@ -221,7 +221,7 @@ def test_agents_of_a_level_expect_those_of_the_level_below(level):
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("kind", ["one table", "moving"])
 def test_an_equilibrium_is_its_own_response(law, kind):
-    """The flow of the policy by recursion along the flow found is the flow; values are the law's."""
+    """The policy by recursion along the flow generates that flow; values are the law's."""
     world = game(kind, behaviour=law)
     found = mfg.solve_equilibrium(world, agent, parameters=TRUTH, throw=True).value
     flow = found.mean_field.numpy()
@@ -452,7 +452,7 @@ def test_wrong_parts_are_refused():
     whole = game(available=None)
     seen = mfg.simulate(whole, np.full((T, S, A), 0.5), FLOW, n_agents=9, random_seed=1)
     with pytest.raises(ValueError, match="earlier methods know a reward and its end alone"):
-        mfg.baselines.max_causal_entropy(whole, returns(lapse=0.1), seen)
+        mfg.baselines.max_causal_entropy(seen, whole, reward=returns(lapse=0.1))
 
 
 @pytest.mark.parametrize(

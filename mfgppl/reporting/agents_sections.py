@@ -1,0 +1,80 @@
+"""The sections of a report on what agents share, and on what they leave on the table."""
+
+import numpy as np
+
+from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.plots.coupling import plot_coupling
+from mfgppl.plots.imperfect_choices import plot_imperfection
+from mfgppl.reporting.subject import Section, Subject
+from mfgppl.reward.valued import draws_shocks
+
+SHARED = "Is it the crowd, or what all agents share?"
+LEVEL = 0.05  # of the test
+WORST = 10  # agents shown
+
+
+def shared_shocks(subject: Subject) -> Section | None:
+    """Whether shocks that meet all agents can stand for the crowd's terms."""
+    model, found = subject.model, subject.coupling
+    if found is None:
+        blind = model is None or model.game.stationary or not model.reward_reads_flow
+        if model is None or blind or draws_shocks(model.reward, model.inputs):
+            return None
+        gist = (
+            "Not tried: terms of the crowd that are fitted without free periods may stand for "
+            "shocks that all agents share. mfg.flows.coupling_test(..., free='time') tells them "
+            "apart; give it as `coupling`."
+        )
+        return Section(SHARED, gist, None, {"tried": False})
+    observed, fitted = found.estimates.loc["observed"], _values(subject)
+    terms = [f"{name} is {value:.3g}" for name, value in observed.items()]
+    given = "With free periods" if found.free else "Without free periods"
+    without = [f"{name} {fitted[name]:.3g}" for name in observed.index if name in fitted]
+    beside = f" (in the fit: {', '.join(without)})" if without and found.free else ""
+    gist = f"{given} {', '.join(terms)}{beside}; {_after_comma(found.verdict)}."
+    numbers = {
+        "free periods": found.free,
+        "estimates": dict(zip(map(str, observed.index), observed.to_numpy().tolist(), strict=True)),
+        "bootstrap p": found.p,
+        "panels drawn": int(np.isfinite(found.drawn).sum()),
+    }
+    drawing = (
+        "The likelihood ratio among those of panels without coupling",
+        lambda: plot_coupling(found),
+    )
+    good = found.p <= LEVEL if found.free else None
+    return Section(SHARED, gist, good, numbers, found.table, (drawing,))
+
+
+def scorecard(subject: Subject) -> Section | None:
+    """How much of the reward agents leave on the table."""
+    found = subject.imperfection
+    if found is None:
+        return None
+    mean = found.mean["mean"]
+    parts = ", ".join(f"{name} {mean[name]:.3g}" for name in ("noise", "lapses", "plan"))
+    gist = (
+        f"An agent leaves {mean['loss']:.3g} of its reward on average, where the fit expects "
+        f"{mean['expected']:.3g}: {parts}."
+    )
+    numbers = dict(zip(map(str, mean.index), mean.to_numpy().tolist(), strict=True))
+    table = found.table.nlargest(WORST, "loss")
+    drawing = ("Losses by agent, and what is expected by cause", lambda: plot_imperfection(found))
+    notes = (
+        f"The {len(table)} agents who lose most. {found.reading[0].upper()}{found.reading[1:]}.",
+    )
+    return Section("What do agents leave on the table?", gist, None, numbers, table, (drawing,),
+                   notes)  # fmt: skip
+
+
+def _values(subject: Subject) -> dict[str, float]:
+    """Return the estimates of scalar parameters, posterior means of draws."""
+    fit = subject.fit
+    if isinstance(fit, PointEstimate):
+        return {str(k): float(v) for k, v in fit.params.items()}
+    means = fit["posterior"].to_dataset().mean(("chain", "draw"))
+    return {str(k): float(v) for k, v in means.data_vars.items() if v.ndim == 0}
+
+
+def _after_comma(verdict: str) -> str:
+    return verdict.removeprefix("with free periods ")

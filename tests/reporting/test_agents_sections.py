@@ -1,0 +1,122 @@
+"""Sections on what agents share and what they leave on the table: words and numbers agree."""
+
+import json
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import mfgppl as mfg
+
+LEVELS, MONTHS = 4, 8
+
+
+def game():
+    moves = np.zeros((LEVELS, 3, LEVELS))
+    for level in range(LEVELS):
+        for k, step in enumerate((-1, 0, 1)):
+            moves[level, k, min(max(level + step, 0), LEVELS - 1)] += 0.8
+            moves[level, k, level] += 0.2
+    return mfg.MeanFieldGame(
+        states={"price": range(LEVELS)}, actions=["lower", "hold", "raise"], horizon=MONTHS,
+        transition=moves, initial=np.ones(LEVELS) / LEVELS,
+    )  # fmt: skip
+
+
+def alone(x):
+    worth, cost = (pyro.sample(name, dist.Normal(0.0, 3.0)) for name in ("worth", "cost"))
+    return worth * x.price - cost * (x.action != "hold")
+
+
+def crowded(x):
+    return alone(x) - pyro.sample("crowding", dist.Normal(0.0, 3.0)) * x.density
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """Firms whom shocks meet and who look at nobody."""
+    drawn = np.random.default_rng(3).normal(0.0, 0.6, (MONTHS, 2))
+    shock = torch.from_numpy(np.insert(drawn - drawn.mean(0), 1, 0.0, axis=1))[:, None, :]
+
+    def shaken(x):
+        return mfg.Preferences(0.1 * x.price - 0.5 * (x.action != "hold"), shock=shock)
+
+    found = mfg.solve_equilibrium(game(), shaken, throw=True).value
+    return mfg.simulate(game(), found.policy, found.mean_field, n_agents=400, random_seed=1)
+
+
+@pytest.fixture(scope="module")
+def models(panel):
+    return [mfg.TrajectoryModel(game(), program, panel) for program in (crowded, alone)]
+
+
+@pytest.fixture(scope="module")
+def fit(models):
+    return mfg.mle(models[0], svi_steps=0, progressbar=False)
+
+
+def section_of(path, fit, title, **options):
+    """Return a section of a report's numbers, None where it is not there, and the page."""
+    mfg.report(fit, path, **options)
+    sections = json.loads(path.with_suffix(".json").read_text("utf-8"))["sections"]
+    found = [s for s in sections if s["title"] == title]
+    return (found[0] if found else None), path.read_text("utf-8")
+
+
+TITLE = "Is it the crowd, or what all agents share?"
+
+
+def test_a_crowd_without_free_periods_is_told_so(models, fit, tmp_path):
+    """Where the reward reads the crowd and declares no shocks; else there is nothing to say."""
+    told, _ = section_of(tmp_path / "r.html", fit, TITLE, model=models[0])
+    assert told["verdict"].startswith("Not tried: terms of the crowd that are fitted without free")
+    plain = mfg.mle(models[1], svi_steps=0, progressbar=False)
+    assert section_of(tmp_path / "p.html", plain, TITLE, model=models[1])[0] is None
+    freed = mfg.flows.with_free_periods(models[0])
+    assert "free_periods" in freed.parameters
+    known = mfg.mle(freed, svi_steps=0, progressbar=False)
+    assert section_of(tmp_path / "f.html", known, TITLE, model=freed)[0] is None
+
+
+def test_the_test_of_coupling_speaks_in_the_report(models, fit, tmp_path):
+    """Shocks pass for a crowd unless periods are free; the words are those of the test."""
+    options = {"replications": 39, "random_seed": 1, "progressbar": False, "n_jobs": 1}
+    plain, free = (
+        mfg.flows.coupling_test(*models, free=free, **options) for free in (None, "time")
+    )
+    assert plain.p <= 0.05 < free.p
+    assert plain.df == free.df == 1
+    told, page = section_of(tmp_path / "r.html", fit, TITLE, model=models[0], coupling=free)
+    estimate = free.estimates.loc["observed", "crowding"]
+    assert f"With free periods crowding is {estimate:.3g}" in told["verdict"]
+    assert f"crowding {fit.params['crowding']:.3g}" in told["verdict"]
+    assert told["good"] is False
+    assert told["verdict"].split(";")[0] in page.replace("&#39;", "'")
+    assert free.verdict.startswith("with free periods ")
+    other, _ = section_of(tmp_path / "q.html", fit, TITLE, model=models[0], coupling=plain)
+    assert other["verdict"].startswith("Without free periods")
+    assert other["good"] is None
+
+
+def test_the_scorecard_speaks_in_the_report(models, fit, tmp_path):
+    found = mfg.checks.imperfection(models[0], fit)
+    title = "What do agents leave on the table?"
+    told, page = section_of(tmp_path / "r.html", fit, title, model=models[0], imperfection=found)
+    assert told["numbers"]["loss"] == pytest.approx(found.table["loss"].mean(), rel=1e-5)
+    assert "the noise is taste" in page
+    assert section_of(tmp_path / "s.html", fit, title, model=models[0])[0] is None
+
+
+def test_wrong_words_for_free_periods_are_refused(models, fit, tmp_path):
+    with pytest.raises(ValueError, match="`free` names 'tim', which is no axis of shocks; did"):
+        mfg.flows.coupling_test(*models, free="tim")
+    with pytest.raises(ValueError, match="`free` must name 'time'"):
+        mfg.flows.coupling_test(*models, free=[])
+    with pytest.raises(ValueError, match="free periods already"):
+        mfg.flows.with_free_periods(mfg.flows.with_free_periods(models[0]))
+    with pytest.raises(TypeError, match="`coupling` must be a CouplingTest"):
+        mfg.report(fit, tmp_path / "r.html", model=models[0], coupling=fit)
+    with pytest.raises(TypeError, match="`imperfection` must be an Imperfection|a Imperfection"):
+        mfg.report(fit, tmp_path / "r.html", model=models[0], imperfection=fit)
