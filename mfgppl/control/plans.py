@@ -40,6 +40,11 @@ class Agent(NamedTuple):
     temperature: Tensor
     lapse: Tensor | None
 
+    def since(self, t: int) -> "Agent":
+        """Return the agent from a time on."""
+        shock, lapse = (None if part is None else part[t:] for part in (self.shock, self.lapse))
+        return self._replace(reward=self.reward[t:], shock=shock, lapse=lapse)
+
 
 class Plan(NamedTuple):
     """What an agent does, and what it expects.
@@ -57,7 +62,13 @@ class Plan(NamedTuple):
 
 
 def plan(
-    agent: Agent, steps: Steps, available: Tensor, *, law: str = "entropy", lookahead: int | None
+    agent: Agent,
+    steps: Steps,
+    available: Tensor,
+    *,
+    law: str = "entropy",
+    lookahead: int | None,
+    first: int = 0,
 ) -> Plan:
     """Return what an agent does along a flow.
 
@@ -73,6 +84,8 @@ def plan(
         How the value of a state follows from those of its actions.
     lookahead : int, optional
         Decisions that a plan looks at, with nothing after them but the end; by default all.
+    first : int
+        Which step of the dynamics follows the agent's first decision.
     """
     T = len(agent.reward)
     whole, worth = lookahead is None or lookahead >= T, VALUES[law]
@@ -81,7 +94,7 @@ def plan(
     for _ in range(1 if whole else lookahead or 1):
         before, values = values, list(values)
         for t in range(T - 1, -1, -1):
-            q_values[t] = _q(agent, steps, t, values if whole else before)
+            q_values[t] = _q(agent, steps, t, values if whole else before, first)
             values[t] = worth(q_values[t], available[t], agent.temperature)
     return Plan(torch.stack(values), chosen(agent, torch.stack(q_values), available))
 
@@ -129,6 +142,8 @@ def chosen(agent: Agent, q_values: Tensor, available: Tensor) -> Tensor:
         Which actions there are.
     """
     scores = q_values if agent.shock is None else q_values + agent.shock
+    # what adds the same to all actions then leaves no rounding behind, nor a slope
+    scores = scores - scores.gather(-1, available.to(torch.int8).argmax(-1, keepdim=True))
     scaled = _masked(scores / agent.temperature, available, -torch.inf)
     log_policy = torch.log_softmax(scaled, -1)
     if agent.lapse is not None:
@@ -138,10 +153,10 @@ def chosen(agent: Agent, q_values: Tensor, available: Tensor) -> Tensor:
     return _masked(log_policy, available, 0.0)
 
 
-def _q(agent: Agent, steps: Steps, t: int, following: list[Tensor]) -> Tensor:
+def _q(agent: Agent, steps: Steps, t: int, following: list[Tensor], first: int) -> Tensor:
     """Return Q (S, A) as foreseen at a time, by the values of each time (S,)."""
     last = t == len(agent.reward) - 1
-    ahead = agent.ending if last else steps.expected(t, following[t + 1])
+    ahead = agent.ending if last else steps.expected(first + t, following[t + 1])
     return agent.reward[t] if ahead is None else agent.reward[t] + agent.discount * ahead
 
 

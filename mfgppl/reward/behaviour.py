@@ -77,15 +77,17 @@ def plan_of(preferences: Preferences, inputs: RewardInputs, ask: Asked) -> Plan:
     return _along(preferences, inputs)
 
 
-def _along(preferences: Preferences, inputs: RewardInputs) -> Plan:
-    """Return the plan against the flow of the inputs."""
-    game, agent = inputs.game, agent_of(preferences, inputs)
-    available = game.available.expand(game.shape)
+def _along(preferences: Preferences, inputs: RewardInputs, *, first: int = 0) -> Plan:
+    """Return the plan against the flow of the inputs, from a time on."""
+    game, agent = inputs.game, agent_of(preferences, inputs).since(first)
+    available = game.available.expand(game.shape)[first:]
     if game.stationary:
         transition = game.transition_along(inputs.whole_flow)
         return plan_for_ever(agent, transition, available, lookahead=game.lookahead)
     steps = steps_along(game, inputs.whole_flow)
-    return plan(agent, steps, available, law=game.behaviour, lookahead=game.lookahead)
+    return plan(
+        agent, steps, available, law=game.behaviour, lookahead=game.lookahead, first=first
+    )
 
 
 def _static(inputs: RewardInputs, ask: Asked) -> Plan:
@@ -93,9 +95,9 @@ def _static(inputs: RewardInputs, ask: Asked) -> Plan:
     values, log_policies = [], []
     for t, crowd in enumerate(inputs.whole_flow):
         still = RewardInputs(inputs.game, crowd[None].expand(inputs.game.flow_shape))
-        found = _along(ask(still), still)
-        values.append(found.values[t])
-        log_policies.append(found.log_policy[t])
+        found = _along(ask(still), still, first=t)
+        values.append(found.values[0])
+        log_policies.append(found.log_policy[0])
     return Plan(torch.stack(values), torch.stack(log_policies))
 
 
