@@ -94,6 +94,8 @@ def _flat_at(density: LogDensity, theta: np.ndarray) -> np.ndarray:
     """
     slope = constrained_at(density, theta)[1]
     gradient = density.evaluator(prior=0.0, jacobian=0.0)(theta)[1].copy()
+    if not (np.isfinite(slope).all() and np.isfinite(gradient).all()):
+        return np.zeros((0, len(theta)))
     bend = bend_at(density.program, theta, np.linalg.pinv(slope.T) @ gradient)
     information = bend - density.second_derivatives(theta, prior=0.0, jacobian=0.0)
     scores = scores_of(density, theta) if len(theta) <= MOST_PROBED else None

@@ -88,7 +88,7 @@ def test_what_data_or_hierarchy_identify_is_not_named(method, reward):
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_positive_weights_are_named_away_from_a_maximum(kept):
-    """At a = 2 and b = 1 the likelihood slopes; with trajectories or without, `a + b / 2` is flat."""
+    """At a = 2 and b = 1 the likelihood slopes, and `a + b / 2` is flat, rows kept or not."""
     panel = PANEL if kept else mfg.CountedPanel.from_frame(one_step_table())
     density = density_of(mfg.TrajectoryModel(GAME, positive, panel))
     prior = np.stack([density.program.draw(seed) for seed in range(400)])

@@ -53,8 +53,9 @@ def test_a_prior_that_fights_the_data_is_red_beside_the_maximum_likelihood(tmp_p
     assert "No parameter is driven" not in section["verdict"]
     fit = mfg.mle(model, progressbar=False)
     beside = f"{fit.params['crowding']:.3g} (standard error {fit.bse['crowding']:.2g})"
-    assert f"crowding contradicts the data: its maximum likelihood estimate is {beside}" in (
-        section["verdict"]
+    assert (
+        f"crowding contradicts the data: its maximum likelihood estimate is {beside}"
+        in (section["verdict"])
     )
     assert section["table"]["crowding"]["mle"] == pytest.approx(fit.params["crowding"], rel=1e-4)
 
