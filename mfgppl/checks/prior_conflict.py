@@ -33,7 +33,7 @@ def prior_conflicts(
       check.
 
     The likelihood is maximised only if there is a parameter to look at. One without a standard
-    error is not judged, nor is any where there is no maximum.
+    error is not judged, as it has no maximum; nor is any if the fit does not converge.
 
     Parameters
     ----------
@@ -87,4 +87,7 @@ def _maximum(model: TrajectoryModel) -> pd.DataFrame | None:
             fit = mle(model, progressbar=False, flow_bias=False)
         except ConvergenceError:
             return None
-    return pd.DataFrame({"estimate": fit.params, "std_err": fit.bse}) if fit.converged else None
+    # where choices are separated along one direction, the parameters beside it are at their maximum
+    if not fit.converged and fit.separated is None:
+        return None
+    return pd.DataFrame({"estimate": fit.params, "std_err": fit.bse})
