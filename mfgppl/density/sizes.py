@@ -78,6 +78,16 @@ def bend_at(program: Program, theta: np.ndarray, weights: np.ndarray) -> np.ndar
         return torch.autograd.functional.hessian(weighted, point).numpy()
 
 
+def prior_bend_at(program: Program, theta: np.ndarray) -> np.ndarray:
+    """Return second derivatives (K, K) of the log prior in the unconstrained parameters."""
+
+    def log_prior(free: Tensor) -> Tensor:
+        return program.run(program.split(free)).log_prior
+
+    with double_precision(), pyro.validation_enabled(False):
+        return torch.autograd.functional.hessian(log_prior, torch.from_numpy(theta.copy())).numpy()
+
+
 def _values(program: Program, free: Tensor) -> Tensor:
     """Return flat constrained parameters (P,) of unconstrained ones (K,)."""
     run = program.run(program.split(free))

@@ -1,12 +1,13 @@
 """Directions that the data do not identify, and of which a posterior therefore says its prior."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
-from mfgppl.density.curvature import analyse_curvature, readable
+from mfgppl.density.curvature import TOUCHES, analyse_curvature, readable
 from mfgppl.density.protocol import LogDensity
-from mfgppl.density.sizes import bend_at, constrained_at, effects_of
+from mfgppl.density.sizes import bend_at, constrained_at, effects_of, prior_bend_at
 from mfgppl.estimation.judgement import NOT_IDENTIFIED, combinations
 from mfgppl.estimation.point import MOST_PROBED, scores_of
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
@@ -14,17 +15,19 @@ from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 CONTRACTED = 0.1  # share of the prior variance that data must remove
 UNCERTAIN = 0.5  # share beyond which no Monte Carlo error excuses it
 PRIOR_DRAWS = 1000
+ROUNDING = 1e-9  # of a weight or a tie, relative to the largest there can be
 ELSEWHERE = 3  # draws at which the likelihood is looked at again
 IQR_ERROR = 2.33  # relative standard error of a normal's squared interquartile range, times root n
 
 
 def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
-    """Return a message for each direction that the data do not identify and no prior ties to them.
+    """Return a message for each direction of which the posterior is the prior.
 
-    The second derivatives of the log likelihood at the posterior mean, and its gradients by
-    trajectory, say which directions are flat. Such a direction may still be known through others:
-    the mean of a hierarchical prior is, which no likelihood reads. It is named only if its
-    posterior is as wide as its prior.
+    It is a direction of the constrained parameters along which the log likelihood is flat, at the
+    posterior mean and at other draws, by its second derivatives and its gradients by trajectory.
+    Others may know it all the same: a hierarchical prior ties its mean, which no likelihood reads,
+    to parameters that one does. What a prior ties is not named, nor what draws show to be narrower
+    than the prior, as where positive weights share a known sum.
 
     Parameters
     ----------
@@ -37,18 +40,18 @@ def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
     if not np.isfinite(draws).all():
         return []
     mean = draws.mean(0)
-    flat = _flat_at(density, mean)
     some = draws[np.linspace(0, len(draws) - 1, ELSEWHERE).astype(int)]
-    # at a point of symmetry a direction may be flat that is so nowhere else
-    if not len(flat) or not all(len(_flat_at(density, point)) for point in some):
+    entries = effects_of(density, mean).entries
+    flat = _flat_everywhere(density, [mean, *some], np.where(entries > 0, entries, 1.0))
+    if not len(flat):
         return []
     params, slope = constrained_at(density, mean)
-    effects = effects_of(density, mean)
-    moves = effects.moves(slope)
-    rows = readable(flat.T, np.where(moves > 0, moves, 1.0))
-    prior = np.stack([density.program.draw(seed) for seed in range(PRIOR_DRAWS)])
-    rows = rows[~contracted(rows, theta, prior)]
-    named = combinations(rows, slope, list(params.index), effects.entries)
+    rows = flat @ np.linalg.pinv(slope).T
+    rows = rows[~tied(prior_bend_at(density.program, mean), rows)]
+    if len(rows):
+        prior = np.stack([density.program.draw(seed) for seed in range(PRIOR_DRAWS)])
+        rows = rows[~contracted(rows, theta, prior)]
+    named = combinations(rows, slope, list(params.index), entries)
     return [f"{NOT_IDENTIFIED}{weights}; its posterior is its prior" for weights in named]
 
 
@@ -86,8 +89,43 @@ def contracted(directions: np.ndarray, draws: np.ndarray, prior: np.ndarray) -> 
     return np.asarray(removed > np.minimum(CONTRACTED + 2 * error, UNCERTAIN))
 
 
+def tied(bend: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return which flat directions (n, K) a prior ties to parameters outside all of them, (n,).
+
+    Parameters
+    ----------
+    bend : ndarray, shape (K, K)
+        Second derivatives of the log prior: where they are not zero it ties two parameters.
+    directions : ndarray, shape (n, K)
+        All flat directions.
+    """
+    own = np.sqrt(np.abs(np.diag(bend)))
+    ties = np.abs(bend) > ROUNDING * np.outer(own, own)
+    size = np.abs(directions)
+    moved = size > ROUNDING * size.max(1, initial=0.0, keepdims=True)
+    reached = ~moved.any(0)
+    for _ in range(len(bend)):
+        reached = reached | ties[:, reached].any(1)
+    return np.asarray(moved[:, reached].any(1))
+
+
+def _flat_everywhere(
+    density: LogDensity, points: Sequence[np.ndarray], effects: np.ndarray
+) -> np.ndarray:
+    """Return the constrained directions (n, P) that are flat at all points, in a readable basis."""
+    shared = np.zeros((len(effects), len(effects)))
+    for point in points:
+        rows = _flat_at(density, point) * effects
+        if not len(rows):
+            return rows
+        basis = np.linalg.qr((rows / np.linalg.norm(rows, axis=1, keepdims=True)).T)[0]
+        shared += basis @ basis.T / len(points)
+    share, vectors = np.linalg.eigh(shared)
+    return readable(vectors[:, share > 1 - TOUCHES] / effects[:, None], effects)
+
+
 def _flat_at(density: LogDensity, theta: np.ndarray) -> np.ndarray:
-    """Return the flat directions (n, K) of the log likelihood at a point that is no maximum.
+    """Return the flat directions of the log likelihood at a point that is no maximum, (n, P).
 
     Where the slope is not zero, the curvature of the parameters' transforms enters the second
     derivatives; it is taken out, so that what is flat over constrained values is so here.
@@ -95,12 +133,13 @@ def _flat_at(density: LogDensity, theta: np.ndarray) -> np.ndarray:
     slope = constrained_at(density, theta)[1]
     gradient = density.evaluator(prior=0.0, jacobian=0.0)(theta)[1].copy()
     if not (np.isfinite(slope).all() and np.isfinite(gradient).all()):
-        return np.zeros((0, len(theta)))
+        return np.zeros((0, len(slope)))
     bend = bend_at(density.program, theta, np.linalg.pinv(slope.T) @ gradient)
     information = bend - density.second_derivatives(theta, prior=0.0, jacobian=0.0)
     scores = scores_of(density, theta) if len(theta) <= MOST_PROBED else None
     probes = None if scores is None or not np.isfinite(scores).all() else scores[None]
-    return analyse_curvature(information, probes, effects_of(density, theta).sizes(slope)).flat
+    sizes = effects_of(density, theta).sizes(slope)
+    return np.asarray(analyse_curvature(information, probes, sizes).flat @ slope.T)
 
 
 def _range(values: np.ndarray) -> np.ndarray:

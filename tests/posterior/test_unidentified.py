@@ -10,7 +10,7 @@ import pytest
 
 import mfgppl as mfg
 from mfgppl.density.of_model import density_of
-from mfgppl.posterior.unidentified import contracted, unidentified_messages
+from mfgppl.posterior.unidentified import contracted, tied, unidentified_messages
 
 STANDARD = dist.Normal(0.0, 1.0)
 
@@ -49,6 +49,13 @@ def hierarchical(x):
     return pyro.sample("w", dist.Normal(mean, 0.3)) * (x.action == "a")
 
 
+def scattered(x):
+    """The same in two parts, whose sum the data know: which parts are flat depends on `scale`."""
+    mean, part = (pyro.sample(k, STANDARD) for k in ("mean", "part"))
+    scale = pyro.sample("scale", dist.LogNormal(0.0, 0.5))
+    return (mean + scale * part) * (x.action == "a")
+
+
 def squared(x):
     return -(pyro.sample("w", STANDARD) ** 2) * (x.action == "a")
 
@@ -77,10 +84,10 @@ def test_a_collinear_pair_is_named_with_its_weights(method):
     assert [m for m in tree.attrs["warnings"] if "identify" in m] == said
 
 
-@pytest.mark.parametrize("reward", [single, hierarchical])
+@pytest.mark.parametrize("reward", [single, hierarchical, scattered])
 @pytest.mark.parametrize("method", ["nuts", "laplace"])
 def test_what_data_or_hierarchy_identify_is_not_named(method, reward):
-    """Neither a weight of its own feature nor the mean of its prior."""
+    """Neither a weight of its own feature nor what a prior is made of, in one part or in two."""
     tree, warned = drawn(reward, method)
     assert not warned
     assert not any("identify" in m for m in tree.attrs["warnings"])
@@ -114,3 +121,12 @@ def test_contraction_is_that_of_the_part_which_data_leave_alone():
     draws = rng.multivariate_normal([0.0, 0.0], np.linalg.inv(precision), size=(4, 1000))
     directions = np.array([[1.0, -1.0], [1.0, 100.0], [0.0, 1.0]])
     assert contracted(directions, draws, prior).tolist() == [False, True, True]
+
+
+def test_what_a_prior_ties_to_known_parameters_is_tied_through_others():
+    """In a chain 0 - 1 - 2 of which 2 is known, 0 is tied; a pair 3 - 4 without others is not."""
+    bend = -np.eye(5)
+    for j, k in ((0, 1), (1, 2), (3, 4)):
+        bend[j, k] = bend[k, j] = 0.3
+    flat = np.eye(5)[[0, 1, 3, 4]]
+    assert tied(bend, flat).tolist() == [True, True, False, False]
