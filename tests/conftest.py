@@ -43,11 +43,12 @@ def few_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw twenty panels for each check of a report, ten for the distance from equilibrium, and 300
     times from the prior.
     """
-    from mfgppl.reporting import sections  # slow to import
+    from mfgppl.reporting import prior_section, sections  # slow to import
 
     monkeypatch.setattr(sections, "CHECK_DRAWS", 20)
     monkeypatch.setattr(sections, "EQUILIBRIUM_DRAWS", 10)
     monkeypatch.setattr(sections, "PRIOR_DRAWS", 300)
+    monkeypatch.setattr(prior_section, "PRIOR_DRAWS", 300)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.density.draws import flat_draws, received
 from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.posterior.unidentified import CONTRACTED
 
-CONTRACTED = 0.1  # share of the prior variance that data must remove
 FLAT = 1e-12  # spread of a log density that is no more than rounding
 SENSITIVE = 0.05  # power-scaling sensitivity that counts
 

@@ -206,3 +206,26 @@ def describe_direction(
             sign = ("- " if weight < 0 else "+ ") if parts else ("-" if weight < 0 else "")
             parts.append(f"{sign}{size}{name}")
     return " ".join(parts)
+
+
+def readable(directions: np.ndarray, effects: np.ndarray) -> np.ndarray:
+    """Return another basis of columns (P, n) as rows (n, P), each its own leading parameter.
+
+    What is small beside the rest is so by its effect, not by its weight.
+    """
+    rows = directions.T * effects
+    largest = np.abs(rows).max(1, initial=0.0, keepdims=True)
+    rows /= np.where(largest > 0, largest, 1.0)
+    leading = []
+    for k in range(len(rows)):
+        row, column = np.unravel_index(np.abs(rows[k:]).argmax(), rows[k:].shape)
+        rows[[k, k + row]] = rows[[k + row, k]]
+        rows[k] /= rows[k, column]
+        others = np.arange(len(rows)) != k
+        rows[others] -= np.outer(rows[others, column], rows[k])
+        leading.append(column)
+    rows[np.abs(rows) < NOTHING] = 0.0
+    rows /= effects
+    if len(rows):
+        rows /= np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1)
+    return rows[np.argsort(leading, kind="stable")]

@@ -58,15 +58,37 @@ class Effects(NamedTuple):
 
 def slope_at(program: Program, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return flat constrained parameters (P,) and their slope (P, K) in the unconstrained ones."""
+    with double_precision(), pyro.validation_enabled(False):
+        point = torch.from_numpy(theta.copy())
+        slope = torch.autograd.functional.jacobian(lambda free: _values(program, free), point)
+        return _values(program, point).numpy(), slope.numpy()
 
-    def values(free: Tensor) -> Tensor:
-        run = program.run(program.split(free))
-        return torch.cat([v.reshape(-1) for v in run.values.values()])
+
+def bend_at(program: Program, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return second derivatives (K, K) of the constrained parameters, summed by weights (P,)."""
+
+    def weighted(free: Tensor) -> Tensor:
+        return torch.from_numpy(weights) @ _values(program, free)
 
     with double_precision(), pyro.validation_enabled(False):
         point = torch.from_numpy(theta.copy())
-        slope = torch.autograd.functional.jacobian(values, point).numpy()
-        return values(point).numpy(), slope
+        return torch.autograd.functional.hessian(weighted, point).numpy()
+
+
+def prior_bend_at(program: Program, theta: np.ndarray) -> np.ndarray:
+    """Return second derivatives (K, K) of the log prior in the unconstrained parameters."""
+
+    def log_prior(free: Tensor) -> Tensor:
+        return program.run(program.split(free)).log_prior
+
+    with double_precision(), pyro.validation_enabled(False):
+        return torch.autograd.functional.hessian(log_prior, torch.from_numpy(theta.copy())).numpy()
+
+
+def _values(program: Program, free: Tensor) -> Tensor:
+    """Return flat constrained parameters (P,) of unconstrained ones (K,)."""
+    run = program.run(program.split(free))
+    return torch.cat([v.reshape(-1) for v in run.values.values()])
 
 
 def effects_of(density: LogDensity, theta: np.ndarray) -> Effects:

@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
-from mfgppl.density.curvature import TOUCHES, describe_direction
+from mfgppl.density.curvature import TOUCHES, describe_direction, readable
 from mfgppl.density.draws import is_tree, parameters_of
 from mfgppl.design.derivatives import Slopes, advantages, program_along, slopes_at, steps_of
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
@@ -334,29 +334,6 @@ def effects_by_entry(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     weights = np.abs(np.linalg.pinv(jacobian / np.where(sizes > 0, sizes, 1.0)))
     effects = weights.max(0, initial=0.0)
     return np.where(effects > 0, effects, 1.0)
-
-
-def readable(directions: np.ndarray, effects: np.ndarray) -> np.ndarray:
-    """Return another basis of columns (P, n) as rows (n, P), each its own leading parameter.
-
-    What is small beside the rest is so by its effect, not by its weight.
-    """
-    rows = directions.T * effects
-    largest = np.abs(rows).max(1, initial=0.0, keepdims=True)
-    rows /= np.where(largest > 0, largest, 1.0)
-    leading = []
-    for k in range(len(rows)):
-        row, column = np.unravel_index(np.abs(rows[k:]).argmax(), rows[k:].shape)
-        rows[[k, k + row]] = rows[[k + row, k]]
-        rows[k] /= rows[k, column]
-        others = np.arange(len(rows)) != k
-        rows[others] -= np.outer(rows[others, column], rows[k])
-        leading.append(column)
-    rows[np.abs(rows) < NOTHING] = 0.0
-    rows /= effects
-    if len(rows):
-        rows /= np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], 1)
-    return rows[np.argsort(leading, kind="stable")]
 
 
 def _in_words(game: MeanFieldGame, n_flows: int) -> str:

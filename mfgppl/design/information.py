@@ -15,14 +15,10 @@ from mfgppl.density.curvature import (
     Curvature,
     analyse_curvature,
     describe_direction,
-)
-from mfgppl.design.derivatives import advantages, program_along, slopes_at, steps_of
-from mfgppl.design.identification import (
-    effects_by_entry,
-    equilibrium_at,
-    free_point,
     readable,
 )
+from mfgppl.design.derivatives import advantages, program_along, slopes_at, steps_of
+from mfgppl.design.identification import effects_by_entry, equilibrium_at, free_point
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.estimation.point_estimate import PointEstimate

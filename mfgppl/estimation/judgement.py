@@ -19,6 +19,7 @@ from mfgppl.estimation.newton import Climb, Height
 from mfgppl.estimation.separation import is_endless, separated_along, weak_directions
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 
+NOT_IDENTIFIED = "the data do not identify "  # begins what names a flat direction
 EDGE = 1e-5  # temperatures by which a reward moves where a parameter counts as at its edge
 
 
@@ -174,16 +175,25 @@ def warn_of(
         )
         warnings.warn(messages[-1], IdentificationWarning, stacklevel=stacklevel)
     # around a collapsed mode the curvature has no scale, and its flat directions no meaning
-    for direction in [] if hierarchical and edge.any() else judgement.flat:
-        combination = slope @ direction
-        if np.abs(combination[~edge]).max(initial=0.0) == 0.0:
-            continue
-        weights = describe_direction(combination, names, judgement.entries)
-        messages.append(
-            f"the data do not identify {weights}; its parameters have no standard error"
-        )
+    flat = judgement.flat[:0] if hierarchical and edge.any() else judgement.flat
+    for weights in combinations(flat, slope, names, judgement.entries, edge):
+        messages.append(f"{NOT_IDENTIFIED}{weights}; its parameters have no standard error")
         warnings.warn(messages[-1], IdentificationWarning, stacklevel=stacklevel)
     return tuple(messages)
+
+
+def combinations(
+    flat: np.ndarray,
+    slope: np.ndarray,
+    names: list[str],
+    entries: np.ndarray,
+    edge: np.ndarray | None = None,
+) -> list[str]:
+    """Return in words what unconstrained directions (n, K) move, but for parameters at an edge."""
+    moved = [slope @ direction for direction in flat]
+    inside = slice(None) if edge is None else ~edge
+    moved = [row for row in moved if np.abs(row[inside]).max(initial=0.0) > 0.0]
+    return [describe_direction(row, names, entries) for row in moved]
 
 
 def warned(messages: Iterable[str], stacklevel: int) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ Each draw keeps its log density under posterior and approximation; the Pareto sh
 judges the latter.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ import xarray as xr
 
 from mfgppl._arguments import kept_seed
 from mfgppl.density.of_model import density_of
-from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
 from mfgppl.posterior.results import note_counted_flow, to_datatree
+from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
 JUDGED = 1000  # draws at least from which an approximation is judged
 FEWEST = 10.0  # effective draws of these below which their weights have no shape
@@ -83,9 +82,9 @@ def weighted_tree(
     }
     tree = to_datatree(density, [chain], record, random_seed, log_likelihood)
     messages = messages + tree.attrs["warnings"]
-    tree.attrs["warnings"] = messages
+    flat = unidentified_messages(density, chain.theta[None])
+    tree.attrs["warnings"] = messages + flat
     if flow_bias:
         note_counted_flow(tree, model)
-    if messages:
-        warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=4)
+    warn_of_draws(messages, flat, stacklevel=5)
     return tree

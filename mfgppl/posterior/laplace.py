@@ -75,6 +75,8 @@ def laplace(
     ConvergenceWarning
         If no mode is found, the posterior is flat in some direction, or the Pareto shape is above
         0.7.
+    IdentificationWarning
+        As of `nuts`.
 
     References
     ----------

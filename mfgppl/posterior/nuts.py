@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from mfgppl._arguments import (
@@ -24,7 +25,6 @@ from mfgppl._replication import seeds_of
 from mfgppl.data.trajectories import with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chain_starts import starts_of_chains
 from mfgppl.posterior.chains import Chain, Settings, complete_chains, run_chains
@@ -33,6 +33,7 @@ from mfgppl.posterior.nutpie_chain import nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
 from mfgppl.posterior.results import fixed_datatree, note_counted_flow, recorded, to_datatree
 from mfgppl.posterior.store import RunStore, check_store, create_store
+from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
 try:
     from os import process_cpu_count as cpu_count  # type: ignore[attr-defined]
@@ -108,6 +109,8 @@ def nuts(
     -----
     ConvergenceWarning
         If the checks find a reason not to trust the draws.
+    IdentificationWarning
+        If the data do not identify some combination of parameters, whose posterior is its prior.
     UserWarning
         If `store` could not take the result, as on a full disk; it is returned all the same.
 
@@ -179,12 +182,12 @@ def nuts(
     attrs["interrupted"] = int(interrupted)
     tree = to_datatree(density, done, attrs, streams[-1], log_likelihood)
     messages = convergence_messages(tree) + tree.attrs["warnings"]
-    tree.attrs["warnings"] = messages
+    flat = unidentified_messages(density, np.stack([chain.theta for chain in done]))
+    tree.attrs["warnings"] = messages + flat
     if flow_bias:
         note_counted_flow(tree, model)
     unstored = None if run_store is None else run_store.finish(tree)
     if unstored:
         warnings.warn(unstored, stacklevel=3)
-    if messages:
-        warnings.warn("\n".join(messages), ConvergenceWarning, stacklevel=3)
+    warn_of_draws(messages, flat, stacklevel=4)
     return tree

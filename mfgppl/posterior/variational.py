@@ -102,6 +102,8 @@ def vi(
     -----
     ConvergenceWarning
         If the bound has not settled, or the Pareto shape is above 0.7.
+    IdentificationWarning
+        As of `nuts`.
 
     References
     ----------

@@ -1,7 +1,6 @@
 """The sections of a report: each a verdict in plain words and the numbers behind it."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,13 @@ from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.reporting.agents_sections import scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
-from mfgppl.reporting.subject import Section, Subject
+from mfgppl.reporting.prior_section import PRIOR_DRAWS, sensitivity
+from mfgppl.reporting.subject import Section, Subject, as_floats, enumeration
 from mfgppl.reporting.types_section import types
 
 BIASED = 0.5  # standard errors by which a counted flow may put an estimate off
 RIDGE = 30.0  # times that the worst known direction is known less well than the best
 CHECK_DRAWS = 200  # panels drawn for predictive checks
-PRIOR_DRAWS = 1000  # for the prior's variances
 EQUILIBRIUM_DRAWS = 50
 
 
@@ -65,11 +64,14 @@ def identification(subject: Subject) -> Section | None:
     }
     if not identification.identified:
         return _flat_directions(subject, identification, numbers)
-    worst = _worst_known(_covariance(subject))
     n = identification.n_directions
     known = (
         "Data can identify the parameter." if n == 1 else f"Data can identify all {n} parameters."
     )
+    if subject.draws is not None and (open_ := subject.not_identified):
+        gist = f"{known[:-1]}, but this panel does not: {'; '.join(open_)}."
+        return Section("Identification", gist, False, numbers)
+    worst = _worst_known(_covariance(subject))
     if worst is None:
         return Section("Identification", known, True, numbers)
     name, ratio = worst
@@ -98,6 +100,7 @@ def _flat_directions(
         table = contraction(subject.draws, subject.model, prior_draws=PRIOR_DRAWS)
         involved = (identification.directions != 0).any()
         tied = bool((table.loc[involved[involved].index, "verdict"] == "data-driven").all())
+        tied = tied and not subject.not_identified
         if tied:
             gist = (
                 f"The likelihood alone does not identify: {named}; the prior ties it to the data."
@@ -135,11 +138,11 @@ def estimates(subject: Subject) -> Section:
     verb = "interval of" if len(low) == 1 else "intervals of"
     gist = f"The {kind} {prob} {verb} {which} {'excludes' if len(low) == 1 else 'exclude'} zero"
     if len(open_):
-        gist += f"; the sign of {_enumeration(open_)} is open"
+        gist += f"; the sign of {enumeration(open_)} is open"
     if len(without):
-        gist += f"; {_enumeration(without)} {'has' if len(without) == 1 else 'have'} none"
+        gist += f"; {enumeration(without)} {'has' if len(without) == 1 else 'have'} none"
     interval = {"ci_prob": subject.ci_prob, "kind": kind}
-    bounds = {"lower": _as_floats(low.to_dict()), "upper": _as_floats(high.to_dict())}
+    bounds = {"lower": as_floats(low.to_dict()), "upper": as_floats(high.to_dict())}
     numbers = {"interval": interval | bounds}
     return Section("Estimates", gist + ".", None, numbers, table, drawings, notes)
 
@@ -149,6 +152,8 @@ def trust(subject: Subject) -> Section:
     fit, cost = subject.fit, subject.counted_flow
     counted = () if cost is None else cost.messages()  # which have a section of their own
     messages = [message for message in subject.messages if message not in counted]
+    if subject.draws is not None and subject.model is not None:  # the section on identification
+        messages = [message for message in messages if message not in subject.not_identified]
     if isinstance(fit, PointEstimate):
         numbers: dict[str, Any] = {
             "converged": fit.converged,
@@ -203,14 +208,14 @@ def counting(subject: Subject) -> Section | None:
         corrected = ", ".join(f"{name} {best[name]:.3g}" for name in bad)
         gist = (
             f"Counted from {_count(cost.n_agents, 'agent')} it is not, if these plan along the "
-            f"flow they expect: {_enumeration(bad)} {verb} off, and the interval too narrow. "
+            f"flow they expect: {enumeration(bad)} {verb} off, and the interval too narrow. "
             f"Corrected: {corrected}"
         )
     numbers = {
         "agents": cost.n_agents,
         "agents per state and time": cost.per_state,
-        "expected error in standard errors": _as_floats(cost.table["bias_se"].to_dict()),
-        "corrected": _as_floats(cost.table["corrected"].to_dict()),
+        "expected error in standard errors": as_floats(cost.table["bias_se"].to_dict()),
+        "corrected": as_floats(cost.table["corrected"].to_dict()),
     }
     notes = (
         "Of the maximum likelihood estimate, by the jackknife over twenty parts of the agents. The "
@@ -258,7 +263,7 @@ def prediction(subject: Subject) -> Section | None:
     if model is None or not _draws_panels(model):
         return None if isinstance(fit, PointEstimate) else _coverage(title, fit)
     check = predictive_check(model, fit, draws=CHECK_DRAWS, random_seed=subject.random_seed)
-    numbers = {"p": _as_floats(check.table["p"].to_dict()), "panels drawn": check.n_draws}
+    numbers = {"p": as_floats(check.table["p"].to_dict()), "panels drawn": check.n_draws}
     notes = (
         "Panels are drawn from the fit along the observed flow; p is two-sided, and too cautious "
         "as the same panel was used to fit.",
@@ -277,39 +282,12 @@ def equilibrium(subject: Subject) -> Section | None:
     numbers = {
         "draws": len(distance.rounds),
         "draws without an equilibrium": distance.n_failed,
-        "p": _as_floats(distance.table["p"].to_dict()),
+        "p": as_floats(distance.table["p"].to_dict()),
     }
     caption = "Exploitability of the observed crowd beside panels that play an equilibrium"
     drawings = ((caption, lambda: check_figures.plot_exploitability(distance)),)
     title = "Is the crowd near an equilibrium?"
     return Section(title, distance.verdict, distance.passed, numbers, distance.table, drawings)
-
-
-def sensitivity(subject: Subject) -> Section | None:
-    """How much of the answer is the prior."""
-    if subject.draws is None or subject.model is None:
-        return None
-    table = contraction(subject.draws, subject.model, prior_draws=PRIOR_DRAWS)
-    driven, unknown = (
-        list(table.index[table["verdict"] == verdict]) for verdict in ("prior-driven", "unknown")
-    )
-    numbers = {
-        "contraction": _as_floats(table["contraction"].to_dict()),
-        "prior-driven": driven,
-    }
-    if driven:
-        gist = f"The posterior of {_enumeration(driven)} is driven by the prior, not by the data."
-    elif unknown:
-        named = _enumeration(unknown)
-        gist = f"The prior variance of {named} is not known, so nothing can be compared."
-    else:
-        gist = "No parameter is driven by its prior."
-    good = None if unknown and not driven else not driven
-    notes = (
-        "contraction: share of the prior variance that the data remove; sensitivities: how the "
-        "posterior moves where prior or likelihood are raised to a power near 1.",
-    )
-    return Section("Sensitivity to the prior", gist, good, numbers, table, (), notes)
 
 
 def comparison(subject: Subject) -> Section | None:
@@ -430,14 +408,5 @@ def _audit_rows(audit: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
-def _enumeration(names: Any) -> str:
-    names = [str(n) for n in names]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _count(n: int, word: str) -> str:
     return f"{n:,} {word}" + "s" * (n != 1)
-
-
-def _as_floats(values: Mapping[Any, Any]) -> dict[str, float]:
-    return {str(k): float(v) for k, v in values.items()}

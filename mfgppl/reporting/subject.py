@@ -9,6 +9,7 @@ import xarray as xr
 
 from mfgppl.checks.imperfect_choices import Imperfection
 from mfgppl.estimation.counted_flow import CountedFlow
+from mfgppl.estimation.judgement import NOT_IDENTIFIED
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
@@ -61,6 +62,11 @@ class Subject:
         return [str(m) for m in self.record.get("warnings", [])]
 
     @property
+    def not_identified(self) -> list[str]:
+        """What it warned of that the data do not identify."""
+        return [message for message in self.messages if message.startswith(NOT_IDENTIFIED)]
+
+    @property
     def counted_flow(self) -> CountedFlow | None:
         """What it costs that the flow is counted, where that was measured."""
         if isinstance(self.fit, PointEstimate):
@@ -103,3 +109,14 @@ class Section:
     table: pd.DataFrame | None = None
     drawings: tuple[Drawing, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def enumeration(names: Any) -> str:
+    """Return names as words: "a, b and c"."""
+    names = [str(n) for n in names]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def as_floats(values: Mapping[Any, Any]) -> dict[str, float]:
+    """Return numbers by name, plain."""
+    return {str(k): float(v) for k, v in values.items()}

@@ -23,6 +23,7 @@ def tree(**sites):
 def sampled(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.IdentificationWarning)
         return mfg.nuts(
             model, draws=500, tune=500, chains=2, cores=1, random_seed=1, progressbar=False
         )

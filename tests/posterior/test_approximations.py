@@ -260,7 +260,8 @@ def test_a_prior_however_wide_has_curvature_of_its_own(alone):
         return -effort * (x.action == "turn") + 0.0 * idle
 
     model = mfg.TrajectoryModel(alone.game, reward, alone.panel)
-    tree = mfg.laplace(model, draws=4000, random_seed=1, init={"idle": 0.0, "effort": 0.0})
+    with pytest.warns(mfg.exceptions.IdentificationWarning, match="do not identify idle"):
+        tree = mfg.laplace(model, draws=4000, random_seed=1, init={"idle": 0.0, "effort": 0.0})
     # five standard errors of the spread of 4,000 normal draws
     assert float(tree["posterior"]["idle"].std()) == pytest.approx(1e12, rel=5 / np.sqrt(8000))
     assert float(tree["posterior"]["effort"].std()) > 0.0

@@ -38,9 +38,10 @@ def model():
 
 
 def quietly(model, **options):
-    """Sample without the warnings that short runs deserve."""
+    """Sample without the warnings that short runs deserve, and that of the constant `crowd[1]`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
+        warnings.simplefilter("ignore", mfg.exceptions.IdentificationWarning)
         return mfg.nuts(model, **(OPTIONS | options))
 
 

@@ -259,7 +259,10 @@ def test_divergences_are_reported():
         return 1e-3 * w.sum() * (x.action == "a0")
 
     model = mfg.TrajectoryModel(case.game, funnel, case.panel)
-    with pytest.warns(mfg.exceptions.ConvergenceWarning, match="diverged"):
+    with (
+        pytest.warns(mfg.exceptions.ConvergenceWarning, match="diverged"),
+        pytest.warns(mfg.exceptions.IdentificationWarning, match=r"identify .*w\[0\] "),
+    ):
         tree = mfg.nuts(
             model,
             draws=200,

@@ -62,6 +62,7 @@ def test_the_estimate_does_not_depend_on_what_sites_are_called(names):
 
 @pytest.mark.parametrize("name", ["a_dim_0", "a_dim_0_"])
 @pytest.mark.filterwarnings("ignore::mfgppl.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::mfgppl.exceptions.IdentificationWarning")
 def test_a_scalar_called_as_a_dimension_of_a_vector_is_in_the_posterior(name):
     posterior = drawn(of_two("a", name, (3,)))["posterior"]
     assert set(posterior.data_vars) == {"a", name}

@@ -122,8 +122,25 @@ def test_what_no_data_can_tell_is_named_and_the_headline_says_so(method, tmp_pat
     if method == "laplace":
         assert found["Sensitivity to the prior"]["numbers"]["prior-driven"] == ["crowd"]
         assert "is driven by the prior" in page
+        assert found["Diagnostics"]["good"]  # the section on identification says it
     else:
         assert "crowd has none" in found["Estimates"]["verdict"]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_what_the_flow_identifies_and_the_panel_does_not_is_red(roads, tmp_path):
+    """The fit's own warning counts under identification, and under diagnostics without a model."""
+    fit = fit_by("laplace", roads).copy()
+    said = "the data do not identify effort; its posterior is its prior"
+    fit.attrs = fit.attrs | {"warnings": [said]}
+    _, numbers = reported(tmp_path / "r.html", fit, model=roads)
+    found = {s["title"]: s for s in numbers["sections"]}
+    assert found["Identification"]["good"] is False
+    assert f"this panel does not: {said}" in found["Identification"]["verdict"]
+    assert found["Diagnostics"]["good"]
+    _, numbers = reported(tmp_path / "r.html", fit)
+    found = {s["title"]: s for s in numbers["sections"]}
+    assert not found["Diagnostics"]["good"]
 
 
 @pytest.mark.usefixtures("blank_figures")
