@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from mfgppl._arguments import one_of, positive_int, suggestion
+from mfgppl._arguments import one_of, positive_int, real_between, suggestion
 from mfgppl._arrays import as_numbers, is_labelled
 from mfgppl._by_type import by_cell, stacked
 from mfgppl.data.labelled import Order, in_order, named_axes
@@ -391,3 +391,21 @@ def known_beliefs(beliefs: Any, *, stationary: bool) -> str | int:
             "stationary one."
         )
     return level
+
+
+def constants_of(
+    space: StateSpace, discount: Any, temperature: Any
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Return a game's constants as numbers, and those that differ by type, (C,) each.
+
+    As a number the latter is its largest: what has one for all refuses it.
+    """
+    numbers, by_type = {}, {}
+    for name, value, upto in (("discount", discount, 1.0), ("temperature", temperature, np.inf)):
+        cells = by_cell(name, value, space)
+        given = [value] if cells is None else cells
+        each = [real_between(name, v, above=0.0, upto=upto) for v in given]
+        numbers[name] = max(each)
+        if len(set(each)) > 1:
+            by_type[name] = torch.tensor(each, dtype=torch.float64)
+    return numbers, by_type

@@ -9,7 +9,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import differentiable_door, is_a, one_of, positive_int, real_between
+from mfgppl._arguments import differentiable_door, is_a, one_of, positive_int
 from mfgppl._by_type import along_steps, stacked
 from mfgppl._game_arguments import (
     AXES,
@@ -18,6 +18,7 @@ from mfgppl._game_arguments import (
     available_actions,
     check_names,
     check_rows,
+    constants_of,
     feature_tensor,
     initial_distribution,
     known_beliefs,
@@ -61,9 +62,9 @@ class MeanFieldGame(Keeper):
         "action" and the coordinates' names.
     available : array, DataArray or DataFrame, shape (S, A) or (T, S, A), optional
         Which actions each state allows, always or by time; by default all.
-    discount : float in (0, 1]
+    discount : float in (0, 1], or mapping by type
         Weight of the next period.
-    temperature : float, positive
+    temperature : float, positive, or mapping by type
         Weight of the policy's entropy, in reward units.
     joint : bool
         Whether the mean field is the crowd's distribution over states and actions, (T, S, A), and
@@ -117,6 +118,7 @@ class MeanFieldGame(Keeper):
     behaviour: str = "entropy"
     lookahead: int | None = None
     beliefs: str | int = "equilibrium"
+    constants_by_type: dict[str, Tensor] = field(default_factory=dict)
     meets: Meeting = field(default_factory=lambda: meeting_of("everyone", StateSpace({})))
     _last: Any = None
     _given: dict[str, Any] = field(default_factory=dict)
@@ -132,8 +134,8 @@ class MeanFieldGame(Keeper):
         initial: Any,
         features: Mapping[str, Any] | None = None,
         available: Any = None,
-        discount: float = 1.0,
-        temperature: float = 1.0,
+        discount: Any = 1.0,
+        temperature: Any = 1.0,
         joint: bool = False,
         types: Mapping[str, Sequence[Any]] | None = None,
         meets: Any = "everyone",
@@ -145,8 +147,10 @@ class MeanFieldGame(Keeper):
         put("space", StateSpace.from_labels(states, types))
         put("actions", check_labels("actions", actions))
         put("horizon", None if horizon is None else positive_int("horizon", horizon))
-        put("discount", real_between("discount", discount, above=0.0, upto=1.0))
-        put("temperature", real_between("temperature", temperature, above=0.0))
+        numbers, by_type = constants_of(self.space, discount, temperature)
+        put("discount", numbers["discount"])
+        put("temperature", numbers["temperature"])
+        put("constants_by_type", by_type)
         put("joint", is_a("joint", joint, bool))
         if horizon is None and self.discount == 1.0:
             raise ValueError("a game without `horizon` needs a `discount` below 1; got 1.")
@@ -160,6 +164,10 @@ class MeanFieldGame(Keeper):
         put("behaviour", one_of("behaviour", behaviour, LAWS))
         put("lookahead", None if lookahead is None else positive_int("lookahead", lookahead))
         put("beliefs", known_beliefs(beliefs, stationary=self.stationary))
+        if self.stationary and by_type:
+            raise ValueError(
+                f"a stationary game takes one {next(iter(by_type))}; got some by type."
+            )
         if self.stationary and behaviour != "entropy":
             raise ValueError(
                 f"a stationary game knows behaviour='entropy' alone; got {behaviour!r}."
@@ -242,9 +250,9 @@ class MeanFieldGame(Keeper):
 
     @property
     def plain(self) -> bool:
-        """Whether agents are soft maximisers over all decisions along the crowd's own flow."""
-        constants = self.behaviour, self.lookahead, self.beliefs
-        return constants == ("entropy", None, "equilibrium")
+        """Whether all are soft maximisers alike, over all decisions along the crowd's own flow."""
+        ways = self.behaviour, self.lookahead, self.beliefs
+        return ways == ("entropy", None, "equilibrium") and not self.constants_by_type
 
     @property
     def steps(self) -> Steps:
@@ -487,4 +495,5 @@ class MeanFieldGame(Keeper):
         """What is said of agents who are not plain."""
         usual = {"behaviour": "entropy", "lookahead": None, "beliefs": "equilibrium"}
         other = {k: getattr(self, k) for k, v in usual.items() if getattr(self, k) != v}
+        other |= {f"{k} by type": v.tolist() for k, v in self.constants_by_type.items()}
         return "".join(f", {name}={value!r}" for name, value in other.items())

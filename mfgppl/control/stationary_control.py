@@ -100,11 +100,12 @@ def _soft_values(
     constants = {"discount": discount, "temperature": temperature}
     values = torch.zeros_like(reward[:, 0])
     _, values, _ = _bellman(values, reward, steps, **constants)
-    smallest = torch.inf
+    # values may be zero, and are sums of rewards and entropies
+    largest, smallest = float(reward.nan_to_num(neginf=0.0).abs().max()), torch.inf
     for _ in range(MAX_ITERATIONS):
         change = _newton_step(values, reward, steps, **constants)
         values = values + change
-        size, scale = float(change.abs().max()), float(values.abs().max())
+        size, scale = float(change.abs().max()), max(float(values.abs().max()), largest)
         # quadratic until rounding, which grows with 1 / (1 - discount), where it stops falling
         if size <= 1e-14 * scale or (smallest <= 1e-6 * scale and size >= smallest / 2):
             return values

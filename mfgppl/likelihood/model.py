@@ -26,12 +26,12 @@ from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (
-    Drawn,
     is_latent,
     labelled_entries,
     latent_sites,
 )
 from mfgppl.reward.program import (
+    Drawn,
     RewardProgram,
     double_precision,
     reward_table,
@@ -139,9 +139,8 @@ class TrajectoryModel(Keeper):
             )
         if likelihood == "energy" and not game.plain:
             raise ValueError(
-                "the energy likelihood has one law, that of Theorem 4; got a game with "
-                f"behaviour={game.behaviour!r}, lookahead={game.lookahead}, "
-                f"beliefs={game.beliefs!r}: use likelihood='causal'."
+                f"the energy likelihood has one law, that of Theorem 4; got {game}: use "
+                "likelihood='causal'."
             )
         self.game, self.reward = game, reward
         panel = panel.recode(game.space, game.actions)
@@ -181,9 +180,10 @@ class TrajectoryModel(Keeper):
     def _in_equilibrium(self, law: CoupledLikelihood) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
         latent = functools.partial(is_latent, self.sites)
-        with pyro.poutine.block(expose_fn=latent), Drawn(self.sites) as met:
+        with pyro.poutine.block(expose_fn=latent), Drawn() as met:
             reward_table(self.reward, self.inputs)
-        drawn = met.values()
+        values = met.values()
+        drawn = {name: values[name] for name in self.sites}
         equilibrium = solve_equilibrium(
             self.game, self.reward, parameters=drawn, mean_field=self.mean_field, throw=True
         ).value
@@ -256,7 +256,9 @@ class TrajectoryModel(Keeper):
         """Return short hashes of the game and of the data, for the record."""
         game = self.game
         parts = [game.space, game.actions, game.shape, game.discount, game.temperature]
-        parts += [] if game.plain else [game.behaviour, game.lookahead, game.beliefs]
+        if not game.plain:
+            by_type = {k: v.tolist() for k, v in game.constants_by_type.items()}
+            parts += [game.behaviour, game.lookahead, game.beliefs, by_type]
         tables = [*self.law.kernel_tables, game.initial, game.available]
         tables += game.features.values()
         panel, names = self.panel, ""

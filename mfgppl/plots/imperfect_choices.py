@@ -37,6 +37,7 @@ def plot_imperfection(found: Imperfection) -> "Figure":
     left.axvline(found.mean.loc["expected", "mean"], color=DOT, label="expected mean")
     left.set_xlabel("reward left by an agent")
     left.set_ylabel("agents")
+    left.margins(y=0.2)
     left.legend(frameon=False)
     rows = found.mean.loc[list(CAUSES)]
     right.hlines(range(len(rows)), rows["lower"], rows["upper"], color=BAND, lw=6)

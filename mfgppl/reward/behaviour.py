@@ -85,9 +85,7 @@ def _along(preferences: Preferences, inputs: RewardInputs, *, first: int = 0) ->
         transition = game.transition_along(inputs.whole_flow)
         return plan_for_ever(agent, transition, available, lookahead=game.lookahead)
     steps = steps_along(game, inputs.whole_flow)
-    return plan(
-        agent, steps, available, law=game.behaviour, lookahead=game.lookahead, first=first
-    )
+    return plan(agent, steps, available, law=game.behaviour, lookahead=game.lookahead, first=first)
 
 
 def _static(inputs: RewardInputs, ask: Asked) -> Plan:

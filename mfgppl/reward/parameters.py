@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyro
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
@@ -133,28 +132,6 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
 def labelled_entries(reward: RewardProgram, inputs: RewardInputs) -> dict[str, Any]:
     """Return of what the entries of sites are, and their labels, where priors say so."""
     return {s.name: s.entries for s in Program(reward, inputs).sites if s.entries is not None}
-
-
-class Drawn(Messenger):
-    """Note the values of latent sites by the program's names, whatever handlers outside call them.
-
-    Parameters
-    ----------
-    names : collection of str
-        The sites.
-    """
-
-    def __init__(self, names: Collection[str]) -> None:
-        super().__init__()
-        self.names, self._met = names, dict[str, Any]()
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.names:
-            self._met[msg["name"]] = msg
-
-    def values(self) -> dict[str, Tensor]:
-        """Return the value of each site, once the program has run."""
-        return {name: self._met[name]["value"] for name in self.names}
 
 
 def is_latent(names: Collection[str], site: Any) -> bool:

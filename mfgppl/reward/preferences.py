@@ -213,7 +213,9 @@ def _spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
 def _constant(name: str, preferences: Preferences, inputs: RewardInputs) -> Tensor:
     """Return a constant as a number, or by stacked state (S, 1) where it differs by type."""
     part = getattr(preferences, name)
-    given = torch.as_tensor(getattr(inputs.game, name) if part is None else part)
+    if part is None:
+        part = inputs.game.constants_by_type.get(name, getattr(inputs.game, name))
+    given = torch.as_tensor(part)
     value = given.to(torch.float64)
     if value.numel() == 1:
         return value.reshape(())

@@ -24,6 +24,7 @@ from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import Preferences, check_parts
 
 RewardProgram = Callable[[RewardInputs], Any]
+Features = Mapping[str, Any] | Sequence[str]
 
 
 def _of_components(support: MixtureSameFamilyConstraint, registry: Any) -> Any:
@@ -71,15 +72,19 @@ class _WithSlopes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Values(Messenger):
-    """Note the values that a run of a program meets at its sites."""
+class Drawn(Messenger):
+    """Note values of sites by the program's names, whatever handlers outside call them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.values: dict[str, Tensor] = {}
+        self._met: dict[str, Any] = {}
 
-    def _pyro_post_sample(self, msg: Any) -> None:
-        self.values[msg["name"]] = msg["value"]
+    def _pyro_sample(self, msg: Any) -> None:
+        self._met[msg["name"]] = msg
+
+    def values(self) -> dict[str, Tensor]:
+        """Return the value of each site, once the program has run."""
+        return {name: msg["value"] for name, msg in self._met.items()}
 
 
 class _Again(Messenger):
@@ -90,17 +95,21 @@ class _Again(Messenger):
         self.values = values
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
+        if msg["name"] not in self.values:
+            raise ValueError(
+                f"the reward program has the latent site {msg['name']!r} in some runs only; "
+                "declare all sites in each run, whatever the crowd."
+            )
+        msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 def asked(program: RewardProgram, inputs: RewardInputs) -> tuple[Preferences, Asked]:
     """Return what a program returns, and the same at the same parameters along other flows."""
-    with _Values() as met, _InDouble(), _WithSlopes():
+    with Drawn() as met, _InDouble(), _WithSlopes():
         value = program(inputs)
 
     def ask(along: RewardInputs) -> Preferences:
-        with pyro.poutine.block(), _Again(met.values), _InDouble(), _WithSlopes():
+        with pyro.poutine.block(), _Again(met.values()), _InDouble(), _WithSlopes():
             return as_preferences(program(along))
 
     return as_preferences(value), ask
@@ -252,8 +261,11 @@ def is_subsample(site: Mapping[str, Any]) -> bool:
 
 @strict_keywords
 def linear_reward(
-    features: Mapping[str, Any] | Sequence[str],
+    features: Features,
     priors: Mapping[str, dist.Distribution] | dist.Distribution,
+    *,
+    terminal: Features | None = None,
+    shock: Features | None = None,
 ) -> RewardProgram:
     """Return the reward program `sum_k w_k phi_k`, one scalar latent site a feature.
 
@@ -264,7 +276,10 @@ def linear_reward(
         to (T, S, A), a labelled one as of a game's features, or the name of an input. A list names
         inputs.
     priors : mapping of str to Distribution, or Distribution
-        Prior of each weight, or one for all.
+        Prior of each weight, those of all parts among them, or one for all.
+    terminal, shock : as `features`, optional
+        Of what a state is worth after the last decision, (1, S, 1), and of shocks that agents did
+        not foresee, which sum to zero over time; see `Preferences`.
 
     Returns
     -------
@@ -274,40 +289,61 @@ def linear_reward(
     Raises
     ------
     ValueError
-        If features and priors do not have the same names.
+        If features and priors do not have the same names, or two parts share one.
 
     Examples
     --------
     >>> import pyro.distributions as dist
     >>> herd = {"crowd": "density", "move": lambda x: x.action != "stay"}
     >>> reward = linear_reward(herd, priors=dist.Normal(0.0, 5.0))
+    >>> agent = linear_reward(herd, dist.Normal(0.0, 5.0), terminal={"end": "price"})
     """
-    if isinstance(features, str):
-        raise TypeError(f"`features` must be a mapping or a list of names; got {features!r}.")
-    named = dict(features) if isinstance(features, Mapping) else {k: k for k in features}
+    named = _named("features", features)
     if not named:
         raise ValueError("`features` must name at least one feature; got none.")
+    further = {"terminal": terminal, "shock": shock}
+    parts = {k: _named(k, v) for k, v in further.items() if v is not None}
+    every = [*named, *(name for part in parts.values() for name in part)]
+    if len(set(every)) < len(every):
+        twice = next(name for name in every if every.count(name) > 1)
+        raise ValueError(f"two weights are called {twice!r}; give each part names of its own.")
     if not isinstance(priors, Mapping):
-        priors = dict.fromkeys(named, priors)
-    if set(priors) != set(named):
-        raise ValueError(f"`priors` must name the features {sorted(named)}; got {sorted(priors)}.")
+        priors = dict.fromkeys(every, priors)
+    if set(priors) != set(every):
+        raise ValueError(f"`priors` must name the features {sorted(every)}; got {sorted(priors)}.")
     for name, prior in priors.items():
         if isinstance(prior, type) or not hasattr(prior, "log_prob"):
             raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
 
-    def reward(x: RewardInputs) -> Tensor:
+    def weighed(x: RewardInputs, part: Mapping[str, Any]) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
-        for name, feature in named.items():
+        for name, feature in part.items():
             weight = pyro.sample(name, priors[name])
             total = total + weight * feature_values(feature, x)
         return total
 
-    described = ", ".join(f"{k}: {priors[k]}" for k in named)
+    def reward(x: RewardInputs) -> Any:
+        total = weighed(x, named)
+        if not parts:
+            return total
+        return Preferences(total, **{k: weighed(x, part) for k, part in parts.items()})
+
+    described = ", ".join(f"{k}: {priors[k]}" for k in every)
     reward.__doc__ = f"Linear reward with weights {described}."
-    reward.source = "linear_reward:\n" + "\n".join(  # type: ignore[attr-defined]
-        f"  {name} * {_feature_source(feature)}" for name, feature in named.items()
-    )
+    lines = [
+        f"  {name} * {_feature_source(feature)}" + (f"  ({part})" if part != "reward" else "")
+        for part, given in {"reward": named, **parts}.items()
+        for name, feature in given.items()
+    ]
+    reward.source = "linear_reward:\n" + "\n".join(lines)  # type: ignore[attr-defined]
     return reward
+
+
+def _named(argument: str, features: Any) -> dict[str, Any]:
+    """Return features by the names of their weights."""
+    if isinstance(features, str):
+        raise TypeError(f"`{argument}` must be a mapping or a list of names; got {features!r}.")
+    return dict(features) if isinstance(features, Mapping) else {k: k for k in features}
 
 
 def feature_values(feature: Any, x: RewardInputs) -> Tensor:

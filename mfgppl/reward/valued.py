@@ -97,7 +97,7 @@ def valued(game: MeanFieldGame, program: RewardProgram) -> tuple[MeanFieldGame, 
         values = getattr(agent, name).reshape(-1)
         if float(values.max() - values.min()) > 0:
             raise ValueError(
-                f"the program gives each type a {name} of its own, and policies are valued by one "
+                f"each type has a {name} of its own, and policies are valued by one "
                 "for all; value the types apart, in a game of each."
             )
         constants[name] = float(values[0])

@@ -279,8 +279,27 @@ def test_parts_by_type_are_those_of_games_of_each_type():
         one = game(available=OPEN.any(0))
         alone = mfg.solve_equilibrium(one, lambda x, n=numbers: of(x, n), throw=True).value
         np.testing.assert_allclose(both[:, k], alone.policy, atol=1e-12)
-    with pytest.raises(ValueError, match="each type a discount of its own"):
+    with pytest.raises(ValueError, match="each type has a discount of its own"):
         mfg.equilibrium.exploitability(world, typed, both.reshape(T, 2 * S, A))
+
+    def shared(x):
+        month = torch.linspace(-1.0, 1.0, T, dtype=torch.float64)[:, None, None]
+        lapse, size = (torch.tensor(v)[x.size.codes].double() for v in ([0.1, 0.0], [0.4, -0.7]))
+        return mfg.Preferences(
+            0.5 * x.state * (x.action == "move"), terminal=0.3 * x.state,
+            shock=size * month * (x.action == "move"), lapse=lapse,
+        )  # fmt: skip
+
+    constants = {
+        "discount": {"small": 0.9, "large": 0.6},
+        "temperature": {"small": 0.5, "large": 1.2},
+    }
+    again = mfg.solve_equilibrium(world.replace(**constants), shared, throw=True).value
+    np.testing.assert_allclose(again.policy.reshape(T, 2, S, A), both, atol=1e-7)
+    with pytest.raises(ValueError, match="`discount` must lie in"):
+        world.replace(discount={"small": 0.9, "large": 1.6})
+    with pytest.raises(ValueError, match="a stationary game takes one discount"):
+        world.replace(horizon=None, discount={"small": 0.9, "large": 0.6})
 
 
 def test_parts_that_change_nothing_change_no_number():

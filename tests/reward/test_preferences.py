@@ -200,3 +200,75 @@ def test_a_tax_is_taken_from_the_reward_alone():
     np.testing.assert_allclose(after.terminal, before.terminal)
     due = (before.reward - after.reward).broadcast_to(T, S, A)
     np.testing.assert_allclose(due[0, :, 0], [0.0, 0.3, 0.0], atol=1e-12)
+
+
+def test_linear_rewards_have_ends_and_shocks_too():
+    """The same numbers as of a program that is written out."""
+    world = game("one table")
+    season = np.array([0.5, -0.5, 0.25, -0.25])[:, None, None]
+    prior = dist.Normal(0.0, 1.0)
+    moves = {"move": lambda x: x.action == "move"}
+    short = mfg.linear_reward(
+        moves, prior, terminal={"end": "state"}, shock={"size": season * np.array([0.0, 1.0])}
+    )
+
+    def written_out(x):
+        move, end, size = (pyro.sample(name, prior) for name in ("move", "end", "size"))
+        shock = size * torch.from_numpy(season) * (x.action == "move")
+        return mfg.Preferences(move * (x.action == "move"), terminal=end * x.state, shock=shock)
+
+    panel = mfg.simulate(
+        world, np.full((T, S, A), 0.5), np.tile(INITIAL, (T, 1)), n_agents=50, random_seed=1
+    )
+    values = []
+    for program in (short, written_out):
+        density = density_of(mfg.TrajectoryModel(world, program, panel))
+        found, gradient = density.evaluator()(np.array([0.4, -0.3, 0.8]))
+        values.append([found, *gradient])
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-12)
+    assert "end * x.state  (terminal)" in short.source
+    with pytest.raises(ValueError, match="two weights are called 'move'"):
+        mfg.linear_reward(moves, prior, terminal={"move": "state"})
+    with pytest.raises(TypeError, match="`shock` must be a mapping or a list"):
+        mfg.linear_reward(moves, prior, shock="density")
+    with pytest.raises(ValueError, match=r"`priors` must name the features \['end', 'move'\]"):
+        mfg.linear_reward(moves, {"move": prior}, terminal={"end": "state"})
+
+
+def test_effects_by_action_and_type_have_an_axis_for_each():
+    """Zero over time and actions, another set for each label; a latent size is inferred."""
+    world = game("one table", types={"size": ["small", "large"]}, initial=np.tile(INITIAL, 2) / 2)
+    x = mfg.RewardInputs(world, torch.from_numpy(np.tile(INITIAL, (T, 2)) / 2))
+    with pyro.poutine.trace() as tracer:
+        effects = mfg.period_effects(x, "month", dist.Normal(0.0, 1.0), by=["action", "size"])
+    assert tracer.trace.nodes["month"]["value"].shape == (2, T - 1, A - 1)
+    assert effects.shape == (2, T, 1, A)
+    np.testing.assert_allclose(effects.sum(1), 0.0, atol=1e-12)
+    np.testing.assert_allclose(effects.sum(-1), 0.0, atol=1e-12)
+    assert not torch.allclose(effects[0], effects[1])
+
+
+def test_what_identifies_a_discount_and_a_temperature():
+    """A horizon and a reward that stays as it is: a discount. A weight that is given: the scale."""
+    world = game("one table", horizon=4, transition=TABLES[0])
+
+    def of(weight, patient=True):
+        def program(x):
+            parts = {"temperature": pyro.sample("noise", dist.LogNormal(0.0, 1.0))}
+            if patient:
+                parts["discount"] = pyro.sample("patience", dist.Beta(8.0, 2.0))
+            pay = 0.8 if weight == "given" else pyro.sample("pay", dist.Normal(0.0, 1.0))
+            return mfg.Preferences(pay * x.state - 0.1 * (weight == "given") * x.time, **parts)
+
+        return program
+
+    assert mfg.identify(world, of("given")).identified
+    free = mfg.identify(world, of("free"))
+    assert free.rank == free.n_directions - 1
+    (flat,) = free.directions.index
+    assert "pay" in flat
+    assert "noise" in flat
+    assert "patience" not in flat
+    short = game("one table", horizon=1)  # nothing comes later
+    lone = mfg.identify(short, of("given"))
+    assert "patience" in " ".join(lone.directions.index)
