@@ -1,7 +1,7 @@
 """Predictive checks: does the panel look like panels that the fitted model would draw?"""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from mfgppl._arguments import Seed, positive_int, strict_keywords
+from mfgppl._arguments import Seed, positive_int, strict_keywords, suggestion
 from mfgppl._replication import seeds_of
 from mfgppl.data.panel import flow_shares
 from mfgppl.data.trajectories import Trajectories, before, with_rows
@@ -21,6 +21,7 @@ from mfgppl.likelihood.replay import replay
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_to_draw_at
 from mfgppl.posterior.results import labels
+from mfgppl.reward.parameters import Program
 
 UNUSUAL = 0.05  # p below which a statistic counts as unusual
 BUILT_IN = ("flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers")
@@ -95,6 +96,7 @@ def predictive_check(
     fit: Fit,
     *,
     statistics: Mapping[str, Statistic] | None = None,
+    redraw: str | Sequence[str] = (),
     draws: int = 200,
     random_seed: Seed = 0,
 ) -> PredictiveCheck:
@@ -116,6 +118,10 @@ def predictive_check(
     statistics : mapping of str to callable, optional
         Further statistics by name, each of a `Trajectories` panel: a number, an array, or a
         DataArray whose labels name what deviates. A shape must not depend on the panel.
+    redraw : str or list of str
+        Sites of random effects, shocks with an inferred spread say, that each panel has anew, drawn
+        from their prior given the other parameters: what another panel of the same kind may look
+        like. By default all are held, as the question is this panel's.
     draws : int
         Panels to draw; at most one a posterior draw, these evenly spaced.
     random_seed : int or SeedSequence
@@ -147,7 +153,10 @@ def predictive_check(
     observed = _measure(asked, _like_drawn(model))
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     density = density_of(model)
+    anew = _sites(density.program, redraw)
     for value, seed in zip(values, seeds, strict=True):
+        if anew:
+            value = density.program.redraw(value, anew, seed)
         panel = replay(model, policies(density, value[None])[0], random_seed=seed)
         for name, statistic in _measure(asked, panel).items():
             if statistic.shape != observed[name].shape:
@@ -163,6 +172,17 @@ def predictive_check(
             arrays[name] = summary
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic")
     return PredictiveCheck(table, arrays, len(values))
+
+
+def _sites(program: Program, redraw: str | Sequence[str]) -> list[str]:
+    """Return the sites that are drawn anew, else raise a `ValueError`."""
+    names = [redraw] if isinstance(redraw, str) else list(redraw)
+    known = [site.name for site in program.sites]
+    for name in names:
+        if name not in known:
+            hint = suggestion(name, known) or f" the parameters are {', '.join(known)}."
+            raise ValueError(f"`redraw` names {name!r}, which is no parameter;{hint}")
+    return names
 
 
 def _check_statistics(statistics: Mapping[str, Statistic] | None) -> dict[str, Statistic]:

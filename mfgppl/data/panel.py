@@ -237,7 +237,8 @@ class Panel:
             Types of which each combination has a table of its own, with what is possible in it.
             By default one table is pooled over all types.
         by_time : bool
-            Whether to estimate one table a step instead of one pooled over time. What is possible
+            Whether to estimate one table a step instead of one pooled over time, among them that of
+            the move after the last decision where the state that follows is seen. What is possible
             is pooled all the same.
         available : array of bool, DataArray or DataFrame, shape (S, A), optional
             Which actions each state allows, by label or in the panel's order. The others need no
@@ -250,7 +251,8 @@ class Panel:
         -------
         TransitionEstimate
             Probabilities and counts over an agent's states, types left out, with dims (state,
-            action, next_state), led by time (T-1) if `by_time`, and these by the types in `by`.
+            action, next_state), led by time (T-1, or T with the last move) if `by_time`, and these
+            by the types in `by`.
 
         Raises
         ------
@@ -265,7 +267,9 @@ class Panel:
         group, steps, n = self._steps_within(types)
         labels = {name: index_of(self.space.coordinates[name]) for name in types}
         shape = tuple(map(len, labels.values()))
-        counts = np.zeros((math.prod(shape), self.horizon - 1 if by_time else 1, S, A, S))
+        after_last = bool((steps[:, 0] == self.horizon - 1).any())
+        n_tables = self.horizon - 1 + after_last if by_time else 1
+        counts = np.zeros((math.prod(shape), n_tables, S, A, S))
         kept = steps[:, 0] < counts.shape[1] if by_time else np.ones(len(steps), dtype=bool)
         time = steps[kept, 0] if by_time else 0
         np.add.at(counts, (group[kept], time, *steps[kept, 1:].T), n[kept])
@@ -277,6 +281,9 @@ class Panel:
         filled = counts + pseudo[:, None]
         totals = filled.sum(-1, keepdims=True)
         empty = np.argwhere(totals[..., 0] == 0)
+        if by_time and after_last and len(empty) and (empty[:, 1] == n_tables - 1).all():
+            counts, filled, totals = (v[:, :-1] for v in (counts, filled, totals))
+            empty = empty[:0]  # a move that only a terminal value needs
         if len(empty):
             raise DataError([self._unfollowed_pairs(empty, types, by_time)])
         states = index_of(space.labels)

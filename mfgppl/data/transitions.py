@@ -20,7 +20,7 @@ class TransitionEstimate(NamedTuple):
     Attributes
     ----------
     probabilities : DataArray
-        Dims (state, action, next_state), with a leading time of length T-1 if `by_time`, and
+        Dims (state, action, next_state), with a leading time of length T-1 or T if `by_time`, and
         before it one axis for each type in `by`.
     counts : DataArray
         Observed transitions, same dims.

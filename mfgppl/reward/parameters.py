@@ -316,6 +316,18 @@ class Program:
                 spread_reward(self.reward, self.inputs)
         return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
 
+    def redraw(self, values: np.ndarray, names: Collection[str], seed: int) -> np.ndarray:
+        """Return flat constrained parameters with some sites drawn anew, given the others."""
+        given = self.by_site(torch.from_numpy(np.array(values, dtype=float)))
+
+        def value_of(name: str, fn: Any) -> Tensor:
+            return fn.sample().to(torch.float64) if name in names else given[name]
+
+        with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(torch_seed(seed))
+            met = run_at(self.reward, self.inputs, value_of)
+        return torch.cat([met.values[s.name].reshape(-1) for s in self.sites]).numpy()
+
     def priors(self) -> dict[str, str]:
         """Describe the prior of each site: its family and its numbers, unless these vary."""
         first, second = self._distributions(0), self._distributions(1)

@@ -4,8 +4,11 @@ import functools
 
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import scipy.stats
+import torch
 import xarray as xr
 from games import ROADS_TRUTH, STANDARD_ERRORS, avoid_crowds, epidemic, fear, played, two_roads
 
@@ -260,3 +263,42 @@ def test_the_energy_likelihood_is_refused():
     energy = mfg.TrajectoryModel(model.game, avoid_crowds, model.panel, likelihood="energy")
     with pytest.raises(ValueError, match="predictive_check needs likelihood='causal'"):
         predictive_check(energy, ROADS_TRUTH, random_seed=1)
+
+
+def test_random_effects_may_be_drawn_anew():
+    """Means over panels follow the prior of the effects where they are anew, else the values."""
+    game = two_roads(horizon=3)
+
+    def shaken(x):
+        size = pyro.sample("size", dist.HalfNormal(1.0))
+        month = mfg.period_effects(x, "month", dist.Normal(0.0, size))
+        return mfg.Preferences(-0.5 * (x.action == "turn"), shock=month * (x.action == "turn"))
+
+    uniform = np.full(game.shape, 0.5)
+    flow = mfg.equilibrium.generate_mean_field(game, uniform)
+    panel = mfg.simulate(game, uniform, flow, n_agents=2000, random_seed=1)
+    model = mfg.TrajectoryModel(game, shaken, panel, mean_field=flow)
+    values = {"size": 1.0, "month": np.array([1.0, -0.5])}
+
+    def turns(panel):
+        return panel.counts.actions[..., 1].sum(1) / panel.counts.actions.sum((1, 2))
+
+    options = {"statistics": {"turns": turns}, "draws": 300, "random_seed": 2}
+    held, anew = (
+        mfg.predictive_check(model, values, redraw=sites, **options).arrays["turns"]
+        for sites in ((), "month")
+    )
+    x = mfg.RewardInputs(game, flow)
+    with pyro.poutine.condition(data={"month": torch.tensor([1.0, -0.5], dtype=torch.float64)}):
+        month = mfg.period_effects(x, "month", dist.Normal(0.0, 1.0)).numpy().ravel()
+    expected = 1 / (1 + np.exp(0.5 - month))
+    np.testing.assert_allclose(held["mean"], expected, atol=5 * 0.5 / np.sqrt(2000 * 300))
+    spread = np.sqrt(1 - 1 / 3)  # of an effect, by its prior
+    z = np.random.default_rng(1).normal(0.0, spread, 200_000)
+    law = 1 / (1 + np.exp(0.5 - z))
+    np.testing.assert_allclose(anew["mean"], law.mean(), atol=5 * law.std() / np.sqrt(300))
+    width = (anew["upper"] - anew["lower"]).values
+    np.testing.assert_allclose(width, np.subtract(*np.quantile(law, [0.95, 0.05])), rtol=0.25)
+    assert ((held["upper"] - held["lower"]).values < 0.3 * width).all()
+    with pytest.raises(ValueError, match="`redraw` names 'mnth', which is no parameter; did you"):
+        mfg.predictive_check(model, values, redraw="mnth", draws=2)

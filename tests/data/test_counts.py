@@ -335,3 +335,40 @@ def test_unavailable_actions_need_no_data_for_their_transition():
     np.testing.assert_allclose(found.sel(state="r", action="y"), [0.5, 0.5])
     np.testing.assert_allclose(found.sel(state="r", action="x"), [1 / 3, 2 / 3])
     np.testing.assert_allclose(found.sel(state="l", action="x"), [0.5, 0.5])
+
+
+def test_the_last_move_has_a_table_where_the_state_after_it_is_seen():
+    """T tables, which a terminal value needs; where some last moves are not seen, T-1 as ever."""
+    rng = np.random.default_rng(4)
+    rows = [
+        (agent, t, rng.integers(2), rng.integers(2) if t < 3 else None)
+        for agent in range(60)
+        for t in range(4)
+    ]
+    frame = pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
+    columns = {"agent": "agent", "time": "time", "state": "state", "action": "action"}
+    panel = mfg.Trajectories.from_frame(frame, **columns)
+    assert panel.horizon == 3
+    estimate = panel.estimate_transition(by_time=True)
+    assert estimate.probabilities.sizes["time"] == 3
+    here = frame.rename(columns={"state": "s", "action": "a"})
+    after = here.assign(x=here.groupby("agent")["s"].shift(-1)).dropna()
+    for t, moves in after.groupby("time"):
+        shares = pd.crosstab([moves["s"], moves["a"]], moves["x"], normalize="index")
+        for (s, a), row in shares.iterrows():
+            for x, share in row.items():
+                found = estimate.probabilities[int(t), int(s), int(a), int(x)]
+                assert found.item() == pytest.approx(share)
+    world = mfg.MeanFieldGame(
+        states=[0, 1], actions=[0, 1], horizon=3, transition=estimate, initial=[0.5, 0.5]
+    )
+
+    def ended(x):
+        return mfg.Preferences(0.0, terminal=1.0 * x.state)
+
+    policy = mfg.solve_equilibrium(world, ended, throw=True).value.policy[-1].numpy()
+    worth = estimate.probabilities[2, :, :, 1].values
+    expected = np.exp(worth) / np.exp(worth).sum(-1, keepdims=True)
+    np.testing.assert_allclose(policy, expected, rtol=1e-12)
+    cut = mfg.Trajectories.from_frame(frame[(frame["time"] < 3) | (frame["agent"] == 1)], **columns)
+    assert cut.estimate_transition(by_time=True).probability.sizes["time"] == 2
