@@ -145,7 +145,7 @@ def chosen(agent: Agent, q_values: Tensor, available: Tensor) -> Tensor:
     # what adds the same to all actions then leaves no rounding behind, nor a slope
     scores = scores - scores.gather(-1, available.to(torch.int8).argmax(-1, keepdim=True))
     scaled = _masked(scores / agent.temperature, available, -torch.inf)
-    log_policy = torch.log_softmax(scaled, -1)
+    log_policy = _logs_of_shares(scaled)
     if agent.lapse is not None:
         open_actions = available.sum(-1, keepdim=True)
         mixed = (1 - agent.lapse) * log_policy.exp() + agent.lapse / open_actions
@@ -169,12 +169,17 @@ def _enjoyed(q: Tensor, available: Tensor, temperature: Tensor) -> Tensor:
 def _suffered(q: Tensor, available: Tensor, temperature: Tensor) -> Tensor:
     """Return the values (S,) of agents who know that they err and do not enjoy it: the mean."""
     scaled = _masked(q / temperature, available, -torch.inf)
-    return (torch.softmax(scaled, -1) * _masked(q, available, 0.0)).sum(-1)
+    return (_logs_of_shares(scaled).exp() * _masked(q, available, 0.0)).sum(-1)
 
 
 def _unforeseen(q: Tensor, available: Tensor, temperature: Tensor) -> Tensor:
     """Return the values (S,) of agents who expect to be perfect later: the highest."""
     return _masked(q, available, -torch.inf).amax(-1)
+
+
+def _logs_of_shares(scores: Tensor) -> Tensor:
+    """Return what `torch.log_softmax` does, which asks several threads even for small tables."""
+    return scores - torch.logsumexp(scores, -1, keepdim=True)
 
 
 def _masked(values: Tensor, available: Tensor, other: float) -> Tensor:

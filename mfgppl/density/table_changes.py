@@ -9,6 +9,7 @@ import torch
 from mfgppl._compiler.forward_mode import load_rules
 from mfgppl._compiler.lowering import KNOWN, lower
 from mfgppl._compiler.tracing import pruned, record
+from mfgppl._keep import keep
 from mfgppl._kernels import bridge
 from mfgppl.density.affine_form import table_of
 from mfgppl.equilibrium.recording import NOT_RECORDED, pushed_forward
@@ -40,7 +41,9 @@ def table_changes(
     along = list(directions)
     if not along:
         return
-    change = _recorded(program, values) if len(along) > FEW else None
+    change = None
+    if len(along) > FEW:
+        change = keep(program, "recorded_change", lambda: _recorded(program, values))
     first = _by_program(program, values, along[0])
     if change is not None and not _close(first, change(values, along[0])):
         change = None

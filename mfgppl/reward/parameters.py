@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion, torch_seed
+from mfgppl._keep import Keeper
 from mfgppl.data.space import text_labels
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.names import check_site_names
@@ -23,6 +24,7 @@ from mfgppl.reward.program import (
     innermost,
     is_parameter,
     is_subsample,
+    meet_sites,
     reward_table,
     spread_reward,
 )
@@ -139,7 +141,7 @@ def is_latent(names: Collection[str], site: Any) -> bool:
     return site["type"] == "sample" and (site["name"] in names or is_subsample(site))
 
 
-class Program:
+class Program(Keeper):
     """A reward program as functions of one flat vector of unconstrained parameters.
 
     Parameters
@@ -287,7 +289,7 @@ class Program:
             return value
 
         with double_precision(), pyro.poutine.block(), Substitute(value_of):
-            spread_reward(self.reward, self.inputs)
+            meet_sites(self.reward, self.inputs)
         return torch.cat([parts[s.name] for s in self.sites]).numpy()
 
     def free_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -313,7 +315,7 @@ class Program:
         with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(torch_seed(seed))
             with pyro.poutine.block(expose=[s.name for s in self.sites]):
-                spread_reward(self.reward, self.inputs)
+                meet_sites(self.reward, self.inputs)
         return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
 
     def redraw(self, values: np.ndarray, names: Collection[str], seed: int) -> np.ndarray:
@@ -339,7 +341,7 @@ class Program:
         with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(torch_seed(seed))
             with pyro.poutine.block(expose=names):
-                spread_reward(self.reward, self.inputs)
+                meet_sites(self.reward, self.inputs)
         return {name: tracer.trace.nodes[name]["fn"] for name in names}
 
     @functools.cached_property
@@ -352,7 +354,7 @@ class Program:
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], Any]]:
         with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
             torch.manual_seed(0)
-            spread_reward(self.reward, self.inputs)
+            meet_sites(self.reward, self.inputs)
             return {
                 name: (
                     tuple(node["value"].shape),

@@ -120,6 +120,12 @@ def as_preferences(value: Any) -> Preferences:
     return value if isinstance(value, Preferences) else Preferences(value)
 
 
+def meet_sites(program: RewardProgram, inputs: RewardInputs) -> None:
+    """Run a reward program for its sites alone."""
+    check_callable(program)
+    asked(program, inputs)
+
+
 def spread_reward(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     """Run a reward program and return the table (T, S, A) that agents answer, without checks.
 

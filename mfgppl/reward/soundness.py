@@ -27,7 +27,7 @@ from mfgppl.reward.program import (
     double_precision,
     is_parameter,
     is_subsample,
-    spread_reward,
+    meet_sites,
 )
 from mfgppl.reward.running import Met, Substitute, run_at
 
@@ -124,7 +124,7 @@ def _check_shocks(shocks: Sequence[Tensor]) -> None:
 def _prior_draw(program: RewardProgram, inputs: RewardInputs, seed: int) -> Values:
     """Return unconstrained values of the latent sites at a draw from the prior."""
     with chance(seed), torch.no_grad(), pyro.poutine.block(), pyro.poutine.trace() as tracer:
-        spread_reward(program, inputs)
+        meet_sites(program, inputs)
     values = {}
     for name, site in tracer.trace.nodes.items():
         if is_subsample(site) and site["fn"].subsample_size not in (None, site["fn"].size):

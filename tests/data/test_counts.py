@@ -371,4 +371,4 @@ def test_the_last_move_has_a_table_where_the_state_after_it_is_seen():
     expected = np.exp(worth) / np.exp(worth).sum(-1, keepdims=True)
     np.testing.assert_allclose(policy, expected, rtol=1e-12)
     cut = mfg.Trajectories.from_frame(frame[(frame["time"] < 3) | (frame["agent"] == 1)], **columns)
-    assert cut.estimate_transition(by_time=True).probability.sizes["time"] == 2
+    assert cut.estimate_transition(by_time=True).probabilities.sizes["time"] == 2
