@@ -215,8 +215,7 @@ def _constant(name: str, preferences: Preferences, inputs: RewardInputs) -> Tens
     part = getattr(preferences, name)
     if part is None:
         part = inputs.game.constants_by_type.get(name, getattr(inputs.game, name))
-    given = torch.as_tensor(part)
-    value = given.to(torch.float64)
+    value = torch.as_tensor(part, dtype=torch.float64)
     if value.numel() == 1:
         return value.reshape(())
     *_, _, S, _ = inputs.shape

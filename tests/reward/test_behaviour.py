@@ -13,7 +13,8 @@ from games import ROUNDING, random_rows
 
 import mfgppl as mfg
 from mfgppl.density.of_model import density_of
-from mfgppl.reward.program import double_precision
+from mfgppl.equilibrium.response import soft_response
+from mfgppl.reward.program import bind, double_precision
 
 S, A, T = 3, 2, 4
 TABLES = random_rows(21, T, S, A, S)
@@ -489,3 +490,28 @@ def test_wrong_parts_are_refused():
 def test_wrong_behaviour_is_refused(changes, error, words):
     with pytest.raises(error, match=words):
         game(available=None, **changes)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_each_set_of_parts_is_as_its_recursion(law):
+    """All 32 of them; what is left out is the game's constant, or nothing."""
+    parts = ("terminal", "shock", "discount", "temperature", "lapse")
+    absent = {
+        "terminal": {"end": [0.0] * S}, "shock": {"month": [0.0] * (T - 1)},
+        "discount": {"patience": 0.9}, "temperature": {"noise": 0.7}, "lapse": {"lapse": 0.0},
+    }  # fmt: skip
+    world, flow = game(behaviour=law), torch.from_numpy(FLOW)
+    for n in range(len(parts) + 1):
+        for chosen in itertools.combinations(parts, n):
+            left_out = {
+                k: v for part in parts if part not in chosen for k, v in absent[part].items()
+            }
+
+            def some(x, chosen=chosen):
+                whole = agent(x)
+                return mfg.Preferences(whole.reward, **{k: getattr(whole, k) for k in chosen})
+
+            bound = bind(some, TRUTH)
+            found = soft_response(world, bound, flow, temperature=0.7).policy
+            policy = policy_by_recursion(FLOW, "one table", law, None, TRUTH | left_out)
+            np.testing.assert_allclose(found, policy, rtol=ROUNDING, atol=1e-12)
