@@ -16,12 +16,15 @@ from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import policies
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, valued_map
-from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.response import Equilibrium, generate_mean_field
 from mfgppl.estimation.bootstrap import resample
+from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel, needs_causal, observed_flow
 from mfgppl.likelihood.replay import draw_again
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_around
+from mfgppl.reward.program import RewardProgram, bind
+from mfgppl.reward.valued import constants_of
 
 MEASURES = {
     "regularised": "regularised exploitability",
@@ -39,7 +42,8 @@ class ObservedExploitability:
     Attributes
     ----------
     table : DataFrame
-        One row per measure: the regularised and the plain exploitability of the empirical policy,
+        One row per measure: the regularised exploitability of the empirical policy, where noise is
+        taste and there are neither shocks nor lapses, and the plain one, where one discount serves,
         reward units over the horizon, and the distance of the observed flow from the equilibrium
         found from it (total variation, averaged over time). `observed` with `lower` and `upper`
         (equal-tailed 90 %, over posterior draws and resampled agents); `reference` with
@@ -71,7 +75,9 @@ class ObservedExploitability:
 
     @property
     def _judged_rows(self) -> pd.DataFrame:
-        return self.table.loc[[MEASURES["regularised"], MEASURES["distance"]]]
+        """The distance, and the exploitability, regularised where agents have such."""
+        names = [MEASURES[k] for k in ("regularised", "plain") if MEASURES[k] in self.table.index]
+        return self.table.loc[[*names[:1], MEASURES["distance"]]]
 
     @property
     def verdict(self) -> str:
@@ -164,19 +170,20 @@ def observed_exploitability(
             row |= {f"{k}{label}": v for k, v in measured.items()}
         rows.append(row)
     rounds = pd.DataFrame(rows, index)
-    table = pd.DataFrame({name: _row(rounds, k) for k, name in MEASURES.items()}).T
+    known = {k: name for k, name in MEASURES.items() if k in solver.measures}
+    table = pd.DataFrame({name: _row(rounds, k) for k, name in known.items()}).T
     return ObservedExploitability(
         table.rename_axis("measure"),
         rounds.drop(columns=["filled_resampled", "filled_reference"]),
         float(rounds["filled"].mean()),
-        int(rounds["regularised_reference"].isna().sum()),
+        int(rounds["distance_reference"].isna().sum()),
         cluster,
     )
 
 
 class _AtParameters(NamedTuple):
     fitted: np.ndarray
-    response_map: AnyResponseMap
+    response_map: AnyResponseMap | None
     equilibrium: Equilibrium | None
 
 
@@ -186,6 +193,7 @@ class _Solver:
     def __init__(self, model: TrajectoryModel) -> None:
         self.model, self.start = model, observed_flow(model)
         self.value: np.ndarray | None = None
+        self.measures = list(MEASURES)
 
     def at(self, value: np.ndarray, density: Any) -> _AtParameters:
         """Return the fitted policy, the world and the equilibrium at flat parameters."""
@@ -194,14 +202,25 @@ class _Solver:
             sites = density.program.by_site(torch.from_numpy(value.copy()))
             solution = solve_equilibrium(game, reward, parameters=sites, mean_field=self.start)
             equilibrium = solution.value if solution.converged else None
-            response_map, fitted = (
-                valued_map(game, reward, sites),
-                policies(density, value[None])[0],
-            )
-            response_map.confirms(response_map.evaluate(fitted).flow)
+            fitted = policies(density, value[None])[0]
+            self.measures = _measures_of(game, bind(reward, sites))
+            response_map = None
+            if "plain" in self.measures:
+                response_map = valued_map(game, reward, sites)
+                response_map.confirms(response_map.evaluate(fitted).flow)
             self.solved = _AtParameters(fitted, response_map, equilibrium)
             self.value = value
         return self.solved
+
+
+def _measures_of(game: MeanFieldGame, program: RewardProgram) -> list[str]:
+    """Return which measures there are of agents."""
+    constants = constants_of(game, program)
+    weights = (constants.discount, constants.temperature)
+    if any(float(w.max() - w.min()) > 0 for w in weights):  # nothing values all policies
+        return ["distance"]
+    taste = constants.taste and game.plain
+    return list(MEASURES) if taste else ["plain", "distance"]
 
 
 def _draw_in_equilibrium(
@@ -217,18 +236,24 @@ def _measures(
     model: TrajectoryModel,
     panel: Trajectories | None,
     fitted: np.ndarray,
-    response_map: AnyResponseMap,
+    response_map: AnyResponseMap | None,
     equilibrium: Equilibrium | None,
 ) -> dict[str, float]:
     """Return the measures of one panel, and the share that the fitted policy fills."""
     if panel is None:
         return dict.fromkeys([*MEASURES, "filled"], np.nan)
     policy, nobody = _empirical_policy(panel, fitted)
-    evaluation = response_map.evaluate(policy)
-    shares = evaluation.flow.reshape(*policy.shape[:2], -1).sum(-1)
-    return {
-        "regularised": gain(response_map, policy, response_map.game.temperature),
-        "plain": gain(response_map, policy),
+    if response_map is None:
+        flow = generate_mean_field(model.game, torch.from_numpy(policy)).numpy()
+        gains = dict.fromkeys(["regularised", "plain"], np.nan)
+    else:
+        flow = response_map.evaluate(policy).flow
+        own = response_map.game.temperature
+        gains = {
+            "regularised": gain(response_map, policy, own), "plain": gain(response_map, policy)
+        }  # fmt: skip
+    shares = flow.reshape(*policy.shape[:2], -1).sum(-1)
+    return gains | {
         "distance": np.nan if equilibrium is None else _distance(model, panel, equilibrium),
         "filled": float(shares[nobody].sum() / len(shares)),
     }
@@ -249,7 +274,7 @@ def _distance(model: TrajectoryModel, panel: Trajectories, equilibrium: Equilibr
 
 def _row(rounds: pd.DataFrame, name: str) -> dict[str, float]:
     """Return a measure's row of the table, over the rounds that have an equilibrium."""
-    solved = rounds[rounds["regularised_reference"].notna()]
+    solved = rounds[rounds["distance_reference"].notna()]
     observed, again, reference = (
         solved[name + label].to_numpy() for label in ("", "_resampled", "_reference")
     )

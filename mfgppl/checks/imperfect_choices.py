@@ -63,10 +63,10 @@ def imperfection(model: TrajectoryModel, fit: Fit, *, draws: int = 200) -> Imper
     """Return how much of its reward each agent leaves on the table, and why.
 
     With `V*` and `Q*` the values of the best plan along the flow, shocks of the moment in them, a
-    choice loses `V*_t(s) - Q*_t(s, a)`. Of what the fit expects, lapses lose `e sum_a u (V* - Q*)`,
-    the noise `(1 - e) sum_a pi (Q*(a^) - Q*(a))` against the action `a^` that the agent holds best,
-    and its plan `(1 - e) (V* - Q*(a^))`, which is zero unless it looks a few decisions ahead or is
-    wrong about the crowd.
+    choice loses `V*_t(s) - Q*_t(s, a)`. Of what the fit expects, lapses lose `e sum_a u (V* - Q*)`;
+    the rest is noise, `(1 - e) sum_a pi (V* - Q*)`. Where agents look a few decisions ahead, or are
+    wrong about the crowd, `(1 - e) (V* - Q*(a^))` of it is their plan's, with `a^` the action that
+    they hold best.
 
     Parameters
     ----------
@@ -167,6 +167,8 @@ def _tables(model: TrajectoryModel, sites: dict[str, np.ndarray]) -> _Tables:
         lapse = torch.zeros(()) if agent.lapse is None else agent.lapse[..., 0]
         at_random = lapse * gap.sum(-1) / available.sum(-1)
         held_best = gap.gather(-1, policy.argmax(-1, keepdim=True))[..., 0] * (1 - lapse)
+        if game.lookahead is None and game.beliefs == "equilibrium":  # no fault of the plan's
+            held_best = torch.zeros_like(held_best)
         noise = (policy * gap).sum(-1) - at_random - held_best
         discount = agent.discount.reshape(-1).expand(reward.shape[1])
     causes = torch.stack([noise, at_random.expand_as(noise), held_best])

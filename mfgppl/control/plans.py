@@ -147,9 +147,10 @@ def chosen(agent: Agent, q_values: Tensor, available: Tensor) -> Tensor:
     scaled = _masked(scores / agent.temperature, available, -torch.inf)
     log_policy = _logs_of_shares(scaled)
     if agent.lapse is not None:
-        open_actions = available.sum(-1, keepdim=True)
-        mixed = (1 - agent.lapse) * log_policy.exp() + agent.lapse / open_actions
-        log_policy = _masked(mixed, available, 1.0).log()
+        at_random = (agent.lapse / available.sum(-1, keepdim=True)).log()
+        meant = _masked(torch.log1p(-agent.lapse) + log_policy, available, 0.0)
+        higher = torch.maximum(meant, at_random)
+        log_policy = higher + ((meant - higher).exp() + (at_random - higher).exp()).log()
     return _masked(log_policy, available, 0.0)
 
 

@@ -222,7 +222,11 @@ def _status(solved: list[Solved], search: Search, index: pd.Index) -> pd.DataFra
 
 def _changes(before: MeanFieldGame, after: MeanFieldGame, reward: bool) -> tuple[str, ...]:
     """Name what differs between two worlds."""
-    parts = [part for part in PARTS if not _equal(getattr(before, part), getattr(after, part))]
+
+    def given(game: MeanFieldGame, part: str) -> Any:
+        return game.constants_by_type.get(part, getattr(game, part))
+
+    parts = [part for part in PARTS if not _equal(given(before, part), given(after, part))]
     return tuple(["reward"] * reward + parts)
 
 

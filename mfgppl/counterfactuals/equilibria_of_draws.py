@@ -21,7 +21,6 @@ from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram, bind
 from mfgppl.reward.site_values import site_values
-from mfgppl.reward.valued import valued
 
 CHUNK = 20  # draws that a worker takes at a time
 FAR = 8.0  # times the median draw's distance from the reference: beyond it a flow is traced
@@ -246,13 +245,14 @@ def _walked(setting: Setting, search: Search, draw: np.ndarray) -> Solution | No
 
 def _draw(setting: Setting, draw: np.ndarray, found: Sequence[Solution]) -> Draw:
     """Return the first of the solutions found as a draw."""
-    own, game, values = found[0].value, setting.game, setting.by_site(draw)
-    plain, _ = valued(game, bind(setting.reward, site_values("parameters", values)))
+    own, game = found[0].value, setting.game
+    values = site_values("parameters", setting.by_site(draw))
+    fitted = None if setting.fitted is None else bind(setting.fitted, values)
     distances = [_apart(own.mean_field, flow) for flow in setting.branches]
     return Draw(
         flow=shares_of(game, own).numpy(),
         policy=own.policy.numpy(),
-        worth=worth_of(plain, own, setting.fitted, values),
+        worth=worth_of(game, own, fitted, bind(setting.reward, values)),
         residual=found[0].residual,
         distance=distances[0],
         several=any(_apart(one.value.mean_field, own.mean_field) > SAME for one in found),

@@ -16,7 +16,11 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.posterior.fit_values import CI_PROB
 
 WORLDS = ["baseline", "changed", "difference"]
-PARTS = ["transition", "initial", "available", "features", "discount", "temperature", "meets"]
+PARTS = [
+    "transition", "initial", "available", "features", "discount", "temperature", "meets",
+    "behaviour", "lookahead", "beliefs",
+]  # fmt: skip
+ASIDE = ("behaviour", "lookahead", "beliefs")  # named where they change
 
 
 class World(NamedTuple):
@@ -131,7 +135,7 @@ class Counterfactual:
         for world, n in self.n_branches.items():
             if n > 1:
                 lines.append(f"The {world} world has {n} equilibria at the reference.")
-        parts = [k for k in PARTS if k != "meets" or "type" in self.draws.dims]
+        parts = [k for k in PARTS if k not in ASIDE and (k != "meets" or "type" in self.draws.dims)]
         held = [part for part in ["reward", *parts] if part not in self.changes]
         changed = ", ".join(self.changes) or "nothing"
         lines.append(f"Changed: {changed}. Held fixed: {', '.join(held)}, and each draw's tastes.")
@@ -160,12 +164,14 @@ def paired(
     coords = {k: coords[k] for k in ("time", "state", "action")}
     coords |= {str(k): ("draw", status.index.get_level_values(str(k))) for k in status.index.names}
     failed = xr.DataArray(status["failed"].to_numpy(), dims="draw")
-    worlds = []
+    worlds: list[xr.Dataset] = []
+    # entropy is of no worth where the noise is no taste, nor a fitted reward where it is the same
+    left_out = {NAMES[1]: any(_never(one) for one in solved), NAMES[2]: not settings[1].fitted}
     for setting, one in zip(settings, solved, strict=True):
         shares, table = ("draw", "time", "state"), ("draw", "time", "state", "action")
         found = xr.Dataset({"flow": (shares, one.flow), "policy": (table, one.policy)}, coords)
         for name, worth in zip(NAMES, one.worth.T, strict=True):
-            if name != NAMES[2] or settings[1].fitted is not None:
+            if not left_out.get(name):
                 found[name] = ("draw", worth)
         found = by_type(found, setting.game.space).where(~failed)
         for name, function in asked.items():
@@ -174,6 +180,12 @@ def paired(
     both = xr.concat([*worlds, worlds[1] - worlds[0]], pd.Index(WORLDS, name="world"), join="exact")
     both = both.assign(parameters=(("draw", "parameter"), parameters.to_numpy()))
     return both.assign_coords(parameter=list(parameters.columns))
+
+
+def _never(solved: Solved) -> bool:
+    """Return whether entropy is of no worth in a world."""
+    plain, with_entropy = np.asarray(solved.worth).T[:2]
+    return bool((np.isnan(with_entropy) & np.isfinite(plain)).any())
 
 
 def _statistic(

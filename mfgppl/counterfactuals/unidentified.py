@@ -15,6 +15,7 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import RewardProgram
 
 MATTERS = 1e-6  # effect on the policy, relative to the reward's change, that counts
+ROUNDING = 1e-12  # of a change, relative to those of all parameters
 
 
 def untold_that_matters(
@@ -67,6 +68,7 @@ def untold_that_matters(
         effect, change = (
             torch.tensordot(along, table, 1)[seen] for table in (effects, slopes.features)
         )
-        if float(effect.norm()) > MATTERS * float(change.norm()):
+        rounding = ROUNDING * float(slopes.features.norm())
+        if float(effect.norm()) > max(MATTERS * float(change.norm()), rounding):
             matters.append(str(name))
     return tuple(matters)

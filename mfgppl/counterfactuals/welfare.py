@@ -1,23 +1,20 @@
 """What an equilibrium is worth to the crowd."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from mfgppl.equilibrium.response import Equilibrium
-from mfgppl.equilibrium.returns import discounted
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision
-from mfgppl.reward.valued import worth_table
+from mfgppl.reward.program import RewardProgram, double_precision
+from mfgppl.reward.valued import constants_of, worth_table
 
 NAMES = ("welfare", "welfare_with_entropy", "welfare_fitted")  # the last by the fitted reward
 
 
 def worth_of(
-    game: MeanFieldGame, found: Equilibrium, fitted: RewardProgram | None, values: dict[str, Any]
+    game: MeanFieldGame, found: Equilibrium, fitted: RewardProgram | None, program: RewardProgram
 ) -> np.ndarray:
     """Return the welfare `NAMES` of an equilibrium.
 
@@ -28,26 +25,35 @@ def worth_of(
     found : Equilibrium
         Its equilibrium, with the reward along it.
     fitted : callable, optional
-        The reward program of the fit, where that is another.
-    values : dict
-        The parameters by site.
+        The reward program of the fit, its parameters fixed, where that is another.
+    program : callable
+        The reward program of the world, likewise; each type's welfare is by its own discount.
     """
-    policy, shares = found.policy, shares_of(game, found)
-    entropy = -(shares * torch.special.xlogy(policy, policy).sum(-1)).sum(1)
-    plain = _earned(game, found, found.reward)
-    by_fit = plain
+    constants, policy = constants_of(game, program), found.policy
+    plain = _earned(game, found, found.reward, constants.discount)
+    by_fit, total = plain, torch.full_like(plain, torch.nan)
     if fitted is not None:
         with double_precision():
-            inputs = RewardInputs(game, found.mean_field)
-            by_fit = _earned(game, found, worth_table(bind(fitted, values), inputs))
-    total = plain + game.temperature * discounted(game, entropy)
+            rewards = worth_table(fitted, RewardInputs(game, found.mean_field))
+            by_fit = _earned(game, found, rewards, constants.discount)
+    if constants.taste:
+        entropy = -torch.special.xlogy(policy, policy).sum(-1) * constants.temperature
+        total = plain + _added_up(game, shares_of(game, found) * entropy, constants.discount)
     return np.array([float(plain), float(total), float(by_fit)])
 
 
-def _earned(game: MeanFieldGame, found: Equilibrium, rewards: Tensor) -> Tensor:
+def _earned(game: MeanFieldGame, found: Equilibrium, rewards: Tensor, discount: Tensor) -> Tensor:
     """Return the discounted reward of the crowd's policy."""
     income = torch.where(found.policy > 0, found.policy * rewards, 0.0).sum(-1)
-    return discounted(game, (shares_of(game, found) * income).sum(1))
+    return _added_up(game, shares_of(game, found) * income, discount)
+
+
+def _added_up(game: MeanFieldGame, flow: Tensor, discount: Tensor) -> Tensor:
+    """Return the discounted sum of what each time and state brings (T, S); or for ever."""
+    if game.stationary:
+        return (flow[0] / (1.0 - discount)).sum()
+    times = torch.arange(len(flow), dtype=flow.dtype)
+    return (flow * discount ** times[:, None]).sum()
 
 
 def shares_of(game: MeanFieldGame, found: Equilibrium) -> Tensor:

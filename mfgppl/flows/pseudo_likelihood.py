@@ -20,7 +20,7 @@ from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.refits_along_flows import Refits
 from mfgppl.estimation.starts import Start
-from mfgppl.exceptions import ConvergenceWarning
+from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
 from mfgppl.likelihood.model import TrajectoryModel
 
 LARGEST_CHANGE = 1e-2  # of a share: what moves by more is no fixed point
@@ -191,6 +191,11 @@ def nested_pseudo_likelihood(
     turnover = turnover_message(model.panel)
     if turnover is not None:
         warnings.warn(turnover, ConvergenceWarning, stacklevel=3)
+    if not steps:
+        raise ConvergenceError(
+            "the fit along the first flow did not converge, so that there is no flow to follow: "
+            f"{'; '.join(fit.messages)}"
+        )
     last = steps[-1]
     end = model.with_panel(model.panel, mean_field=last.flow)
     start = density_of(end).program.by_site(last.fit.values)

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
-from mfgppl.checks.distance_from_equilibrium import ObservedExploitability
+from mfgppl.checks.distance_from_equilibrium import MEASURES, ObservedExploitability
 from mfgppl.checks.predictive import PredictiveCheck
 from mfgppl.checks.runaway_crowds import Runaway
 from mfgppl.checks.standardised_residuals import Residuals
@@ -190,8 +190,8 @@ def plot_exploitability(result: ObservedExploitability) -> "Figure":
     is_a("result", result, ObservedExploitability)
     table = result.table
     figure, axes = _grid(len(table), sharey=False, height=1.9)
-    units = ["reward units", "reward units", "share of agents"]
-    for axis, unit, (name, row) in zip(axes, units, table.iterrows(), strict=True):
+    for axis, (name, row) in zip(axes, table.iterrows(), strict=True):
+        unit = "share of agents" if name == MEASURES["distance"] else "reward units"
         pairs = [("observed", "", DOT), ("reference", "reference_", INK)]
         for y, (middle, prefix, colour) in enumerate(reversed(pairs)):
             axis.hlines(y, row[f"{prefix}lower"], row[f"{prefix}upper"], color=colour, lw=2)

@@ -21,6 +21,7 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
 from mfgppl.posterior.groups import labelled_groups
 from mfgppl.reward.program import reward_source
+from mfgppl.reward.valued import parts_drawn
 
 COUNTED_FLOW = "counted_flow"  # attribute
 OF_STATES = {"observed_data", "posterior_predictive", "constant_data"}  # groups
@@ -184,6 +185,16 @@ def _constants(model: TrajectoryModel) -> dict[str, np.ndarray]:
     }
 
 
+def _agents(model: TrajectoryModel) -> dict[str, Any]:
+    """Return what makes agents more than soft maximisers of a reward by the game's constants."""
+    game = model.game
+    parts = parts_drawn(model.reward, model.inputs)
+    usual = {"behaviour": "entropy", "lookahead": None, "beliefs": "equilibrium"}
+    ways = {k: getattr(game, k) for k, v in usual.items() if getattr(game, k) != v}
+    by_type = {k: v.tolist() for k, v in game.constants_by_type.items()}
+    return {"parts": parts, "by_type": by_type, **ways}
+
+
 def record_of(model: TrajectoryModel, density: LogDensity) -> dict[str, Any]:
     """Return what is worth knowing of a fit later, as plain attributes."""
     fingerprint = model.fingerprint()
@@ -200,6 +211,7 @@ def record_of(model: TrajectoryModel, density: LogDensity) -> dict[str, Any]:
         "density_path": density.path,
         "discount": model.game.discount,
         "temperature": model.game.temperature,
+        "agents": json.dumps(_agents(model)),
         "parameters": model.parameters,
         "reward_source": reward_source(model.reward),
         "priors": json.dumps(density.program.priors()),

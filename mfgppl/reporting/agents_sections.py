@@ -6,7 +6,7 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.plots.coupling import plot_coupling
 from mfgppl.plots.imperfect_choices import plot_imperfection
 from mfgppl.reporting.subject import Section, Subject
-from mfgppl.reward.valued import draws_shocks
+from mfgppl.reward.valued import parts_drawn
 
 SHARED = "Is it the crowd, or what all agents share?"
 LEVEL = 0.05  # of the test
@@ -18,7 +18,7 @@ def shared_shocks(subject: Subject) -> Section | None:
     model, found = subject.model, subject.coupling
     if found is None:
         blind = model is None or model.game.stationary or not model.reward_reads_flow
-        if model is None or blind or draws_shocks(model.reward, model.inputs):
+        if model is None or blind or "shock" in parts_drawn(model.reward, model.inputs):
             return None
         gist = (
             "Not tried: terms of the crowd that are fitted without free periods may stand for "

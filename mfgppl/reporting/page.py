@@ -272,10 +272,28 @@ def _model_rows(subject: Subject) -> dict[str, str]:
     return {
         "likelihood": f"{record['likelihood']}{start}",
         "mean field": FLOWS[record["mean_field"]],
-        "discount": f"{record['discount']:g}",
-        "temperature": f"{record['temperature']:g} reward units",
+        "discount": _constant(record, "discount"),
+        "temperature": _constant(record, "temperature") + ", reward units",
+        **_agents(record),
         "method": _method(subject),
     }
+
+
+def _constant(record: Mapping[str, Any], name: str) -> str:
+    """Return a constant as text: a number, those by type, or that the program has its own."""
+    agents = json.loads(record.get("agents", "{}"))
+    if name in agents.get("parts", ()):
+        return "the program's own"
+    by_type = agents.get("by_type", {}).get(name)
+    return f"{record[name]:g}" if by_type is None else ", ".join(f"{v:g}" for v in by_type)
+
+
+def _agents(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return what agents are beside maximisers of a reward, a row for each."""
+    agents = json.loads(record.get("agents", "{}"))
+    rows = {k: str(agents[k]) for k in ("behaviour", "lookahead", "beliefs") if k in agents}
+    further = [part for part in agents.get("parts", ()) if part not in ("discount", "temperature")]
+    return rows | ({"beside the reward": ", ".join(further)} if further else {})
 
 
 def _context_of(section: Section) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mfgppl._generated_flow import flow_of_policy
-from mfgppl.control.fixed_flow import occupancy_of
 from mfgppl.control.plans import Plan, plan, plan_for_ever
 from mfgppl.control.steps import DenseSteps, Steps, as_steps
 from mfgppl.game import MeanFieldGame
@@ -103,12 +102,11 @@ def _level(game: MeanFieldGame, level: int, ask: Asked) -> RewardInputs:
     """Return the inputs along the flow that agents of a level expect: of those a level below."""
     available = game.available.expand(game.shape)
     uniform = available.to(torch.float64)
-    flow = flow_of_policy(game, uniform / uniform.sum(-1, keepdim=True))
+    flow = flow_of_policy(game, uniform / uniform.sum(-1, keepdim=True), checked=False)
     for _ in range(level - 1):
         along = RewardInputs(game, flow)
         policy = _along(ask(along), along).log_policy.exp().masked_fill(~available, 0.0)
-        occupancy = occupancy_of(policy, steps_along(game, flow), game.initial)
-        flow = occupancy if game.joint else occupancy.sum(-1)
+        flow = flow_of_policy(game, policy, checked=False)
     return RewardInputs(game, flow)
 
 

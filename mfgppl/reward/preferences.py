@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
             if name == "terminal"
             else (f"{name} that the program returns")
         )
-        if not isinstance(part, (Tensor, int, float)):
+        if not isinstance(part, (Tensor, int, float, np.ndarray, np.number)):
             raise TypeError(
                 f"the {called} must be a tensor; got {type(part).__name__}."
                 + (" Does it end with `return`?" if part is None else "")
@@ -103,18 +104,22 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
             plain = "terminal value" if name == "terminal" else name
             raise ValueError(
                 f"the {plain} must broadcast to {axes} = {tuple(shape)}; the program returned "
-                f"shape {tuple(value.shape)}. Index the axes of a vector, as in w[:, None, None]."
+                f"shape {tuple(value.shape)}. {HINTS.get(name, HINTS['reward'])}"
             ) from None
         if name in RANGES:
             low, high, strict, words = RANGES[name]
             known = value.detach()
             above = known > low if strict else known >= low
-            below = known < high if name == "lapse" else known <= high
-            if not bool((above & below).all()):
+            below = known <= high if name == "discount" and not stationary else known < high
+            wrong = known[~(above & below)]
+            if len(wrong):
+                words += " in a stationary game" * (name == "discount" and stationary)
                 raise ValueError(
-                    f"the {called} must be {words}; it has {known.reshape(-1)[0]:g}. Give its site "
-                    f"a prior that stays there, as {PRIORS[name]}."
+                    f"the {called} must be {words}; it has {wrong[0]:g}. Give its site a prior "
+                    f"that stays there, as {PRIORS[name]}."
                 )
+        elif name != "reward" and not bool(torch.isfinite(value.detach()).all()):
+            raise ValueError(f"the {called} is not finite everywhere.")
     if stationary and preferences.terminal is not None:
         raise ValueError("a stationary game has no last decision, and so no terminal value.")
     if stationary and preferences.shock is not None:
@@ -132,6 +137,12 @@ RANGES = {
     "discount": (0.0, 1.0, True, "above 0 and at most 1"),
     "temperature": (0.0, torch.inf, True, "positive"),
     "lapse": (0.0, 1.0, False, "at least 0 and below 1"),
+}
+HINTS = {
+    "reward": "Index the axes of a vector, as in w[:, None, None].",
+    "terminal": "Index a vector by the states' labels, as in w[x.price.codes].",
+    "discount": "Give one number, or one by type, as in w[x.size.codes].",
+    "temperature": "Give one number, or one by type, as in w[x.size.codes].",
 }
 PRIORS = {
     "discount": "Beta(9.0, 1.0)", "temperature": "LogNormal(0.0, 1.0)", "lapse": "Beta(1.0, 20.0)",

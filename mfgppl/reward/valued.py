@@ -115,6 +115,35 @@ def _alone(program: RewardProgram) -> RewardProgram:
     return alone
 
 
+class Constants(NamedTuple):
+    """Weights of agents, by stacked state.
+
+    Attributes
+    ----------
+    discount, temperature : Tensor, shape (S,)
+        Of the next period, and of the noise in reward units.
+    taste : bool
+        Whether the noise is taste and all that agents do is foreseen, so that entropy is of worth.
+    """
+
+    discount: Tensor
+    temperature: Tensor
+    taste: bool
+
+
+def constants_of(game: MeanFieldGame, program: RewardProgram) -> Constants:
+    """Return the constants that a program with fixed parameters declares, else the game's."""
+    with double_precision(), torch.no_grad():
+        inputs = _at_start(game)
+        preferences, _ = asked(program, inputs)
+        agent = agent_of(preferences, inputs)
+    discount, temperature = (
+        value.reshape(-1).expand(game.n_states) for value in (agent.discount, agent.temperature)
+    )
+    foreseen = agent.shock is None and agent.lapse is None
+    return Constants(discount, temperature, foreseen and game.behaviour == "entropy")
+
+
 def declared(game: MeanFieldGame, program: RewardProgram) -> dict[str, Any]:
     """Return the parts that a program with fixed parameters declares beside its reward."""
     with double_precision(), torch.no_grad():
@@ -128,9 +157,9 @@ def _at_start(game: MeanFieldGame) -> RewardInputs:
     return RewardInputs(game, start.expand(game.flow_shape))
 
 
-def draws_shocks(program: RewardProgram, inputs: RewardInputs) -> bool:
-    """Return whether a program declares shocks."""
-    return _drawn(program, inputs).shock is not None
+def parts_drawn(program: RewardProgram, inputs: RewardInputs) -> list[str]:
+    """Return the names of the parts that a program declares beside its reward."""
+    return [name for name in _drawn(program, inputs).parts if name != "reward"]
 
 
 def answers_reward(program: RewardProgram, inputs: RewardInputs) -> bool:
