@@ -32,8 +32,8 @@ def to_gymnasium(
 
     An observation is the pair of time and state, by position; an action is its position. An
     episode ends with the game's last decision, after which the observation stays. Rewards are the
-    game's, neither discounted nor with entropy: give the trainer the game's `discount`, and its
-    `temperature` as the weight of an entropy bonus.
+    game's, neither discounted nor with entropy: give the trainer the game's `discount`, or the
+    program's own, and its `temperature` as the weight of an entropy bonus.
 
     Parameters
     ----------
