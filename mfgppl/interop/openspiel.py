@@ -36,6 +36,7 @@ def _available(tree: Tree) -> np.ndarray:
     for stage, place in zip(tree.stages, tree.places, strict=True):
         for name, action in stage.moves:
             allowed[place[name], tree.actions.index(action)] = True
+    allowed[~allowed.any(1)] = True  # states that a population never reaches
     return allowed
 
 
@@ -73,7 +74,7 @@ def _filled(table: Any, other: Any) -> Any:
 
 
 def _fixed_transition(tree: Tree) -> Any:
-    """Return the transition of a game whose crowd moves nobody.
+    """Return the transition of a game whose crowd moves nobody, by population where it has types.
 
     A node that a time lacks moves as at a time that has it; an action that is not available stays.
     """
@@ -82,7 +83,27 @@ def _fixed_transition(tree: Tree) -> Any:
         for t, stage in enumerate(tree.stages[:-1])
     ]
     known = functools.reduce(_filled, [*steps, _staying(tree)])
-    return simplest([_filled(table, known) for table in steps or [known]], len(tree.actions))
+    tables, n_actions = [_filled(table, known) for table in steps or [known]], len(tree.actions)
+    if tree.within is None:
+        return simplest(tables, n_actions)
+    return {
+        p: simplest([_block(table, p, len(tree.within), n_actions) for table in tables], n_actions)
+        for p in range(tree.n_populations)
+    }
+
+
+def _block(table: Any, population: int, n_states: int, n_actions: int) -> Any:
+    """Return the part of a sparse table (S*A, S) that is of one population."""
+    first, last = population * n_states, (population + 1) * n_states
+    return table.tocsr()[first * n_actions : last * n_actions, first:last]
+
+
+def _by_population(x: RewardInputs, table: Tensor) -> Tensor:
+    """Return rewards (T, S, A) led by the populations where they are types."""
+    if not x.game.space.types:
+        return table
+    C, T, S, A = x.shape
+    return table.reshape(T, C, S, A).transpose(0, 1)
 
 
 def _moving_transition(tree: Tree) -> Callable[[Tensor, int], Any]:
@@ -202,7 +223,7 @@ def _log_program(form: _LogDensity, ends: np.ndarray) -> RewardProgram:
     fixed = torch.tensor(ends)
 
     def reward(x: RewardInputs) -> Tensor:
-        return form(x.mean_field)[..., None] + fixed
+        return _by_population(x, form(x.flow)[..., None] + fixed)
 
     return reward
 
@@ -245,7 +266,7 @@ def _read_program(rewards: Callable[[Any], np.ndarray], ends: np.ndarray) -> Rew
     fixed = torch.tensor(ends)
 
     def reward(x: RewardInputs) -> Tensor:
-        return _Read.apply(x.mean_field, rewards)[..., None] + fixed
+        return _by_population(x, _Read.apply(x.flow, rewards)[..., None] + fixed)
 
     return reward
 
@@ -271,8 +292,8 @@ def from_openspiel(game: Any, *, temperature: float = 1.0) -> Imported:
     """Return a mean field game of OpenSpiel as a game and a reward program.
 
     The public states are enumerated; those whose strings differ by the time alone are one state. A
-    state that a time lacks cannot be reached then. Several populations are one crowd, with equal
-    shares and the population in the label.
+    state that a time lacks cannot be reached then. Several populations are types, with equal
+    shares; where the crowd moves the agents they are one, with the population in the label.
 
     Rewards of the form `base - slope * log(density + floor)` in the share of the crowd in one's
     own state become such a formula, which has derivatives. Others are read from OpenSpiel's states
@@ -318,13 +339,19 @@ def from_openspiel(game: Any, *, temperature: float = 1.0) -> Imported:
     initial = np.zeros(len(tree.labels))
     for name, probability in tree.start.items():
         initial[tree.places[0][name]] = probability
+    allowed: Any = _available(tree)
+    populations = None
+    if fixed and tree.within is not None:
+        populations = {"population": list(range(tree.n_populations))}
+        allowed = dict(enumerate(np.split(allowed, tree.n_populations)))
     imported = MeanFieldGame(
-        states=tree.labels,
+        states=tree.labels if populations is None else tree.within or [],
+        types=populations,
         actions=tree.actions,
         horizon=len(tree.stages),
         transition=_fixed_transition(tree) if fixed else _moving_transition(tree),
         initial=initial / initial.sum(),
-        available=_available(tree),
+        available=allowed,
         temperature=temperature,
         joint=not fixed,
     )

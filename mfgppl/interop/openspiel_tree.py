@@ -65,6 +65,9 @@ class Tree(NamedTuple):
         Labels of the states and OpenSpiel's numbers of the actions.
     n_populations : int
         How many populations there are; each is 1 of OpenSpiel's mass.
+    within : list or None
+        The states of each population, where several have such: those of all stand a population
+        after the other, in this order.
     """
 
     stages: list[Stage]
@@ -73,6 +76,7 @@ class Tree(NamedTuple):
     labels: list[Any]
     actions: list[int]
     n_populations: int
+    within: list[Any] | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -171,7 +175,10 @@ def grow(game: Any) -> Tree:
         )
     places, labels = _places(stages)
     actions = sorted({action for stage in stages for _, action in stage.moves})
-    return Tree(stages, start, places, labels, actions, len(roots))
+    within = None
+    if len(roots) > 1:
+        places, labels, within = _by_population(stages, places, labels)
+    return Tree(stages, start, places, labels, actions, len(roots), within)
 
 
 def title_of(game: Any) -> str:
@@ -202,6 +209,28 @@ def _places(stages: list[Stage]) -> tuple[list[dict[str, int]], list[Any]]:
     index = {label: k for k, label in enumerate(labels)}
     places = [{k: index[label] for k, label in short.items()} for short in names]
     return places, [int(k) if re.fullmatch(r"\d+", k) else k for k in labels]
+
+
+def _by_population(
+    stages: list[Stage], places: list[dict[str, int]], labels: list[Any]
+) -> tuple[list[dict[str, int]], list[Any], list[Any] | None]:
+    """Return places and labels with one population after the other, and the labels of each.
+
+    A state that a population never reaches is one of its all the same. As they were, and None,
+    where a population's states share a label once its number is left out.
+    """
+    owner: dict[int, int] = {}
+    for stage, place in zip(stages, places, strict=True):
+        for name, node in stage.nodes.items():
+            owner[place[name]] = node.mean_field_population()
+    bare = [re.sub(rf"\bpop(ulation)?={owner[k]},? ?", "", str(v)) for k, v in enumerate(labels)]
+    within = list(dict.fromkeys(bare))
+    rank = {k: owner[k] * len(within) + within.index(name) for k, name in enumerate(bare)}
+    if len(set(rank.values())) < len(labels) or len(within) == len(labels):
+        return places, labels, None
+    moved = [{name: rank[k] for name, k in place.items()} for place in places]
+    n = max(owner.values()) + 1
+    return moved, [f"{name} of {p}" for p in range(n) for name in within], within
 
 
 def told_shares(tree: Tree, shares: np.ndarray) -> np.ndarray:

@@ -77,8 +77,22 @@ def table_at(game, crowd, time):
     """Return the transition (S, A, S) at a time and a crowd (S, A)."""
     if callable(game.transition):
         return game.transition_at(crowd if game.joint else crowd.sum(-1), time).to_dense()
-    table = game.transition if game.transition.ndim == 3 else game.transition[time]
-    return table.to_dense() if table.is_sparse else table
+    by_time = game.transition.ndim == 4 + (game.n_cells > 1 and not game.transition.is_sparse)
+    table = game.transition[time] if by_time else game.transition
+    if game.n_cells == 1 or table.is_sparse:
+        return table.to_dense() if table.is_sparse else table
+    whole = torch.zeros(game.n_states, game.n_actions, game.n_states, dtype=torch.float64)
+    S = game.n_states // game.n_cells
+    for c, block in enumerate(table):
+        whole[c * S : (c + 1) * S, :, c * S : (c + 1) * S] = block
+    return whole
+
+
+def reward_of(imported, flow):
+    """Return the reward (T, S, A) along a flow, one population after the other."""
+    game = imported.game
+    inputs = mfg.RewardInputs(game, flow)
+    return inputs.stacked(imported.reward(inputs).broadcast_to(inputs.shape))
 
 
 def generated(game, policy):
@@ -95,8 +109,7 @@ def gain(imported, policy):
     """Return what a best response gains against a policy, by backward induction."""
     game = imported.game
     crowd, tables = generated(game, policy)
-    inputs = mfg.RewardInputs(game, crowd if game.joint else crowd.sum(-1))
-    reward = imported.reward(inputs).broadcast_to(game.shape)
+    reward = reward_of(imported, crowd if game.joint else crowd.sum(-1))
     best = played = torch.zeros(game.n_states, dtype=torch.float64)
     for t in reversed(range(game.shape[0])):
         q_values = reward[t] + tables[t] @ best
@@ -179,7 +192,8 @@ def test_crowd_rewards_become_a_formula(name):
 def test_what_is_read_has_derivatives(name):
     """Reverse and forward mode agree, and give the change of the rewards along a direction."""
     game, reward = mfg.interop.from_openspiel(pyspiel.load_game(*GAMES[name]))
-    draws = np.random.default_rng(2).dirichlet(np.ones(game.n_states), size=(2, game.horizon))
+    even = np.full(game.n_states, 5.0)  # a density near zero has no differences
+    draws = np.random.default_rng(2).dirichlet(even, size=(2, game.horizon))
     flow, towards = torch.tensor(draws[0]), torch.tensor(draws[1] - draws[0])
 
     def total(flow):
@@ -270,3 +284,20 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyspiel", None)
     with pytest.raises(ImportError, match=r'pip install "mfgppl\[openspiel\]"'):
         mfg.interop.from_openspiel(None)
+
+
+def test_populations_are_types():
+    """Each with the same states and a third of the crowd; its equilibrium is OpenSpiel's too."""
+    spiel = pyspiel.load_game(*GAMES["predators"])
+    imported = mfg.interop.from_openspiel(spiel)
+    game = imported.game
+    assert game.space.coordinates["population"] == (0, 1, 2)
+    assert game.n_cells == 3
+    assert not any("pop" in str(label) for label in game.space.within.labels)
+    np.testing.assert_allclose(game.initial.reshape(3, -1).sum(1), 1 / 3)
+    solution = mfg.solve_equilibrium(game, imported.reward)
+    assert solution.converged
+    policy = solution.value.policy
+    shares = mfg.equilibrium.exploitability_by_type(game, imported.reward, policy)
+    theirs = NashConv(spiel, mfg.interop.to_openspiel(policy, spiel)).nash_conv()
+    assert 3 * (shares["share"] * shares["exploitability"]).sum() == pytest.approx(theirs, rel=1e-9)
