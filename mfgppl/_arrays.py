@@ -17,7 +17,9 @@ def is_labelled(value: Any) -> bool:
 def as_numbers(name: str, value: Any, hint: str) -> Tensor:
     """Return an array of numbers as a tensor, else raise a `TypeError`."""
     try:
-        return value if isinstance(value, Tensor) else torch.tensor(np.asarray(value, float))
+        if isinstance(value, Tensor):
+            return value
+        return torch.tensor(np.asarray(value, float, order="C"))  # torch takes no backward strides
     except (TypeError, ValueError):
         message = f"`{name}` must be an array of numbers of shape {hint}"
         raise TypeError(f"{message}; got {type(value).__name__}.") from None

@@ -278,3 +278,19 @@ def test_rows_may_miss_one_by_rounding_only(gap):
     """A sum within rounding of 1 is accepted."""
     start = np.array([0.8, 0.2 + gap])
     assert float(two_roads(initial=start).initial.sum()) == pytest.approx(1.0, abs=1e-8)
+
+
+def test_arrays_may_run_backwards():
+    """A reversed view is the array that it shows, whatever its strides."""
+    table, start = random_rows(1, 3, 2, 3), random_rows(2, 3)
+    arguments = {"states": range(3), "actions": ["stay", "move"], "horizon": 4}
+    allowed = np.array([[True, False], [True, True], [False, True]])
+    backwards, plain = (
+        mfg.MeanFieldGame(
+            transition=of(table[:, :, ::-1]), initial=of(start[::-1]), available=of(allowed[::-1]),
+            **arguments,
+        )
+        for of in (lambda a: a, np.ascontiguousarray)
+    )  # fmt: skip
+    for name in ("transition", "initial", "available"):
+        assert torch.equal(getattr(backwards, name), getattr(plain, name))
