@@ -1,5 +1,6 @@
 """What an agent is: a reward for each decision, an end, shocks, patience, noise and lapses."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -83,60 +84,68 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
         If its shape does not broadcast, a discount, temperature or lapse is out of its range, or a
         stationary game is given a terminal value, a shock or constants by type.
     """
-    stationary = inputs.game.stationary
     parts = {"reward": preferences.reward} | preferences.parts
     for name, part in parts.items():
-        shape, axes = _shape(name, inputs)
-        called = (
-            "terminal value that the program returns"
-            if name == "terminal"
-            else (f"{name} that the program returns")
-        )
+        called = "terminal value" if name == "terminal" else name
         if not isinstance(part, (Tensor, int, float, np.ndarray, np.number)):
             raise TypeError(
-                f"the {called} must be a tensor; got {type(part).__name__}."
-                + (" Does it end with `return`?" if part is None else "")
+                f"the {called} that the program returns must be a tensor; got "
+                f"{type(part).__name__}." + (" Does it end with `return`?" if part is None else "")
             )
-        value = torch.as_tensor(part, dtype=torch.float64)
-        try:
-            value.broadcast_to(shape)
-        except RuntimeError:
-            plain = "terminal value" if name == "terminal" else name
-            raise ValueError(
-                f"the {plain} must broadcast to {axes} = {tuple(shape)}; the program returned "
-                f"shape {tuple(value.shape)}. {HINTS.get(name, HINTS['reward'])}"
-            ) from None
+        value = torch.as_tensor(part, dtype=torch.float64).detach()
+        _check_shape(name, called, value, inputs)
         if name in RANGES:
-            low, high, strict, words = RANGES[name]
-            known = value.detach()
-            above = known > low if strict else known >= low
-            below = known <= high if name == "discount" and not stationary else known < high
-            wrong = known[~(above & below)]
-            if len(wrong):
-                words += " in a stationary game" * (name == "discount" and stationary)
-                raise ValueError(
-                    f"the {called} must be {words}; it has {wrong[0]:g}. Give its site a prior "
-                    f"that stays there, as {PRIORS[name]}."
-                )
-        elif name != "reward" and not bool(torch.isfinite(value.detach()).all()):
-            raise ValueError(f"the {called} is not finite everywhere.")
-    if stationary and preferences.terminal is not None:
+            _check_range(name, value, stationary=inputs.game.stationary)
+        elif name != "reward" and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"the {called} that the program returns is not finite everywhere.")
+    if inputs.game.stationary:
+        _check_endless(parts)
+
+
+def _check_shape(name: str, called: str, value: Tensor, inputs: RewardInputs) -> None:
+    """Raise a `ValueError` where a part does not broadcast."""
+    shape, axes = _shape(name, inputs)
+    try:
+        value.broadcast_to(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"the {called} must broadcast to {axes} = {tuple(shape)}; the program returned shape "
+            f"{tuple(value.shape)}. {HINTS.get(name, HINTS['reward'])}"
+        ) from None
+
+
+def _check_range(name: str, value: Tensor, *, stationary: bool) -> None:
+    """Raise a `ValueError` where a constant is out of its range."""
+    inside, words, prior = RANGES[name]
+    kept = inside(value)
+    if name == "discount" and stationary:
+        kept, words = kept & (value < 1), "above 0 and below 1 in a stationary game"
+    wrong = value[~kept]
+    if len(wrong):
+        raise ValueError(
+            f"the {name} that the program returns must be {words}; it has {wrong[0]:g}. Give its "
+            f"site a prior that stays there, as {prior}."
+        )
+
+
+def _check_endless(parts: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` where a part has no place in a stationary game."""
+    if "terminal" in parts:
         raise ValueError("a stationary game has no last decision, and so no terminal value.")
-    if stationary and preferences.shock is not None:
+    if "shock" in parts:
         raise ValueError("a stationary game has no periods, and so no shocks.")
-    by_type = any(
-        torch.as_tensor(parts.get(k, 1.0)).numel() > 1 for k in ("discount", "temperature")
-    )
-    if stationary and by_type:
+    constants = (parts.get(name, 1.0) for name in ("discount", "temperature"))
+    if any(torch.as_tensor(value).numel() > 1 for value in constants):
         raise ValueError(
             "a stationary game takes one discount and one temperature; got some by type."
         )
 
 
-RANGES = {
-    "discount": (0.0, 1.0, True, "above 0 and at most 1"),
-    "temperature": (0.0, torch.inf, True, "positive"),
-    "lapse": (0.0, 1.0, False, "at least 0 and below 1"),
+# what holds inside, that in words, and a prior whose draws do
+RANGES: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
+    "discount": (lambda v: (v > 0) & (v <= 1), "above 0 and at most 1", "Beta(9.0, 1.0)"),
+    "temperature": (lambda v: (v > 0) & (v < torch.inf), "positive", "LogNormal(0.0, 1.0)"),
+    "lapse": (lambda v: (v >= 0) & (v < 1), "at least 0 and below 1", "Beta(1.0, 20.0)"),
 }
 HINTS = {
     "reward": "Index the axes of a vector, as in w[:, None, None].",
@@ -144,9 +153,6 @@ HINTS = {
     "discount": "Give one number, or one by type, as in w[x.size.codes].",
     "temperature": "Give one number, or one by type, as in w[x.size.codes].",
 }
-PRIORS = {
-    "discount": "Beta(9.0, 1.0)", "temperature": "LogNormal(0.0, 1.0)", "lapse": "Beta(1.0, 20.0)",
-}  # fmt: skip
 
 
 def _shape(name: str, inputs: RewardInputs) -> tuple[tuple[int, ...], str]:

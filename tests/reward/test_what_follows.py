@@ -162,7 +162,7 @@ def test_a_stationary_game_knows_lapses_discounts_and_short_plans():
     np.testing.assert_allclose(
         myopic.policy[0], np.exp(rewards) / np.exp(rewards).sum(-1, keepdims=True), atol=1e-9
     )
-    with pytest.raises(ValueError, match="at most 1 in a stationary game; it has 1"):
+    with pytest.raises(ValueError, match="below 1 in a stationary game; it has 1"):
         mfg.solve_equilibrium(
             world, lambda x: mfg.Preferences(reward(x), discount=1.0), parameters={"pay": 0.8}
         )
