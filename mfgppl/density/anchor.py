@@ -181,7 +181,7 @@ class Search:
         for _ in range(MOST_STEPS):
             pulled = self._pull(image, self._still, worth, self._unmoved)
             assert pulled is not None
-            left = slope - worth + pulled[0]
+            left = self._felt(slope - worth + pulled[0])
             size = float(np.abs(left).max())
             if size <= scale:
                 return worth
@@ -217,6 +217,11 @@ class Search:
             system, slope.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
         )
         return None if failed else np.asarray(solution).reshape(shape)
+
+    def _felt(self, weights: Array) -> Array:
+        """Return weights of a flow less what no change of it can feel."""
+        exposures = self.response_map.exposures
+        return weights if exposures is None else exposures.tangent(weights)
 
     def _closed(self, gap: Array) -> Array:
         """Return what closes a gap at the anchor; the gap itself where its factors are not kept.

@@ -1,66 +1,87 @@
 """Flows of many cells as the few that agents meet: what a response reads of the crowd.
 
 Where all agents of several cells count alike for whoever meets them, rewards and dynamics read the
-sum of these cells alone. A flow w over all cells is then read through its sums `z = L w`, whose
-number does not grow with the cells, and linear systems are solved for changes of z: with the
-response `F(w) = G(L w)`,
+sum of these cells alone; of an exposure matrix of rank R they read R combinations of the cells'
+own distributions. A flow w over all cells is then read through `z = L w`, whose number does not
+grow with the cells, and linear systems are solved for changes of z: with the response
+`F(w) = G(L w)` and any right inverse of L,
 
     (I - F_w)^-1 b = b + G_z y,  where  (I - L G_z) y = L b.
+
+Changes of a flow leave the mass of each cell as it is. Where the cells' own distributions are read,
+their changes are kept in coordinates of what sums to zero.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from mfgppl._meeting import Meeting
 from mfgppl.game import MeanFieldGame
 
 Array = np.ndarray
+NEGLIGIBLE = 1e-12  # singular value of an exposure matrix, relative to the largest
 
 
 class Exposures(NamedTuple):
-    """Sums of the flows of cells that nobody distinguishes.
+    """What is read of the flows of cells, P numbers where each of C cells has one.
 
     Attributes
     ----------
-    part : ndarray of int, shape (C,)
-        The sum to which each cell belongs.
-    share : ndarray, shape (C,)
-        The share of each cell in the mass of its sum.
-    n_parts : int
-        Number of sums.
+    reads : ndarray, shape (P, C)
+        Weights of the cells in what is read: L.
+    spreads : ndarray, shape (C, P)
+        A right inverse: how a change of what is read may come about.
+    basis : ndarray, shape (M - 1, M), or None
+        Orthonormal coordinates of what sums to zero over the states, where masses do not count.
     """
 
-    part: Array
-    share: Array
-    n_parts: int
+    reads: Array
+    spreads: Array
+    basis: Array | None
 
     def size(self, flow: Array) -> int:
-        """Return how many numbers the sums of a flow (T, F) have."""
-        return flow.size // len(self.part) * self.n_parts
+        """Return how many numbers are read of a flow (T, C * M)."""
+        T, C = len(flow), self.reads.shape[1]
+        width = flow.size // (T * C) if self.basis is None else len(self.basis)
+        return T * len(self.reads) * width
 
     def sums(self, flow: Array) -> Array:
-        """Return the sums (T, P * M) of a flow (T, C * M): L."""
-        by_cell = flow.reshape(len(flow), len(self.part), -1)
-        out = np.zeros((len(flow), self.n_parts, by_cell.shape[2]))
-        for cell, part in enumerate(self.part.tolist()):
-            out[:, part] += by_cell[:, cell]
-        return out.reshape(len(flow), -1)
+        """Return what is read (T, P * M) of a change of a flow (T, C * M): L."""
+        return self._flat(self._narrowed(self.reads @ self._by_cell(flow)))
 
     def spread(self, sums: Array) -> Array:
-        """Return a flow (T, C * M) that has given sums (T, P * M), each cell its share."""
-        by_part = sums.reshape(len(sums), self.n_parts, -1)[:, self.part]
-        return np.ascontiguousarray((by_part * self.share[:, None]).reshape(len(sums), -1))
+        """Return a change of a flow (T, C * M) of which this is read."""
+        return self._flat(self.spreads @ self._widened(sums))
 
     def sums_transposed(self, weights: Array) -> Array:
-        """Return weights of a flow (T, C * M) from those of its sums (T, P * M): L'."""
-        by_part = weights.reshape(len(weights), self.n_parts, -1)
-        return np.ascontiguousarray(by_part[:, self.part].reshape(len(weights), -1))
+        """Return weights of a flow (T, C * M) from those of what is read of it: L'."""
+        return self._flat(self.reads.T @ self._widened(weights))
 
     def spread_transposed(self, weights: Array) -> Array:
-        """Return weights of sums (T, P * M) from those of the flow that has them."""
-        by_cell = weights.reshape(len(weights), len(self.part), -1) * self.share[:, None]
-        return self.sums(by_cell.reshape(len(weights), -1))
+        """Return weights of what is read from those of the flow that has it."""
+        return self._flat(self._narrowed(self.spreads.T @ self._by_cell(weights)))
+
+    def tangent(self, weights: Array) -> Array:
+        """Return weights of a flow (T, C * M) less what weighs no change that keeps the masses."""
+        if self.basis is None:
+            return weights
+        by_cell = self._by_cell(weights)
+        return self._flat(by_cell - by_cell.mean(-1, keepdims=True))
+
+    def _by_cell(self, flow: Array) -> Array:
+        return flow.reshape(len(flow), self.reads.shape[1], -1)
+
+    def _narrowed(self, read: Array) -> Array:
+        return read if self.basis is None else read @ self.basis.T
+
+    def _widened(self, sums: Array) -> Array:
+        read = sums.reshape(len(sums), len(self.reads), -1)
+        return read if self.basis is None else read @ self.basis
+
+    def _flat(self, table: Array) -> Array:
+        return np.ascontiguousarray(table.reshape(len(table), -1))
 
 
 def exposures_of(game: MeanFieldGame, *, by_cell: bool) -> Exposures | None:
@@ -73,16 +94,33 @@ def exposures_of(game: MeanFieldGame, *, by_cell: bool) -> Exposures | None:
     by_cell : bool
         Whether the reward reads cells of the crowd apart.
     """
-    meeting: Meeting = game.meets
-    if game.n_cells == 1 or by_cell or not meeting.by_mass:
-        return None
-    columns = meeting.weights.numpy().T
-    distinct, part = np.unique(columns, axis=0, return_inverse=True)
-    part = part.reshape(-1)
-    if len(distinct) == game.n_cells:
+    if game.n_cells == 1 or by_cell:
         return None
     mass = game.initial.numpy().reshape(game.n_cells, -1).sum(1)
-    total = np.bincount(part, mass, len(distinct))[part]
-    alike = np.bincount(part, minlength=len(distinct))[part]
-    share = np.where(total > 0, mass / np.where(total > 0, total, 1.0), 1.0 / alike)
-    return Exposures(part, share, len(distinct))
+    meeting: Meeting = game.meets
+    return _sums(meeting, mass) if meeting.by_mass else _combinations(game, mass)
+
+
+def _sums(meeting: Meeting, mass: Array) -> Exposures | None:
+    """Return the sums of cells that nobody distinguishes, each cell with its share."""
+    distinct, part = np.unique(meeting.weights.numpy().T, axis=0, return_inverse=True)
+    part, n = part.reshape(-1), len(distinct)
+    if n == len(mass):
+        return None
+    belongs = (part == np.arange(n)[:, None]).astype(float)
+    total, alike = belongs @ mass, belongs.sum(1)
+    share = np.where(total > 0, belongs * mass[None], belongs)
+    return Exposures(belongs, (share / np.where(total > 0, total, alike)[:, None]).T, None)
+
+
+def _combinations(game: MeanFieldGame, mass: Array) -> Exposures | None:
+    """Return the combinations of distributions that an exposure matrix of low rank reads."""
+    n_cells = game.n_cells
+    width = game.n_states // n_cells * (game.n_actions if game.joint else 1)
+    per_mass = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+    _, sizes, rows = np.linalg.svd(game.meets.weights.numpy() * (mass > 0), full_matrices=False)
+    kept = rows[sizes > NEGLIGIBLE * sizes.max(initial=0.0)]
+    if len(kept) in (0, n_cells) or width < 2:
+        return None
+    reads = kept * per_mass
+    return Exposures(reads, np.linalg.pinv(reads), scipy.linalg.helmert(width))
