@@ -137,6 +137,9 @@ FIGURES = {
         [],
     ),
     "plot_flow_check": (check, STATES),
+    "plot_imperfection": (
+        lambda: mfg.checks.imperfection(model(), TRUTH), ["noise", "lapses", "plan"],
+    ),
     "plot_prior_choices": (predictive, [*STATES, *ACTIONS]),
     "plot_prior_flows": (predictive, STATES),
     "plot_ranks": (
