@@ -108,9 +108,9 @@ def _sums(meeting: Meeting, mass: Array) -> Exposures | None:
     if n == len(mass):
         return None
     belongs = (part == np.arange(n)[:, None]).astype(float)
-    total, alike = belongs @ mass, belongs.sum(1)
-    share = np.where(total > 0, belongs * mass[None], belongs)
-    return Exposures(belongs, (share / np.where(total > 0, total, alike)[:, None]).T, None)
+    total = (belongs @ mass)[:, None]
+    weights = np.where(total > 0, belongs * mass, belongs)  # all alike where there is nobody
+    return Exposures(belongs, (weights / weights.sum(1, keepdims=True)).T, None)
 
 
 def _combinations(game: MeanFieldGame, mass: Array) -> Exposures | None:

@@ -21,6 +21,11 @@ INITIAL = random_rows(62, C * S)
 EMPTY = INITIAL.copy()
 EMPTY[:S] = 0.0
 EMPTY /= EMPTY.sum()
+REGIONS = {
+    "types": {"region": ["north", "south"], "size": ["small", "large"]}, "meets": "region",
+    "transition": TABLES[0], "initial": random_rows(63, 4 * S),
+}  # fmt: skip
+DESERTED = np.concatenate([np.zeros(2 * S), random_rows(64, 2 * S)])
 TRUTH = {"pay": 0.5, "crowding": 1.5}
 
 
@@ -52,7 +57,10 @@ GAMES = {
     "matrix, joint": {"joint": True},
     "matrix, a place without anybody": {"initial": EMPTY},
     "everyone": {"meets": "everyone"},
+    "two regions": REGIONS,
+    "two regions, one without anybody": REGIONS | {"initial": DESERTED},
 }
+RANKS = {"everyone": 1}
 
 
 @pytest.mark.parametrize("kind", GAMES)
@@ -60,17 +68,18 @@ def test_inverses_are_those_of_the_whole_matrix(kind):
     """Both ways, for changes that keep the mass of each cell, as all changes of a flow do."""
     world = game(**GAMES[kind])
     response_map = response_map_of(world, reward, TRUTH)
-    rank = 1 if kind == "everyone" else 2
-    assert response_map.exposures.reads.shape == (rank, C)
+    assert response_map.exposures.reads.shape == (RANKS.get(kind, 2), world.n_cells)
     flow = mfg.solve_equilibrium(world, reward, parameters=TRUTH, throw=True).value.mean_field
     image = response_map.image(flow.numpy().reshape(T, -1), 1.0)
     forward, back = inverse(response_map, image, 1.0)
     whole = np.eye(image.flow.size) - response_map.jacobian(image, 1.0).T
     rng = np.random.default_rng(1)
-    change = rng.normal(size=(T, C, image.flow.shape[1] // C))
+    change = rng.normal(size=(T, world.n_cells, image.flow.shape[1] // world.n_cells))
     change = (change - change.mean(-1, keepdims=True)).reshape(T, -1)
-    if kind == "matrix, a place without anybody":
-        change[:, :S] = 0.0
+    change *= np.repeat(
+        world.initial.numpy().reshape(world.n_cells, -1).sum(1) > 0,
+        change.shape[1] // world.n_cells,
+    )
     expected = np.linalg.solve(whole, change.ravel())
     np.testing.assert_allclose(forward(change).ravel(), expected, atol=1e-11)
     weights = rng.normal(size=change.shape)
