@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.returns import discounted
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, double_precision
@@ -38,22 +39,14 @@ def worth_of(
             by_fit = _earned(game, found, rewards, constants.discount)
     if constants.taste:
         entropy = -torch.special.xlogy(policy, policy).sum(-1) * constants.temperature
-        total = plain + _added_up(game, shares_of(game, found) * entropy, constants.discount)
+        total = plain + discounted(game, shares_of(game, found) * entropy, constants.discount)
     return np.array([float(plain), float(total), float(by_fit)])
 
 
 def _earned(game: MeanFieldGame, found: Equilibrium, rewards: Tensor, discount: Tensor) -> Tensor:
     """Return the discounted reward of the crowd's policy."""
     income = torch.where(found.policy > 0, found.policy * rewards, 0.0).sum(-1)
-    return _added_up(game, shares_of(game, found) * income, discount)
-
-
-def _added_up(game: MeanFieldGame, flow: Tensor, discount: Tensor) -> Tensor:
-    """Return the discounted sum of what each time and state brings (T, S); or for ever."""
-    if game.stationary:
-        return (flow[0] / (1.0 - discount)).sum()
-    times = torch.arange(len(flow), dtype=flow.dtype)
-    return (flow * discount ** times[:, None]).sum()
+    return discounted(game, shares_of(game, found) * income, discount)
 
 
 def shares_of(game: MeanFieldGame, found: Equilibrium) -> Tensor:

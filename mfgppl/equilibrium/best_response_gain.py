@@ -12,7 +12,7 @@ from mfgppl.equilibrium.response import check_policy
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram, bind
 from mfgppl.reward.site_values import site_values
-from mfgppl.reward.valued import declared
+from mfgppl.reward.valued import at_start, parts_drawn
 
 
 @differentiable_door
@@ -158,10 +158,8 @@ def _gain(
 def _check_regularised(game: MeanFieldGame, reward: RewardProgram, parameters: Any) -> None:
     """Raise a `ValueError` unless the noise is taste, and all that agents do is foreseen."""
     is_a("game", game, MeanFieldGame)
-    strange = sorted(
-        set(declared(game, bind(reward, site_values("parameters", parameters))))
-        & {"shock", "lapse"}
-    )
+    program = bind(reward, site_values("parameters", parameters))
+    strange = sorted({"shock", "lapse"} & set(parts_drawn(program, at_start(game))))
     if strange or not game.plain:
         what = f"a program with a {strange[0]}" if strange else f"{game}"
         raise ValueError(

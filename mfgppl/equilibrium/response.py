@@ -14,8 +14,8 @@ from mfgppl.control.stationary_control import kept_flow, policy_iteration
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, reward_table
-from mfgppl.reward.valued import outlook
+from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.valued import Outlook, faced
 
 MAX_ROUNDS = 10_000
 SETTLED = 1e-13  # change of a share that counts as none
@@ -48,7 +48,7 @@ def soft_response(
     game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor, *, temperature: float
 ) -> Equilibrium:
     """Return the soft best response to a flow and the flow that it generates along it."""
-    table = reward_table(reward, RewardInputs(game, mean_field))
+    table, own = faced(reward, RewardInputs(game, mean_field))
     masked = table.masked_fill(~game.available, -torch.inf)
     transition = game.transition_along(mean_field)
     control = policy_iteration if game.stationary else backward_induction
@@ -59,13 +59,11 @@ def soft_response(
     else:
         shares = generated_flow(policy, transition, game.initial)
     flow = shares[..., None] * policy if game.joint else shares
-    found = Equilibrium(flow, policy, solution.soft_values, masked)
-    return in_own_units(reward, RewardInputs(game, mean_field), found)
+    return in_own_units(Equilibrium(flow, policy, solution.soft_values, masked), own)
 
 
-def in_own_units(reward: RewardProgram, inputs: RewardInputs, found: Equilibrium) -> Equilibrium:
+def in_own_units(found: Equilibrium, own: Outlook | None) -> Equilibrium:
     """Return a response with what agents earn and expect, whatever table they answer."""
-    own = outlook(reward, inputs)
     return found if own is None else found._replace(reward=own.reward, soft_values=own.values)
 
 

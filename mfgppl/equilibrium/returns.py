@@ -66,12 +66,16 @@ def return_of(game: MeanFieldGame, program: RewardProgram, policy: Tensor, flow:
     return discounted(game, (shares[..., None] * policy * rewards).sum((1, 2)))
 
 
-def discounted(game: MeanFieldGame, by_time: Tensor) -> Tensor:
-    """Return the discounted sum of what each time brings (T,); for ever in a stationary game."""
+def discounted(game: MeanFieldGame, by_time: Tensor, discount: Tensor | None = None) -> Tensor:
+    """Return the discounted sum of what each time brings (T,); for ever in a stationary game.
+
+    By the game's discount, or by that of each state (S,), of what each time and state bring (T, S).
+    """
+    weight = game.discount if discount is None else discount
     if game.stationary:
-        return by_time[0] / (1.0 - game.discount)
-    weights = game.discount ** torch.arange(len(by_time), dtype=by_time.dtype)
-    return (weights * by_time).sum()
+        return (by_time[0] / (1.0 - weight)).sum()
+    times = torch.arange(len(by_time), dtype=by_time.dtype)
+    return (weight ** times.reshape(-1, *[1] * (by_time.ndim - 1)) * by_time).sum()
 
 
 @differentiable_door

@@ -11,6 +11,7 @@ from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import double_precision
+from mfgppl.reward.valued import outlook
 
 
 class Solution(NamedTuple):
@@ -52,7 +53,8 @@ def answered(response_map: AnyResponseMap, image: Image) -> Equilibrium:
     """Return a soft best response with what agents earn and expect along its flow."""
     game, found = response_map.game, as_equilibrium(response_map.game, image)
     with double_precision(), torch.no_grad():
-        return in_own_units(response_map.program, RewardInputs(game, found.mean_field), found)
+        own = outlook(response_map.program, RewardInputs(game, found.mean_field))
+    return in_own_units(found, own)
 
 
 def ended(solution: Solution, *, throw: bool, what: str, remedy: str) -> Solution:

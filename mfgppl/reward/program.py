@@ -162,7 +162,11 @@ def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
         if the game has no place for a part.
     """
     check_callable(program)
-    preferences, ask = asked(program, inputs)
+    return checked_table(*asked(program, inputs), inputs)
+
+
+def checked_table(preferences: Preferences, ask: Asked, inputs: RewardInputs) -> Tensor:
+    """Return the table of what a program returned, its parts and entries checked."""
     check_parts(preferences, inputs)
     reward = as_reward(preferences, inputs, ask)
     check_finite(reward, inputs.game)

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.behaviour import is_plain, plan_of
+from mfgppl.reward.behaviour import Asked, is_plain, plan_of
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import Preferences, agent_of, check_parts, reward_and_end
 from mfgppl.reward.program import (
     RewardProgram,
     as_preferences,
     asked,
+    check_callable,
     check_finite,
+    checked_table,
     double_precision,
 )
 
@@ -41,7 +43,18 @@ class Outlook(NamedTuple):
 
 def outlook(program: RewardProgram, inputs: RewardInputs) -> Outlook | None:
     """Return what agents earn and expect; None where the table that they answer says it."""
+    return _outlook(*asked(program, inputs), inputs)
+
+
+def faced(program: RewardProgram, inputs: RewardInputs) -> tuple[Tensor, Outlook | None]:
+    """Return the table that agents answer, checked, and their outlook, by one run."""
+    check_callable(program)
     preferences, ask = asked(program, inputs)
+    table = checked_table(preferences, ask, inputs)
+    return table, _outlook(preferences, ask, inputs)
+
+
+def _outlook(preferences: Preferences, ask: Asked, inputs: RewardInputs) -> Outlook | None:
     if is_plain(preferences, inputs.game):
         return None
     reward = reward_and_end(preferences, inputs)
@@ -86,7 +99,7 @@ def valued(game: MeanFieldGame, program: RewardProgram) -> tuple[MeanFieldGame, 
         If discount or temperature differ by type, as nothing values policies then.
     """
     with double_precision(), torch.no_grad():
-        inputs = _at_start(game)
+        inputs = at_start(game)
         preferences, _ = asked(program, inputs)
         if is_plain(preferences, game):
             return game, program
@@ -134,7 +147,7 @@ class Constants(NamedTuple):
 def constants_of(game: MeanFieldGame, program: RewardProgram) -> Constants:
     """Return the constants that a program with fixed parameters declares, else the game's."""
     with double_precision(), torch.no_grad():
-        inputs = _at_start(game)
+        inputs = at_start(game)
         preferences, _ = asked(program, inputs)
         agent = agent_of(preferences, inputs)
     discount, temperature = (
@@ -144,14 +157,7 @@ def constants_of(game: MeanFieldGame, program: RewardProgram) -> Constants:
     return Constants(discount, temperature, foreseen and game.behaviour == "entropy")
 
 
-def declared(game: MeanFieldGame, program: RewardProgram) -> dict[str, Any]:
-    """Return the parts that a program with fixed parameters declares beside its reward."""
-    with double_precision(), torch.no_grad():
-        preferences, _ = asked(program, _at_start(game))
-    return {k: v for k, v in preferences.parts.items() if k != "reward"}
-
-
-def _at_start(game: MeanFieldGame) -> RewardInputs:
+def at_start(game: MeanFieldGame) -> RewardInputs:
     """Return the inputs along a crowd that stays where it began."""
     start = game.initial[:, None] / game.n_actions if game.joint else game.initial
     return RewardInputs(game, start.expand(game.flow_shape))
