@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mfgppl._kernels import density, sweeps, tape, threads
-from mfgppl._kernels.density import Causal, Energy
+from mfgppl._kernels.density import Causal, Energy, Kinds
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables, parts_of, sliced
 from mfgppl._kernels.tape import Tape
 
@@ -95,10 +95,65 @@ def energy_law(
     )
 
 
+def kinds_law(
+    tables: Tables,
+    histories: tuple[np.ndarray, ...],
+    shape: tuple[int, ...],
+    *,
+    discount: float,
+    temperature: float,
+) -> Kinds:
+    """Return the likelihood of agents whose kind is not seen as arrays, with a workspace.
+
+    Parameters
+    ----------
+    tables : Tables
+        The dynamics.
+    histories : tuple of ndarray
+        Entries, offsets, first states, numbers and what is known of each history.
+    shape : tuple of int
+        (N, T, S, A).
+    discount, temperature : float
+        The game's constants.
+    """
+    N, T, S, A = shape
+    entry, offsets, start, weight, known = histories
+    rows = T * S * A
+    return Kinds(
+        tables, np.array([discount, temperature, 0.0]), entry, offsets, start, weight, known,
+        policies=np.empty(shape), logs=np.empty((rows, N)), posterior=np.empty((start.size, N)),
+        counts=np.empty((rows, N)), gradient=np.empty((1, 1, N * (rows + S))),
+    )  # fmt: skip
+
+
+def kinds_posterior(
+    log_policies: np.ndarray, log_weights: np.ndarray, histories: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log likelihood (J,) of each history and the posterior (J, N) of its node.
+
+    Parameters
+    ----------
+    log_policies, log_weights : ndarray, shape (N, T, S, A) and (N, S)
+        Of each node.
+    histories : tuple of ndarray
+        As in `kinds_law`.
+    """
+    entry, offsets, start, _, known = histories
+    N = len(log_weights)
+    logs = np.ascontiguousarray(log_policies.reshape(N, -1).T)
+    share, heights = np.empty((start.size, N)), np.empty(start.size)
+    sweeps.kinds_heights(
+        logs, np.ascontiguousarray(log_weights), entry, offsets, start, known, share, heights
+    )
+    return heights, share
+
+
 def law_evaluator(law: density.Law) -> Evaluator:
     """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
     if isinstance(law, Causal):
         return _by_parts(law)
+    if isinstance(law, Kinds):
+        return _by_agents(law)
     tables, constants, *arrays = law
     temperature, n_groups = float(constants[1]), int(constants[2])
     counted, workspace = arrays[:5], arrays[5:]
@@ -132,8 +187,51 @@ def _by_parts(law: Causal) -> Evaluator:
     return at_once if in_threads(law) else one_by_one
 
 
+def _by_agents(law: Kinds) -> Evaluator:
+    """Return the likelihood of unseen kinds, agents side by side where there are many."""
+    tables, constants, entry, offsets, start, weight, known, policies, logs, share, counts, _ = law
+    numbers = float(constants[0]), float(constants[1])
+    gradient = law.gradient.reshape(-1)
+    size, by_node = policies.size, (len(policies), policies.shape[2])
+
+    def one_by_one(core: np.ndarray) -> tuple[float, np.ndarray]:
+        return sweeps.kinds_value_and_gradient(
+            core.reshape(-1), tables, *numbers, entry, offsets, start, weight, known, policies,
+            logs, share, counts, gradient,
+        ), law.gradient  # fmt: skip
+
+    bounds = np.linspace(0, start.size, threads.n_cores() + 1).astype(int).tolist()
+    rooms = [(np.empty(counts.shape), np.empty(by_node)) for _ in bounds[1:]]
+
+    def at_once(core: np.ndarray) -> tuple[float, np.ndarray]:
+        flat = core.reshape(-1)
+        rewards, log_weights = flat[:size].reshape(policies.shape), flat[size:].reshape(by_node)
+        sweeps.kinds_forward(rewards, tables, *numbers, policies, logs)
+
+        def part(first: int, last: int, room: tuple[np.ndarray, np.ndarray]) -> float:
+            for array in room:
+                array[:] = 0.0
+            value: float = sweeps.kinds_by_agent(
+                logs, log_weights, entry, offsets, start, weight, known, share, *room, first, last
+            )
+            return value
+
+        ranges = itertools.pairwise(bounds)
+        tasks = [functools.partial(part, *r, room) for r, room in zip(ranges, rooms, strict=True)]
+        value = sum(threads.side_by_side(tasks))
+        counts[:] = np.sum([room[0] for room in rooms], axis=0)
+        gradient[size:] = np.sum([room[1] for room in rooms], axis=0).reshape(-1)
+        slopes = gradient[:size].reshape(policies.shape)
+        sweeps.kinds_backward(policies, tables, *numbers, counts, slopes)
+        return value, law.gradient
+
+    return at_once if in_threads(law) else one_by_one
+
+
 def in_threads(law: density.Law) -> bool:
     """Return whether a law falls in parts that are large enough for threads."""
+    if isinstance(law, Kinds):
+        return law.entry.size * law.logs.shape[1] >= WORTH_THREADS and threads.n_cores() > 1
     if not isinstance(law, Causal) or not isinstance(law.tables, Dense) or len(law.parts) < 3:
         return False
     return law.counts.size * (law.tables.tables.shape[2] + ACTION_WORK) >= WORTH_THREADS

@@ -100,8 +100,28 @@ class Energy(NamedTuple):
     gradient: np.ndarray
 
 
+class Kinds(NamedTuple):
+    """Arrays of the causal likelihood of agents whose kind is not seen, and its workspace.
+
+    See `sweeps.kinds_value_and_gradient`; the gradient has the shape (1, 1, n).
+    """
+
+    tables: Tables
+    constants: np.ndarray
+    entry: np.ndarray
+    offsets: np.ndarray
+    start: np.ndarray
+    weight: np.ndarray
+    known: np.ndarray
+    policies: np.ndarray
+    logs: np.ndarray
+    posterior: np.ndarray
+    counts: np.ndarray
+    gradient: np.ndarray
+
+
 Core = Itself | Affine
-Law = Causal | Energy
+Law = Causal | Energy | Kinds
 
 
 def evaluate(law, reward):
@@ -120,6 +140,12 @@ def slope_of(core, slope, cotangent):
 def _evaluate(law, reward):
     if is_tuple(Causal, law):
         return _by_parts
+    if is_tuple(Kinds, law):
+        return lambda law, reward: sweeps.kinds_value_and_gradient(
+            reward.reshape(reward.size), law.tables, law.constants[0], law.constants[1], law.entry,
+            law.offsets, law.start, law.weight, law.known, law.policies, law.logs, law.posterior,
+            law.counts, law.gradient.reshape(law.gradient.size),
+        )  # fmt: skip
     return lambda law, reward: sweeps.energy_value_and_gradient(
         reward, law.tables, law.constants[1], law.counts, law.starts, law.ends_seen,
         law.ends_unseen, law.entry, int(law.constants[2]), law.log_partition, law.log_next,
@@ -191,7 +217,7 @@ SIGNATURE = types.int64(
 )
 NOT_FINITE = 1
 SLOT = 5  # numbers of an array among the data: its address and its lengths, padded with ones
-TABLES, LAW, REWARD, SIZE = 8, 14, 24, 25 * SLOT  # slots, and how many numbers there are
+TABLES, LAW, REWARD, SIZE = 8, 14, 25, 26 * SLOT  # slots, and how many numbers there are
 
 
 @intrinsic
@@ -285,6 +311,16 @@ def energy(data, k, tables):
 
 
 @jit
+def kinds(data, k, tables):
+    """Return the likelihood of unseen kinds from slot `k` on."""
+    return Kinds(
+        tables, flat(data, k), narrow(data, k + 1), whole(data, k + 2), narrow(data, k + 3),
+        flat(data, k + 4), rows(data, k + 5), solid(data, k + 6), rows(data, k + 7),
+        rows(data, k + 8), rows(data, k + 9), cube(data, k + 10),
+    )  # fmt: skip
+
+
+@jit
 def with_core(theta, gradient, data, law):
     """Evaluate with the core that the data say."""
     machine = TapeArrays(
@@ -340,11 +376,25 @@ def energy_sparse(dim, point, slope, value, address):
     return answer(dim, point, slope, value, data, energy(data, LAW, sparse(data, TABLES)))
 
 
+def kinds_dense(dim, point, slope, value, address):
+    """Evaluate packed data of the likelihood of unseen kinds with dense tables."""
+    data = numba.carray(address, (SIZE,), np.int64)
+    return answer(dim, point, slope, value, data, kinds(data, LAW, dense(data, TABLES)))
+
+
+def kinds_sparse(dim, point, slope, value, address):
+    """Evaluate packed data of the likelihood of unseen kinds with sparse tables."""
+    data = numba.carray(address, (SIZE,), np.int64)
+    return answer(dim, point, slope, value, data, kinds(data, LAW, sparse(data, TABLES)))
+
+
 CALLS = {
     (Causal, Dense): causal_dense,
     (Causal, Sparse): causal_sparse,
     (Energy, Dense): energy_dense,
     (Energy, Sparse): energy_sparse,
+    (Kinds, Dense): kinds_dense,
+    (Kinds, Sparse): kinds_sparse,
 }
 
 
@@ -385,7 +435,7 @@ def packed(
     cores = [*core, empty, empty][:3]
     tabled = [*tables, *[empty] * 6][:6]
     weights = np.append(weights, float(isinstance(core, Affine)))
-    slots = [weights, *machine, *cores[:2], *tabled, *[*arrays, *[empty] * 10][:10], cores[2]]
+    slots = [weights, *machine, *cores[:2], *tabled, *[*arrays, *[empty] * 11][:11], cores[2]]
     data = np.zeros(SIZE, dtype=np.int64)
     for k, array in enumerate(slots):
         if not array.flags.c_contiguous:

@@ -161,6 +161,142 @@ def causal_value_and_gradient(
 
 
 @jit
+def kinds_forward(rewards, tables, discount, temperature, policies, logs):
+    """Solve the sweeps of all nodes: fill pi (N, T, S, A) and log pi by entry, (T * S * A, N)."""
+    N, T, S, A = rewards.shape
+    scale, onward = 1.0 / temperature, discount / temperature
+    ahead, q, following = np.empty(S * A), np.empty(S * A), np.empty(S)
+    for n in range(N):
+        ahead[:] = 0.0
+        for t in range(T - 1, -1, -1):
+            if t < T - 1:
+                expected(tables, t if n_tables(tables) > 1 else 0, following, ahead)
+            r = rewards[n, t].reshape(S * A)
+            for i in range(S * A):
+                q[i] = r[i] * scale + onward * ahead[i]
+            normalise(q, policies[n, t].reshape(S * A), following, A)
+            start = t * S * A
+            for s in range(S):
+                for a in range(A):
+                    logs[start + s * A + a, n] = q[s * A + a] - following[s]
+            for s in range(S):
+                following[s] *= temperature
+
+
+@jit
+def kinds_by_agent(
+    logs, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
+):
+    """Return `sum_j m_j log sum_n w_n exp l_nj` of agents from `first` to before `last`.
+
+    An agent's l is the sum of the logs (E, N) of its entries; its weights are those of where it
+    was seen first, with `known` (J, N), -inf where it is known to be of another kind, or empty.
+    Fill the posterior of each agent's node (J, N), and add it, times the agent's number m, to the
+    counts (E, N) of its entries and to the slopes (N, S) of its log weights.
+    """
+    N, value = logs.shape[1], 0.0
+    total = np.empty(N)
+    for j in range(first, last):
+        for n in range(N):
+            total[n] = log_weights[n, start[j]]
+        if known.size > 0:
+            for n in range(N):
+                total[n] += known[j, n]
+        for i in range(offsets[j], offsets[j + 1]):
+            e = entry[i]
+            for n in range(N):
+                total[n] += logs[e, n]
+        peak, mass = -np.inf, 0.0
+        for n in range(N):
+            peak = max(peak, total[n])
+        for n in range(N):
+            total[n] = np.exp(total[n] - peak) if peak > -np.inf else 0.0
+            mass += total[n]
+        value += weight[j] * (peak + np.log(mass)) if weight[j] != 0.0 else 0.0
+        for n in range(N):
+            posterior[j, n] = total[n] / mass if mass > 0.0 else 0.0
+            total[n] = weight[j] * posterior[j, n]
+            slopes[n, start[j]] += total[n]
+        for i in range(offsets[j], offsets[j + 1]):
+            e = entry[i]
+            for n in range(N):
+                counts[e, n] += total[n]
+    return value
+
+
+@jit
+def kinds_heights(logs, log_weights, entry, offsets, start, known, posterior, heights):
+    """Fill the log likelihood (J,) of each history and the posterior (J, N) of its node."""
+    counts, slopes = np.zeros((logs.shape[0], logs.shape[1])), np.zeros(log_weights.shape)
+    one = np.ones(start.size)
+    for j in range(start.size):
+        heights[j] = kinds_by_agent(
+            logs,
+            log_weights,
+            entry,
+            offsets,
+            start,
+            one,
+            known,
+            posterior,
+            counts,
+            slopes,
+            j,
+            j + 1,
+        )
+
+
+@jit
+def kinds_backward(policies, tables, discount, temperature, counts, gradient):
+    """Fill the gradient (N, T, S, A) of all nodes' sweeps at their counts (T * S * A, N)."""
+    N, T, S, A = policies.shape
+    scale = 1.0 / temperature
+    carried, arrived = np.empty(S), np.empty(S)
+    for n in range(N):
+        carried[:] = 0.0
+        for t in range(T):
+            g, pi = gradient[n, t].reshape(S * A), policies[n, t].reshape(S * A)
+            start = t * S * A
+            for s in range(S):
+                visited = 0.0
+                for a in range(A):
+                    visited += counts[start + s * A + a, n]
+                lasting = carried[s] - visited * scale
+                for a in range(A):
+                    i = s * A + a
+                    g[i] = counts[start + i, n] * scale + pi[i] * lasting
+            if t < T - 1:
+                pushed(tables, t if n_tables(tables) > 1 else 0, g, arrived)
+                for s in range(S):
+                    carried[s] = discount * arrived[s]
+
+
+@jit
+def kinds_value_and_gradient(
+    core, tables, discount, temperature, entry, offsets, start, weight, known, policies, logs,
+    posterior, counts, gradient,
+):  # fmt: skip
+    """Return the log likelihood of agents whose node is not seen, and fill its gradient.
+
+    `core` and `gradient` hold rewards (N, T, S, A) and after them log weights (N, S).
+    """
+    N, T, S, A = policies.shape
+    size = N * T * S * A
+    rewards, slopes = core[:size].reshape(policies.shape), gradient[size:].reshape((N, S))
+    kinds_forward(rewards, tables, discount, temperature, policies, logs)
+    counts[:] = 0.0
+    slopes[:] = 0.0
+    value = kinds_by_agent(
+        logs, core[size:].reshape((N, S)), entry, offsets, start, weight, known, posterior, counts,
+        slopes, 0, start.size,
+    )  # fmt: skip
+    kinds_backward(
+        policies, tables, discount, temperature, counts, gradient[:size].reshape(policies.shape)
+    )
+    return value
+
+
+@jit
 def flat(array):
     """Return an array (T, S, A) as rows (T, S * A)."""
     return array.reshape((array.shape[0], array.shape[1] * array.shape[2]))

@@ -50,6 +50,9 @@ class Trajectories(Panel):
         counts in `visits`, and in nothing else.
     pooled_times : bool
         Whether all times are taken for one.
+    owner : ndarray of int, shape (J,)
+        Number of the agent of each trajectory, from 0 in the order of the rows. An agent who is
+        drawn twice, as in a bootstrap, counts as two.
     """
 
     space: StateSpace
@@ -65,11 +68,14 @@ class Trajectories(Panel):
     covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
     carried: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     pooled_times: bool = False
+    owner: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
-        """Carry nobody where nothing is said of it."""
+        """Carry nobody, and number agents by their labels, where nothing is said of it."""
         if not len(self.carried):
             object.__setattr__(self, "carried", np.zeros(len(self.agents), dtype=np.int64))
+        if not len(self.owner):
+            object.__setattr__(self, "owner", pd.factorize(self.agents)[0])
 
     @classmethod
     @strict_keywords
@@ -245,6 +251,11 @@ class Trajectories(Panel):
         """Number of distinct agents."""
         return len(set(self.agents.tolist()))
 
+    @property
+    def n_owners(self) -> int:
+        """Number of agents, of one who is drawn twice two."""
+        return int(self.owner.max()) + 1
+
     @functools.cached_property
     def n_late(self) -> int:
         """Number of trajectories that begin after the first time."""
@@ -327,6 +338,7 @@ class Trajectories(Panel):
             action=self.action[rows],
             groups={k: v[keep] for k, v in self.groups.items()},
             carried=self.carried[keep],
+            owner=_copies(self.owner[keep], keep),
         )
 
     def _positions(self, keep: Any) -> np.ndarray:
@@ -398,6 +410,12 @@ class Trajectories(Panel):
         }
 
 
+def _copies(owner: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Return the owners (n,) of trajectories that were selected, each copy of one by itself."""
+    copy = pd.Series(keep).groupby(keep).cumcount().to_numpy()
+    return np.asarray(pd.MultiIndex.from_arrays([owner, copy]).factorize()[0])
+
+
 def with_rows(panel: Panel, what: str) -> Trajectories:
     """Return a panel that has its rows, else raise a `ValueError` that says what needs them."""
     if not isinstance(panel, Trajectories):
@@ -424,5 +442,6 @@ def before(panel: Trajectories, time: int) -> Trajectories:
         offsets=np.append(0, rows[there].cumsum()),
         groups={k: v[there] for k, v in panel.groups.items()},
         carried=np.clip(panel.carried, 0, np.maximum(left, 0))[there],
+        owner=pd.factorize(panel.owner[there])[0],
         **{k: getattr(panel, k)[kept] for k in ("time", "state", "action")},
     )

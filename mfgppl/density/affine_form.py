@@ -31,8 +31,8 @@ class Features(NamedTuple):
 
 
 def table_of(program: Program, values: Tensor) -> Tensor:
-    """Return the flat reward (T * S * A,) at flat constrained parameters (K,)."""
-    return program.masked(program.reward_at(program.by_site(values))).reshape(-1)
+    """Return the flat reward (T * S * A,), or all that a law reads, at flat parameters (K,)."""
+    return program.core_at(program.by_site(values)).reshape(-1)
 
 
 def recorded_table(program: Program) -> Trace:

@@ -154,7 +154,7 @@ def _recorded_reward(program: Program) -> tuple[Trace | None, Features | None, s
         trace = recorded_table(program)
     except Exception as error:  # whatever a program does that cannot be followed
         return None, None, str(error)
-    if size * math.prod(program.game.shape) > LARGEST_MATRIX:
+    if program.nodes is not None or size * math.prod(program.game.shape) > LARGEST_MATRIX:
         return trace, None, None
     affine = affine_form(program, trace)
     if affine is not None and not _repeats(program, affine):

@@ -8,6 +8,7 @@ import numpy as np
 
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.protocol import LogDensity
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.terms import add_up
 
 LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws worked on together
@@ -36,7 +37,7 @@ def over_draws(
         Takes which draws these are, and their values; runs in several threads, as kernels release
         the interpreter's lock.
     """
-    entries = math.prod(density.model.game.shape)
+    entries = math.prod(density.model.law.core_shape)
     size = int(np.clip(LARGEST_BATCH // entries, 1, DRAWS_AT_ONCE))
     parts = [slice(k, k + size) for k in range(0, len(values), size)]
     with ThreadPoolExecutor() as pool:
@@ -45,6 +46,8 @@ def over_draws(
 
 def log_likelihoods(density: LogDensity, values: np.ndarray, panel: Trajectories) -> np.ndarray:
     """Return the log likelihood (N, J) of a panel's trajectories, nats.
+
+    Of its agents where their kinds are not seen, as no trajectory has one by itself.
 
     Parameters
     ----------
@@ -55,6 +58,16 @@ def log_likelihoods(density: LogDensity, values: np.ndarray, panel: Trajectories
     panel : Trajectories
         Coded as the model's.
     """
+    if isinstance(density.model.law, KindsLikelihood):
+        law = density.model.law.of_panel(panel)
+        of_agent, by_agent = law.histories.of_agent, np.empty((len(values), panel.n_owners))
+
+        def heights(part: slice, given: np.ndarray) -> None:
+            for row, core in zip(by_agent[part], density.rewards(given), strict=True):
+                row[:] = law.posterior(core).log_likelihood[of_agent]
+
+        over_draws(density, values, heights)
+        return by_agent
     n = panel.n_trajectories
     terms = density.model.law.terms(panel)
     by_draw = np.empty((len(values), n))

@@ -25,6 +25,7 @@ from mfgppl.density.sizes import slope_at
 from mfgppl.density.table_changes import table_changes
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.kinds import Completed, KindsLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.parameters import Program
@@ -90,8 +91,13 @@ class PlugInDensity(Keeper):
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        by_kernel = not isinstance(self.law, StationaryLikelihood)
-        return by_kernel and self.compiled.tape is not None
+        return not self._in_torch and self.compiled.tape is not None
+
+    @property
+    def _in_torch(self) -> bool:
+        """Whether the law has no kernel."""
+        law = self.law.one if isinstance(self.law, KindsLikelihood) else self.law
+        return isinstance(law, StationaryLikelihood)
 
     def _stages_for(self, prior: float) -> Compiled:
         """Return the compiled program; without its prior where that has no weight but a factor.
@@ -126,10 +132,11 @@ class PlugInDensity(Keeper):
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
         compiled, likelihood = self._stages_for(prior), self.law
-        if compiled.tape is None or isinstance(likelihood, StationaryLikelihood):
+        if compiled.tape is None or self._in_torch:
             return None
+        assert not isinstance(likelihood, StationaryLikelihood)
         law = likelihood.arrays()
-        core: Itself | Affine = Itself(np.array(self.model.game.shape))
+        core: Itself | Affine = Itself(np.array(self.law.core_shape))
         if compiled.affine is not None:
             core = Affine(*compiled.affine, np.empty(self.model.game.shape))
         machine = bridge.tape_arrays(compiled.tape)
@@ -140,7 +147,7 @@ class PlugInDensity(Keeper):
         weights = np.array([prior, jacobian])
         forward, pullback = self._stages_for(prior).stages()
         likelihood, affine = self.law.evaluator(), self.compiled.affine
-        shape = self.model.game.shape
+        shape = self.law.core_shape
 
         def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
             outputs = forward(theta)
@@ -156,7 +163,8 @@ class PlugInDensity(Keeper):
     def rewards(self, values: np.ndarray) -> np.ndarray:
         """Return reward tables (N, T, S, A) at flat constrained parameters (N, K).
 
-        They are -inf where an action is not available.
+        They are -inf where an action is not available. With agent-level sites they are all that
+        the law reads, (N, 1, 1, n).
         """
         table, affine = self.compiled.table, self.compiled.affine
         if affine is not None:
@@ -164,7 +172,7 @@ class PlugInDensity(Keeper):
             tables += affine.offset
         elif table is not None:
             tables = table(values)
-        return tables.reshape(len(values), *self.model.game.shape)
+        return tables.reshape(len(values), *self.law.core_shape)
 
     def tables(self, values: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the tables (N, ...) whose entries trajectories add up, at values (N, K)."""
@@ -192,8 +200,18 @@ class PlugInDensity(Keeper):
         return self.compiled.by_group(points)
 
     def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
-        """Return second derivatives (K, K) of the weighted density, from the plain torch twin."""
-        program, likelihood = self.program, self.law
+        """Return second derivatives (K, K) of the weighted density, from the plain torch twin.
+
+        Where kinds are not seen, by Louis' formula: those of what would be counted if the posterior
+        of each agent's kind were seen, and the variance of the score that this leaves out.
+        """
+        program, law = self.program, self.law
+        likelihood: FixedFlow | Completed = law
+        beyond = np.zeros((self.n_dim, self.n_dim))
+        if isinstance(law, KindsLikelihood):
+            core = self.rewards(self.constrained(theta[None]))[0]
+            likelihood = law.completed(core)
+            beyond = law.missing(core, self.table_slopes(theta))
 
         def value(free: Tensor) -> Tensor:
             run = program.run(program.split(free))
@@ -209,7 +227,7 @@ class PlugInDensity(Keeper):
                 found = torch.autograd.functional.hessian(value, point, vectorize=many)
             except RuntimeError:  # an operation that torch does not carry for many rows at once
                 found = torch.autograd.functional.hessian(value, point)
-        return found.numpy()
+        return found.numpy() + beyond
 
     def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the slopes of the tables in each unconstrained parameter."""
@@ -227,12 +245,12 @@ class PlugInDensity(Keeper):
             tables = (slope.T @ self.compiled.affine.matrix).reshape(-1, *self.model.game.shape)
             return torch.from_numpy(self.rewards(values[None])[0]), iter(torch.from_numpy(tables))
         changes = table_changes(self.program, values, slope.T)
-        tables = (torch.from_numpy(change).reshape(self.model.game.shape) for change in changes)
+        tables = (torch.from_numpy(change).reshape(self.law.core_shape) for change in changes)
         return torch.from_numpy(self.rewards(values[None])[0]), tables
 
 
 def _table_slopes(law: FixedFlow, reward: Tensor, change: Tensor) -> tuple[Tensor, ...]:
     """Return how a law's tables change as the reward (T, S, A) does, in one direction."""
-    if isinstance(law, CausalLikelihood):
+    if isinstance(law, (CausalLikelihood, KindsLikelihood)):
         return law.table_slopes(reward, change)
     return tuple(torch.func.jvp(law.tables, (reward,), (change,))[1])

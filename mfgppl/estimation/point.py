@@ -30,6 +30,7 @@ from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.starts import Start, starting_values
 from mfgppl.estimation.svi import run_svi
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import add_up
 
@@ -337,6 +338,9 @@ def scores_of(density: LogDensity, theta: np.ndarray) -> np.ndarray | None:
     model = density.model
     if not isinstance(model.panel, Trajectories):
         return None
+    if isinstance(model.law, KindsLikelihood):
+        core = density.rewards(density.constrained(theta[None]))[0]
+        return model.law.scores(core, density.table_slopes(theta), model.panel)
     terms = model.law.terms(model.panel)
     scores = np.zeros((model.panel.n_trajectories, len(theta)))
     for k, slopes in enumerate(density.table_slopes(theta)):

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -12,9 +13,10 @@ from mfgppl._kernels import bridge
 from mfgppl._modes import own_modes
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.energy import EnergyLikelihood
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.stationary import StationaryLikelihood
 
-FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood
+FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood | KindsLikelihood
 
 
 class ActionCounts(TorchDistribution):
@@ -39,11 +41,22 @@ class ActionCounts(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log likelihood of the counts, nats."""
         with own_modes():
+            if isinstance(self.law, KindsLikelihood):
+                self._check_own(value)
+                return bridge.differentiable(self.reward, self.law.evaluator())
             if self.law.transition.requires_grad:
                 counts = self.law.counts._replace(actions=value.numpy())
                 law = dataclasses.replace(self.law, counts=counts)
                 return law.log_likelihood(self.reward)
             return bridge.differentiable(self.reward, self.law.evaluator(value.numpy()))
+
+    def _check_own(self, value: Tensor) -> None:
+        """Raise a `ValueError` unless counts are the panel's own."""
+        if not np.array_equal(value.numpy(), self.law.counts.actions):
+            raise ValueError(
+                "counts of actions have no likelihood where the kinds of agents are not seen; it "
+                "is that of the panel's own trajectories, one by one."
+            )
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw counts at the states that the panel visits, shape sample_shape + (T, S, A)."""

@@ -1,9 +1,20 @@
 """The dynamics of a law as the arrays that kernels read, worked out once."""
 
+from typing import Protocol
+
 from torch import Tensor
 
 from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge
+from mfgppl.data.panel import Counts
+
+
+class HasTables(Protocol):
+    """What knows its dynamics as arrays."""
+
+    @property
+    def kernel_tables(self) -> bridge.Tables:
+        """The transition as the arrays that the kernels read."""
 
 
 class WithDynamics(Keeper):
@@ -13,15 +24,23 @@ class WithDynamics(Keeper):
     ----------
     transition : Tensor, shape (n, S, A, S) or (n, C, S, A, S), n = 1 or T-1
         Dynamics along the flow.
+    counts : Counts
+        Sufficient statistics of the panel.
     """
 
     transition: Tensor
+    counts: Counts
+
+    @property
+    def core_shape(self) -> tuple[int, ...]:
+        """Shape of a reward as the law takes it, (T, S, A) where agents are of one kind."""
+        return self.counts.actions.shape
 
     @property
     def kernel_tables(self) -> bridge.Tables:
         """The transition as the arrays that the kernels read."""
         return keep(self, "kernel_tables", lambda: bridge.tables_of(self.transition))
 
-    def share_dynamics(self, law: "WithDynamics") -> None:
+    def share_dynamics(self, law: HasTables) -> None:
         """Read the arrays of a law with the same transition."""
         keep(self, "kernel_tables", lambda: law.kernel_tables)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mfgppl._arguments import differentiable_door, one_of
 from mfgppl._keep import Keeper
 from mfgppl.data.composition import composition_changes, turnover_message
-from mfgppl.data.panel import Panel
+from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.admissible import check_moves
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
@@ -23,8 +23,10 @@ from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
+from mfgppl.likelihood.kinds import KindsLikelihood, histories_of
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.nodes import Nodes
 from mfgppl.reward.parameters import (
     is_latent,
     labelled_entries,
@@ -33,7 +35,9 @@ from mfgppl.reward.parameters import (
 from mfgppl.reward.program import (
     Drawn,
     RewardProgram,
+    checked_answer,
     double_precision,
+    nodes_of,
     reward_table,
 )
 from mfgppl.reward.soundness import check_program
@@ -156,13 +160,16 @@ class TrajectoryModel(Keeper):
             self._check_coupled(transition)
         moves_elsewhere = self.coupled and game.crowd_moves_dynamics
         check_moves(self.panel, game, None if moves_elsewhere else transition)
+        self.sites = latent_sites(reward, self.inputs)
+        self.nodes = nodes_of(reward, self.inputs)
         self.law = self.law_of(self.panel, transition)
         self.observed = torch.as_tensor(self.law.counts.actions)
-        self.sites = latent_sites(reward, self.inputs)
         self.messages = self._crowd_messages(panel)
 
     def __call__(self) -> Tensor:
         """Run the program and observe the panel; return the reward table (T, S, A).
+
+        With agent-level sites, one for each node, (N, T, S, A).
 
         Raises
         ------
@@ -172,10 +179,10 @@ class TrajectoryModel(Keeper):
         with double_precision():
             if isinstance(self.law, CoupledLikelihood):
                 return self._in_equilibrium(self.law)
-            reward = reward_table(self.reward, self.inputs)
-            counts = ActionCounts(self.law, self.masked(reward))
-            pyro.sample("actions", counts, obs=self.observed)
-        return reward
+            answer = checked_answer(self.reward, self.inputs)
+            reward = answer._replace(reward=self.masked(answer.reward)).core
+            pyro.sample("actions", ActionCounts(self.law, reward), obs=self.observed)
+        return answer.reward
 
     def _in_equilibrium(self, law: CoupledLikelihood) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
@@ -332,7 +339,8 @@ class TrajectoryModel(Keeper):
         with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             energy = self.likelihood == "energy"
-            return reward_table(self.reward, RewardInputs(self.game, mean_field, energy=energy))
+            along = RewardInputs(self.game, mean_field, energy=energy)
+            return checked_answer(self.reward, along).core
 
     def _check_coupled(self, transition: Tensor) -> None:
         """Raise where the equilibrium's flow has no likelihood here."""
@@ -347,9 +355,36 @@ class TrajectoryModel(Keeper):
                 "in torch where the crowd moves the dynamics; got scipy sparse matrices."
             )
 
+    def _law_of_kinds(
+        self, panel: Panel, transition: Tensor, counts: Counts, nodes: Nodes
+    ) -> KindsLikelihood:
+        """Return the law of a panel whose agents have sites of their own, else raise."""
+        game, site = self.game, nodes.sites[-1].name
+        if self.likelihood == "energy":
+            raise ValueError(
+                f"likelihood='energy' knows agents of one kind; the reward program has the "
+                f"agent-level site {site!r}: use likelihood='causal'."
+            )
+        if self.coupled:
+            raise ValueError(
+                f"mean_field='equilibrium' knows agents of kinds that are seen; the reward program "
+                f"has the agent-level site {site!r}: use the observed flow, or a given one."
+            )
+        if not isinstance(panel, Trajectories):
+            raise ValueError(
+                f"the agent-level site {site!r} is summed over for each agent, which needs the "
+                f"trajectories one by one; a {type(panel).__name__} does not keep them. Read the "
+                "table with Trajectories.from_frame."
+            )
+        one = StationaryLikelihood if game.stationary else CausalLikelihood
+        law = one(transition, counts, game.discount, game.temperature)
+        return KindsLikelihood(law, histories_of(panel, game.shape), nodes.size)
+
     def law_of(self, panel: Panel, transition: Tensor) -> Law:
         """Return the law of a panel of this model's game, with the dynamics along its flow."""
         game, counts = self.game, panel.counts_over(self.game.shape[0])
+        if self.nodes is not None:
+            return self._law_of_kinds(panel, transition, counts, self.nodes)
         if self.coupled:
             moved = game.crowd_moves_dynamics
             seen = panel.transition_counts() if moved else None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mfgppl._arguments import suggestion
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.agents import AgentLevel, FirstState
 from mfgppl.reward.crowd import Crowd, note_cells
 from mfgppl.reward.named_inputs import named_inputs
 
@@ -47,6 +48,11 @@ class RewardInputs:
     occupancy : Tensor, shape (C, T, S, A)
         In joint games only: share of those whom one meets who are in one's own state and take
         one's own action.
+    agents : AgentLevel
+        The context in which sites have one value for each agent, which is not seen.
+    first_state : FirstState
+        The coordinates of the first state that is seen of an agent, which the shares of kinds may
+        read.
     """
 
     def __init__(self, game: MeanFieldGame, mean_field: Tensor, *, energy: bool = False) -> None:
@@ -61,6 +67,16 @@ class RewardInputs:
         self.density = self.mean_field[..., None]
         for name, values in named_inputs(game).items():
             setattr(self, name, values)
+
+    @property
+    def agents(self) -> AgentLevel:
+        """The context of what each agent has for itself: `with x.agents:`."""
+        return AgentLevel()
+
+    @property
+    def first_state(self) -> FirstState:
+        """The first state that is seen of an agent, by coordinate."""
+        return FirstState(self.game.space.within, len(self.shape))
 
     @property
     def whole_flow(self) -> Tensor:
@@ -112,7 +128,8 @@ class RewardInputs:
                 "this game's mean field is over states alone; x.occupancy, its distribution over "
                 "states and actions, is there with MeanFieldGame(joint=True)."
             )
-        known = [k for k in vars(self) if not k.startswith("_")] + ["expect", "share", "among"]
+        known = [k for k in vars(self) if not k.startswith("_")]
+        known += ["expect", "share", "among", "agents", "first_state"]
         raise AttributeError(
             f"a reward program has no input x.{name};{suggestion(name, known)} "
             f"inputs: {', '.join(sorted(known))}."

@@ -16,16 +16,20 @@ from mfgppl._keep import Keeper
 from mfgppl.data.space import text_labels
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.names import check_site_names
+from mfgppl.reward.nodes import Nodes
 from mfgppl.reward.program import (
+    Answered,
     RewardProgram,
+    answered,
     check_callable,
     check_shape,
+    checked_answer,
     double_precision,
     innermost,
     is_parameter,
     is_subsample,
     meet_sites,
-    reward_table,
+    nodes_of,
     spread_reward,
 )
 from mfgppl.reward.running import Substitute, run_at
@@ -78,7 +82,7 @@ class Run(NamedTuple):
     site_log_priors : dict of str to Tensor
         Log prior by site.
     reward : Tensor, shape (T, S, A)
-        The reward table.
+        The reward table; with agent-level sites all that the law reads, (1, 1, n).
     n_log_priors : int
         How many log densities the log prior adds up: of parameters, factors and observed sites.
     """
@@ -110,7 +114,7 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
     check_callable(reward)
     with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
         torch.manual_seed(0)
-        reward_table(reward, inputs)
+        checked_answer(reward, inputs)
     check_site_names(tracer.trace.nodes)
     for name, site in tracer.trace.nodes.items():
         if site["type"] == "param":
@@ -190,13 +194,17 @@ class Program(Keeper):
             met.values,
             met.deterministics,
             {name: met.log_priors[name] for name in met.values},
-            self.masked(met.reward),
+            self.core(met.answer),
             len(met.log_priors),
         )
 
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self._forbidden, -torch.inf) if self._forbids else reward
+
+    def core(self, answer: Answered) -> Tensor:
+        """Return what a law reads of the tables that agents answer, -inf where none may act."""
+        return answer._replace(reward=self.masked(answer.reward)).core
 
     def split(self, theta: Any) -> list[Any]:
         """Return a flat vector (an array or a tensor) as the unconstrained values by site."""
@@ -238,10 +246,10 @@ class Program(Keeper):
             values = self.run(self.split(torch.as_tensor(theta))).values
         return {s.name: values[s.name].numpy().copy() for s in self.sites}
 
-    def reward_at(self, values: dict[str, Tensor]) -> Tensor:
-        """Return the reward table at constrained parameters."""
+    def core_at(self, values: dict[str, Tensor]) -> Tensor:
+        """Return what a law reads of a run at constrained parameters."""
         with pyro.poutine.block(), Substitute(lambda name, fn: values[name]):
-            return spread_reward(self.reward, self.inputs)
+            return self.core(answered(self.reward, self.inputs))
 
     def check_values(self, argument: str, values: Any, *, complete: bool) -> dict[str, Any]:
         """Return values by site, else raise what is wrong with them in the user's terms.
@@ -343,6 +351,11 @@ class Program(Keeper):
             with pyro.poutine.block(expose=names):
                 meet_sites(self.reward, self.inputs)
         return {name: tracer.trace.nodes[name]["fn"] for name in names}
+
+    @functools.cached_property
+    def nodes(self) -> Nodes | None:
+        """The nodes of agent-level sites, at parameters drawn; None without such sites."""
+        return nodes_of(self.reward, self.inputs)
 
     @functools.cached_property
     def has_factors(self) -> bool:

@@ -191,10 +191,10 @@ def agent_of(preferences: Preferences, inputs: RewardInputs) -> Agent:
     return Agent(
         reward=_decisions(preferences, inputs),
         ending=ending_of(preferences, inputs),
-        shock=None if shock is None else inputs.stacked(_spread("shock", shock, inputs)),
+        shock=None if shock is None else inputs.stacked(spread("shock", shock, inputs)),
         discount=_constant("discount", preferences, inputs),
         temperature=_constant("temperature", preferences, inputs),
-        lapse=None if lapse is None else _by_state(_spread("lapse", lapse, inputs), inputs),
+        lapse=None if lapse is None else _by_state(spread("lapse", lapse, inputs), inputs),
     )
 
 
@@ -202,7 +202,7 @@ def terminal_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None
     """Return what states are worth after the last decision, (S,)."""
     if preferences.terminal is None:
         return None
-    return _spread("terminal", preferences.terminal, inputs).reshape(-1)
+    return spread("terminal", preferences.terminal, inputs).reshape(-1)
 
 
 def ending_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
@@ -220,10 +220,11 @@ def ending_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
 
 
 def _decisions(preferences: Preferences, inputs: RewardInputs) -> Tensor:
-    return inputs.stacked(_spread("reward", preferences.reward, inputs))
+    return inputs.stacked(spread("reward", preferences.reward, inputs))
 
 
-def _spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
+def spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
+    """Return a part in full: all axes that it can have, (type, time, state, action) or fewer."""
     return torch.as_tensor(part, dtype=torch.float64).broadcast_to(_shape(name, inputs)[0])
 
 

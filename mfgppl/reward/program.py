@@ -4,7 +4,7 @@ import functools
 import inspect
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -19,8 +19,10 @@ from mfgppl._arguments import strict_keywords
 from mfgppl._modes import double_precision as double_precision
 from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.agents import AGENT_LEVEL
 from mfgppl.reward.behaviour import Asked, as_reward
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.nodes import Nodes, NodesMet
 from mfgppl.reward.preferences import Preferences, check_parts
 
 RewardProgram = Callable[[RewardInputs], Any]
@@ -103,16 +105,71 @@ class _Again(Messenger):
         msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
-def asked(program: RewardProgram, inputs: RewardInputs) -> tuple[Preferences, Asked]:
-    """Return what a program returns, and the same at the same parameters along other flows."""
-    with Drawn() as met, _InDouble(), _WithSlopes():
+class Ran(NamedTuple):
+    """What one run of a program returned.
+
+    Attributes
+    ----------
+    preferences : Preferences
+        What it returned; with agent-level sites its parts have axes for them in front.
+    ask : callable
+        The same at the same parameters along other flows.
+    nodes : Nodes or None
+        The values of agent-level sites, if there are any.
+    """
+
+    preferences: Preferences
+    ask: Asked
+    nodes: Nodes | None
+
+    def each(self, inputs: RewardInputs) -> list[tuple[Preferences, Asked]]:
+        """Return what the agents of each node are, along a flow and along others."""
+        if self.nodes is None:
+            return [(self.preferences, self.ask)]
+        if isinstance(inputs.game.beliefs, int):
+            raise ValueError(
+                "agents of kinds that are not seen cannot have beliefs of a level: what those "
+                "below them do is not one flow; use beliefs='equilibrium' or 'static'."
+            )
+        nodes, n_axes = self.nodes, len(inputs.shape)
+
+        def ask_of(n: int) -> Asked:
+            return lambda along: nodes.preferences(self.ask(along), n_axes)[n]
+
+        return [
+            (own, ask_of(n)) for n, own in enumerate(nodes.preferences(self.preferences, n_axes))
+        ]
+
+
+def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
+    """Run a program, with all values of its agent-level sites."""
+    with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _WithSlopes():
         value = program(inputs)
 
     def ask(along: RewardInputs) -> Preferences:
-        with pyro.poutine.block(), _Again(met.values()), _InDouble(), _WithSlopes():
+        again = _Again(met.values())
+        with pyro.poutine.block(), again, NodesMet(along.shape), _InDouble(), _WithSlopes():
             return as_preferences(program(along))
 
-    return as_preferences(value), ask
+    return Ran(as_preferences(value), ask, level.nodes())
+
+
+def asked(program: RewardProgram, inputs: RewardInputs) -> tuple[Preferences, Asked]:
+    """Return what a program returns, and the same at the same parameters along other flows.
+
+    Raises
+    ------
+    ValueError
+        If it has agent-level sites, and so no one table for all.
+    """
+    preferences, ask, nodes = ran(program, inputs)
+    if nodes is not None:
+        raise ValueError(
+            f"the reward program has the agent-level site {nodes.sites[-1].name!r}, so that agents "
+            "are of several kinds, and this takes agents of one. mfg.kinds.as_types(game, reward, "
+            "parameters) returns the game in which the kind is a type that is seen."
+        )
+    return preferences, ask
 
 
 def as_preferences(value: Any) -> Preferences:
@@ -123,7 +180,57 @@ def as_preferences(value: Any) -> Preferences:
 def meet_sites(program: RewardProgram, inputs: RewardInputs) -> None:
     """Run a reward program for its sites alone."""
     check_callable(program)
-    asked(program, inputs)
+    ran(program, inputs)
+
+
+class Answered(NamedTuple):
+    """The tables that agents answer.
+
+    Attributes
+    ----------
+    reward : Tensor, shape (T, S, A), or (N, T, S, A) with agent-level sites of N nodes
+        The reward whose soft best response is what agents do; with types, S counts pairs of type
+        and state.
+    log_weights : Tensor, shape (N, S), or None
+        Log probability of each node given the first state seen, where there are such sites.
+    """
+
+    reward: Tensor
+    log_weights: Tensor | None
+
+    @property
+    def core(self) -> Tensor:
+        """What a law reads: the reward, (T, S, A), or with agent-level sites all, (1, 1, n)."""
+        if self.log_weights is None:
+            return self.reward
+        return torch.cat([self.reward.reshape(-1), self.log_weights.reshape(-1)])[None, None]
+
+
+def answered(program: RewardProgram, inputs: RewardInputs) -> Answered:
+    """Run a reward program and return the tables that agents answer, without checks."""
+    check_callable(program)
+    run = ran(program, inputs)
+    tables = [as_reward(own, inputs, ask) for own, ask in run.each(inputs)]
+    if run.nodes is None:
+        return Answered(tables[0], None)
+    return Answered(torch.stack(tables), run.nodes.log_weights)
+
+
+def checked_answer(program: RewardProgram, inputs: RewardInputs) -> Answered:
+    """Run a reward program and return the tables that agents answer, checked as `reward_table`."""
+    check_callable(program)
+    run = ran(program, inputs)
+    tables = [checked_table(own, ask, inputs) for own, ask in run.each(inputs)]
+    if run.nodes is None:
+        return Answered(tables[0], None)
+    return Answered(torch.stack(tables), run.nodes.log_weights)
+
+
+def nodes_of(program: RewardProgram, inputs: RewardInputs) -> Nodes | None:
+    """Return the nodes of a program's agent-level sites at parameters drawn, None without any."""
+    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
+        torch.manual_seed(0)
+        return ran(program, inputs).nodes
 
 
 def spread_reward(program: RewardProgram, inputs: RewardInputs) -> Tensor:
@@ -224,7 +331,7 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
         return value
 
     def hidden(inputs: RewardInputs) -> Any:
-        with pyro.poutine.block():
+        with pyro.poutine.block(hide_fn=lambda site: not is_agent_level(site)):
             return bound(inputs)
 
     return hidden
@@ -254,7 +361,14 @@ def is_parameter(site: Mapping[str, Any]) -> bool:
     """
     if site["type"] != "sample" or site["is_observed"] or is_subsample(site):
         return False
+    if is_agent_level(site):
+        return False
     return not isinstance(innermost(site["fn"]), dist.Delta)
+
+
+def is_agent_level(site: Mapping[str, Any]) -> bool:
+    """Return whether a site, or a message, has one value for each agent, which is summed over."""
+    return AGENT_LEVEL in (site.get("infer") or {})
 
 
 def innermost(fn: Any) -> Any:

@@ -10,7 +10,13 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, is_parameter, is_subsample, spread_reward
+from mfgppl.reward.program import (
+    Answered,
+    RewardProgram,
+    answered,
+    is_parameter,
+    is_subsample,
+)
 
 
 class Met(NamedTuple):
@@ -18,8 +24,8 @@ class Met(NamedTuple):
 
     Attributes
     ----------
-    reward : Tensor, shape (T, S, A)
-        The reward.
+    answer : Answered
+        The tables that agents answer.
     values : dict of str to Tensor
         Latent parameters.
     deterministics : dict of str to Tensor
@@ -28,7 +34,7 @@ class Met(NamedTuple):
         Log densities of latent parameters, factors and observed sites, by site.
     """
 
-    reward: Tensor
+    answer: Answered
     values: dict[str, Tensor]
     deterministics: dict[str, Tensor]
     log_priors: dict[str, Tensor]
@@ -52,7 +58,7 @@ def run_at(
 ) -> Met:
     """Run a reward program with the values of its latent sites from a function of the site."""
     with pyro.poutine.block(), pyro.poutine.trace() as tracer, Substitute(value_of):
-        reward = spread_reward(program, inputs)
+        answer = answered(program, inputs)
     values, deterministics, priors = {}, {}, {}
     for name, node in tracer.trace.nodes.items():
         if node["type"] != "sample" or is_subsample(node):
@@ -65,7 +71,7 @@ def run_at(
         priors[name] = scale_and_mask(log_prob, node["scale"], node["mask"]).sum()
         if is_parameter(node):
             values[name] = node["value"]
-    return Met(reward, values, deterministics, priors)
+    return Met(answer, values, deterministics, priors)
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import (
     RewardProgram,
-    asked,
     double_precision,
     is_parameter,
     is_subsample,
     meet_sites,
+    ran,
 )
 from mfgppl.reward.running import Met, Substitute, run_at
 
@@ -103,9 +103,10 @@ def check_program(
 def _shock_at(program: RewardProgram, inputs: RewardInputs, values: Values) -> Tensor:
     """Return the shocks (T, S, A) at parameters, zero where there are none."""
     with torch.no_grad(), pyro.poutine.block(), Substitute(_constrained_values(values)):
-        preferences, _ = asked(program, inputs)
-        shock = agent_of(preferences, inputs).shock
-    return torch.zeros(1, 1, 1, dtype=torch.float64) if shock is None else shock
+        each = ran(program, inputs).each(inputs)
+        shocks = [agent_of(own, inputs).shock for own, _ in each]
+    known = [shock for shock in shocks if shock is not None]
+    return torch.cat(known, -1) if known else torch.zeros(1, 1, 1, dtype=torch.float64)
 
 
 def _check_shocks(shocks: Sequence[Tensor]) -> None:
@@ -200,7 +201,7 @@ def _name_of_difference(first: Met, second: Met) -> str | None:
     """Return the name of what differs between two runs."""
     if set(first.log_priors) != set(second.log_priors):
         return "set of sites"
-    pairs = {"reward": (first.reward, second.reward)}
+    pairs = {"reward": (first.answer.core, second.answer.core)}
     for name, log_prior in first.log_priors.items():
         pairs[f"log density of {name!r}"] = log_prior, second.log_priors[name]
     for name, (one, other) in pairs.items():
@@ -231,7 +232,7 @@ def _outcome(program: RewardProgram, game: MeanFieldGame, inputs: RewardInputs) 
         flow = values.get(FLOW)
         seen = inputs if flow is None else RewardInputs(game, flow)
         met = run_at(program, seen, _constrained_values(values))
-        tensors = [met.reward, torch.stack(list(met.log_priors.values()))]
+        tensors = [met.answer.core, torch.stack(list(met.log_priors.values()))]
         if flow is not None and game.crowd_moves_dynamics:
             tensors.append(game.transition_along(flow))
         return tensors

@@ -1,0 +1,401 @@
+"""The likelihood of agents whose kind is not seen: a sum over kinds for each agent.
+
+`log L = sum_j log sum_k w_k(s_j) exp l^k_j`, with `l^k_j` the log probability of what agent j does
+by the policy of kind k along the same flow, and `s_j` the state in which it was seen first. Nodes
+of a random coefficient are kinds whose weights are known. All trajectories of an agent are of one
+kind; those after its first are taken as if where they begin did not depend on the kind.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl._keep import Keeper
+from mfgppl._kernels import bridge
+from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.dynamics import HasTables
+from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.terms import counted, decisions
+
+
+class Histories(NamedTuple):
+    """What agents do, each distinct history once.
+
+    Attributes
+    ----------
+    entry : ndarray of int32, shape (n_entries,)
+        The flat place (t, s, a) of each decision, history by history.
+    offsets : ndarray of int, shape (J + 1,)
+        Where histories begin.
+    start : ndarray of int32, shape (J,)
+        The state in which the agent was seen first.
+    weight : ndarray, shape (J,)
+        How many agents have the history.
+    known : ndarray, shape (J, N) or (0, 0)
+        -inf where a node is ruled out by what is seen of an agent's kind, else 0.
+    of_agent : ndarray of int, shape (n_agents,)
+        The history of each agent.
+    """
+
+    entry: np.ndarray
+    offsets: np.ndarray
+    start: np.ndarray
+    weight: np.ndarray
+    known: np.ndarray
+    of_agent: np.ndarray
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The history of each entry."""
+        return np.repeat(np.arange(len(self.start)), np.diff(self.offsets))
+
+
+class Posterior(NamedTuple):
+    """What the histories say of nodes at given parameters.
+
+    Attributes
+    ----------
+    log_likelihood : ndarray, shape (J,)
+        Log likelihood of each history, nats.
+    share : ndarray, shape (J, N)
+        Posterior probability of each node.
+    """
+
+    log_likelihood: np.ndarray
+    share: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class KindsLikelihood(Keeper):
+    """The law of the actions of agents whose node is not seen.
+
+    A reward is a flat array (1, 1, n) here: tables (N, T, S, A), and after them log weights (N, S).
+
+    Attributes
+    ----------
+    one : CausalLikelihood or StationaryLikelihood
+        The law of agents of one kind, with the counts of all.
+    histories : Histories
+        What agents do.
+    n_nodes : int
+        Number of nodes N.
+    """
+
+    one: CausalLikelihood | StationaryLikelihood
+    histories: Histories
+    n_nodes: int
+
+    @property
+    def transition(self) -> Tensor:
+        """The dynamics along the flow."""
+        return self.one.transition
+
+    @property
+    def counts(self) -> Counts:
+        """Counts of the panel, whatever the kinds."""
+        return self.one.counts
+
+    @property
+    def discount(self) -> float:
+        """The game's discount."""
+        return self.one.discount
+
+    @property
+    def temperature(self) -> float:
+        """The game's temperature."""
+        return self.one.temperature
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T, S, A)."""
+        return (self.n_nodes, *self.counts.actions.shape)
+
+    @property
+    def core_shape(self) -> tuple[int, int, int]:
+        """Shape of a reward as this law takes it."""
+        N, T, S, A = self.shape
+        return 1, 1, N * S * (T * A + 1)
+
+    def parts(self, core: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return tables (..., N, T, S, A) and log weights (..., N, S) of rewards (..., 1, 1, n)."""
+        size, lead = math.prod(self.shape), core.shape[:-3]
+        flat = core.reshape(*lead, -1)
+        weights = flat[..., size:].reshape(*lead, self.n_nodes, self.shape[2])
+        return flat[..., :size].reshape(*lead, *self.shape), weights
+
+    def arrays(self) -> bridge.Kinds:
+        """Return what the kernel reads, with a workspace."""
+        if isinstance(self.one, StationaryLikelihood):
+            raise TypeError("stationary games have no kernel")
+        constants = {"discount": self.discount, "temperature": self.temperature}
+        return bridge.kinds_law(self.kernel_tables, self.histories[:5], self.shape, **constants)
+
+    def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
+        """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
+        if isinstance(self.one, StationaryLikelihood):
+            return self._by_torch
+        return bridge.law_evaluator(self.arrays())
+
+    def _by_torch(self, core: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log likelihood of a stationary game, and its gradient kind by kind."""
+        rewards, _ = self.parts(core)
+        found = self.posterior(core)
+        counts, slopes = self.expected_counts(found.share)
+        gradient = [
+            self.one.evaluator(n)(np.ascontiguousarray(r))[1].copy()
+            for n, r in zip(counts, rewards, strict=True)
+        ]
+        flat = np.concatenate([np.stack(gradient).ravel(), slopes.ravel()])
+        return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
+
+    def log_likelihood(self, core: Tensor) -> Tensor:
+        """Return the log likelihood in plain torch: the kernel's twin."""
+        return (torch.from_numpy(self.histories.weight) * self.by_history(core)).sum()
+
+    def by_history(self, core: Tensor) -> Tensor:
+        """Return the log likelihood of each history, (J,), in plain torch."""
+        log_policies, logs = self.tables(core)
+        histories = self.histories
+        owner = torch.from_numpy(histories.owner)
+        entry = torch.from_numpy(histories.entry.astype(np.int64))
+        taken = log_policies.reshape(self.n_nodes, -1)[:, entry]
+        start = torch.from_numpy(histories.start.astype(np.int64))
+        total = logs[:, start].index_add(1, owner, taken)
+        if histories.known.size:
+            total = total + torch.from_numpy(histories.known).T
+        return total.logsumexp(0)
+
+    def tables(self, core: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log policies (N, T, S, A) and log weights (N, S), in torch."""
+        size = math.prod(self.shape)
+        flat = core.reshape(-1)
+        rewards = flat[:size].reshape(self.shape)
+        policies = [self.one.tables(reward)[0] for reward in rewards]
+        return torch.stack(policies), flat[size:].reshape(self.n_nodes, -1)
+
+    def table_slopes(self, core: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how the log policies and log weights change with the reward, in one direction."""
+        size = math.prod(self.shape)
+        rewards, changes = (v.reshape(-1)[:size].reshape(self.shape) for v in (core, change))
+        if isinstance(self.one, CausalLikelihood):
+            slopes = [self.one.table_slopes(r, c)[0] for r, c in zip(rewards, changes, strict=True)]
+        else:
+            slopes = [
+                torch.func.jvp(self.one.tables, (r,), (c,))[1][0]
+                for r, c in zip(rewards, changes, strict=True)
+            ]
+        return torch.stack(slopes), change.reshape(-1)[size:].reshape(self.n_nodes, -1)
+
+    def table_arrays(self, cores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return log policies (..., N, T, S, A) and log weights (..., N, S) by kernel."""
+        rewards, logs = self.parts(cores)
+        return self.one.log_policy(rewards), logs
+
+    def log_policy(self, cores: np.ndarray) -> np.ndarray:
+        """Return the log probability of each action (..., T, S, A) of agents as they are seen.
+
+        It is the mean over kinds, weighted by who is expected to be in a state: by the posterior
+        shares of the decisions that were seen there, and where none was, by those of all agents.
+        """
+        lead = cores.shape[:-3]
+        many = cores.reshape(-1, *cores.shape[-3:])
+        found = np.stack([self._seen_policy(core) for core in many])
+        return found.reshape(*lead, *self.counts.actions.shape)
+
+    def _seen_policy(self, core: np.ndarray) -> np.ndarray:
+        log_policies, _ = self.table_arrays(core)
+        share = self.posterior(core).share
+        visits = self.expected_counts(share)[0].sum(-1, keepdims=True)
+        of_all = (self.histories.weight @ share) / self.histories.weight.sum()
+        seen = visits.sum(0) > 0
+        weights = np.where(seen, visits, of_all[:, None, None, None])
+        policy = (weights * np.exp(log_policies)).sum(0) / weights.sum(0)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(policy))
+
+    def posterior(self, core: np.ndarray) -> Posterior:
+        """Return the log likelihood of each history, and the posterior of its node."""
+        log_policies, logs = self.table_arrays(np.ascontiguousarray(core))
+        return Posterior(*bridge.kinds_posterior(log_policies, logs, self.histories[:5]))
+
+    def expected_counts(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return expected counts (N, T, S, A) and first states (N, S) of each node.
+
+        Parameters
+        ----------
+        share : ndarray, shape (J, N)
+            Posterior probability of each history's node.
+        """
+        histories, S = self.histories, self.shape[2]
+        owner = histories.owner
+        mass = (histories.weight[:, None] * share).T
+        size = math.prod(self.shape[1:])
+        counts = [np.bincount(histories.entry, m[owner], minlength=size) for m in mass]
+        first = [np.bincount(histories.start, m, minlength=S) for m in mass]
+        return np.stack(counts).reshape(self.shape), np.stack(first)
+
+    def node_sums(self, tables: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Return what each node adds for each history, (J, N), of log policies and log weights.
+
+        Or of their slopes: tables (N, T, S, A) and (N, S).
+        """
+        policies, logs = tables
+        entry, owner, n = self.histories.entry, self.histories.owner, len(self.histories.start)
+        sums = [np.bincount(owner, p.reshape(-1)[entry], minlength=n) for p in policies]
+        return np.stack(sums, axis=1) + logs[:, self.histories.start].T
+
+    def scores(
+        self, core: np.ndarray, slopes: Iterable[tuple[np.ndarray, ...]], panel: Trajectories
+    ) -> np.ndarray:
+        """Return the gradient (J, K) of each trajectory's part of its agent's log likelihood.
+
+        Parameters
+        ----------
+        core : ndarray
+            The reward.
+        slopes : iterable of tuple of ndarray
+            Slopes of the tables in each of K parameters.
+        panel : Trajectories
+            The panel whose histories these are.
+        """
+        trajectory, entry = decisions(panel, self.shape[1:])  # type: ignore[arg-type]
+        share = self.posterior(core).share[self.histories.of_agent[panel.owner]]  # (J, N)
+        first = np.unique(panel.owner, return_index=True)[1]
+        start = panel.state[panel.offsets[:-1]][first]
+        of_entry, columns = share[trajectory].T, []
+        for policies, logs in slopes:
+            each = zip(of_entry, policies, strict=True)
+            rows = sum(q * p.reshape(-1)[entry] for q, p in each)
+            column = np.bincount(trajectory, rows, minlength=panel.n_trajectories)
+            column[first] += (share[first] * logs[:, start].T).sum(1)
+            columns.append(column)
+        return np.stack(columns, axis=1)
+
+    def completed(self, core: np.ndarray) -> "Completed":
+        """Return the law of the counts that the posterior of kinds at a reward expects."""
+        return Completed(self, *self.expected_counts(self.posterior(core).share))
+
+    def missing(self, core: np.ndarray, slopes: Iterable[tuple[np.ndarray, ...]]) -> np.ndarray:
+        """Return the variance (K, K) over kinds of the agents' scores, summed over agents.
+
+        It is what second derivatives of the log likelihood have beside those of `completed` [1]_.
+
+        References
+        ----------
+        .. [1] Louis (1982), *Finding the observed information matrix when using the EM algorithm*,
+           JRSS B 44.
+        """
+        share = self.posterior(core).share
+        each = np.stack([self.node_sums(tables) for tables in slopes])  # (K, J, N)
+        each -= (share * each).sum(-1, keepdims=True)
+        weighted = each * (share * self.histories.weight[:, None])
+        K = len(each)
+        return np.asarray(weighted.reshape(K, -1) @ each.reshape(K, -1).T)
+
+    def of_panel(self, panel: Trajectories) -> "KindsLikelihood":
+        """Return the law of another panel's agents, with the same dynamics."""
+        law = replace(self, histories=histories_of(panel, self.shape[1:]))
+        law.share_dynamics(self)
+        return law
+
+    @property
+    def kernel_tables(self) -> bridge.Tables:
+        """The transition as the arrays that the kernels read."""
+        return self.one.kernel_tables
+
+    def share_dynamics(self, law: HasTables) -> None:
+        """Read the arrays of a law with the same transition."""
+        self.one.share_dynamics(law)
+
+
+class Completed(NamedTuple):
+    """The law of actions and kinds at given expected counts, in torch.
+
+    Attributes
+    ----------
+    law : KindsLikelihood
+        Whose tables these are.
+    actions, first : ndarray, shape (N, T, S, A) and (N, S)
+        Expected counts of actions, and of first states.
+    """
+
+    law: KindsLikelihood
+    actions: np.ndarray
+    first: np.ndarray
+
+    @property
+    def counts(self) -> Counts:
+        """Counts of the panel."""
+        return self.law.counts
+
+    def log_likelihood(self, core: Tensor) -> Tensor:
+        """Return the log likelihood of the expected counts, at a reward as the law takes it."""
+        log_policies, logs = self.law.tables(core)
+        taken = counted(torch.from_numpy(self.actions), log_policies)
+        return taken + counted(torch.from_numpy(self.first), logs)
+
+
+def histories_of(
+    panel: Trajectories, shape: Sequence[int], known: np.ndarray | None = None
+) -> Histories:
+    """Return what the agents of a panel do, each distinct history once.
+
+    Parameters
+    ----------
+    panel : Trajectories
+        The panel, coded as the game.
+    shape : sequence of int
+        (T, S, A).
+    known : ndarray, shape (n_agents, N), optional
+        -inf where a node is ruled out.
+    """
+    trajectory, entry = decisions(panel, (shape[0], shape[1], shape[2]))
+    owner = panel.owner[trajectory]
+    order = np.argsort(owner, kind="stable")
+    entry, owner = entry[order].astype(np.int32), owner[order]
+    n = int(panel.owner.max()) + 1
+    length = np.bincount(owner, minlength=n)
+    offsets = np.append(0, length.cumsum())
+    leading = np.unique(panel.owner, return_index=True)[1]
+    start = panel.state[panel.offsets[:-1]][leading].astype(np.int32)
+    of_agent, first_of = _distinct(entry, offsets, start, known)
+    weight = np.bincount(of_agent).astype(float)
+    kept = [entry[offsets[j] : offsets[j + 1]] for j in first_of]
+    whole = np.concatenate(kept) if kept else entry[:0]
+    return Histories(
+        np.ascontiguousarray(whole),
+        np.append(0, length[first_of].cumsum()),
+        np.ascontiguousarray(start[first_of]),
+        weight,
+        np.zeros((0, 0)) if known is None else np.ascontiguousarray(known[first_of]),
+        of_agent,
+    )
+
+
+def _distinct(
+    entry: np.ndarray, offsets: np.ndarray, start: np.ndarray, known: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the history of each agent, and the first agent of each history."""
+    length = np.diff(offsets)
+    of_agent = np.empty(len(start), dtype=np.int64)
+    first_of: list[np.ndarray] = []
+    n_found = 0
+    for size in np.unique(length):
+        agents = np.flatnonzero(length == size)
+        rows = entry[offsets[agents][:, None] + np.arange(size)]
+        keys = [start[agents][:, None], rows]
+        if known is not None:
+            keys.append((known[agents] == 0).astype(np.int32))
+        table = np.ascontiguousarray(np.concatenate(keys, axis=1).astype(np.int32))
+        packed = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1]))).ravel()
+        _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
+        of_agent[agents] = n_found + inverse.reshape(-1)
+        first_of.append(agents[first])
+        n_found += len(first)
+    return of_agent, np.concatenate(first_of)
