@@ -11,6 +11,7 @@ from . import (
     flows,
     hypotheses,
     interop,
+    kinds,
     plots,
     results,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "flows",
     "hypotheses",
     "interop",
+    "kinds",
     "plots",
     "results",
     "__version__",

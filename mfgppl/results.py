@@ -26,6 +26,8 @@ from mfgppl.flows.side_by_side import Treatments
 from mfgppl.hypotheses.likelihood_tests import HypothesisTest
 from mfgppl.hypotheses.profile import Profile
 from mfgppl.hypotheses.vuong import VuongTest
+from mfgppl.kinds.description import Description
+from mfgppl.kinds.number import NumberOfKinds
 from mfgppl.reporting.tables import FitTable
 from mfgppl.reward.crowd import Crowd
 
@@ -37,6 +39,7 @@ __all__ = [
     "CouplingTest",
     "Crowd",
     "DeltaEstimate",
+    "Description",
     "EfficientPseudoLikelihood",
     "Equilibria",
     "Equilibrium",
@@ -46,6 +49,7 @@ __all__ = [
     "Identification",
     "Imperfection",
     "NestedPseudoLikelihood",
+    "NumberOfKinds",
     "ObservedExploitability",
     "PointEstimate",
     "PredictiveCheck",

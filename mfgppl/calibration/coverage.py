@@ -21,10 +21,8 @@ from mfgppl._arguments import (
 )
 from mfgppl._replication import replicate
 from mfgppl.calibration.interval_methods import METHODS, FitFailed, Method, PanelFits
+from mfgppl.calibration.worlds import World, world_of
 from mfgppl.density.of_model import density_of, redrawn
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import Equilibrium
-from mfgppl.equilibrium.simulation import simulate
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TREATMENTS, TrajectoryModel
@@ -177,10 +175,8 @@ def recovery(
     one_of("mean_field", mean_field, TREATMENTS)
     random_seed = seed_of(random_seed)
     named = _methods_by_name(methods)
-    world = solve_equilibrium(game, reward, parameters=truth, throw=True).value
-    first = simulate(
-        game, world.policy, world.mean_field, n_agents=n_agents, random_seed=0, n_times=n_times
-    )
+    world = world_of(game, reward, truth)
+    first = world.panel(n_agents=n_agents, random_seed=0, n_times=n_times)
     flow = world.mean_field if mean_field == "known" else mean_field
     model = TrajectoryModel(game, reward, first, mean_field=flow)
     program = density_of(model).program
@@ -226,7 +222,7 @@ class _Study(NamedTuple):
     """What all panels share."""
 
     model: TrajectoryModel
-    world: Equilibrium
+    world: World
     truth: dict[str, Any]
     methods: dict[str, Method]
     ci_prob: float
@@ -240,10 +236,7 @@ class _Study(NamedTuple):
 
     def _fit(self, seed: int) -> tuple[list[Row], list[tuple[str, str]]]:
         of_panel, of_fit = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
-        drawn = simulate(
-            self.model.game, self.world.policy, self.world.mean_field, n_agents=self.n_agents,
-            random_seed=of_panel, n_times=self.n_times,
-        )  # fmt: skip
+        drawn = self.world.panel(n_agents=self.n_agents, random_seed=of_panel, n_times=self.n_times)
         panel = PanelFits(redrawn(self.model, drawn), self.truth, self.ci_prob, of_fit)
         names = density_of(self.model).program.entry_names()
         rows: list[Row] = []

@@ -18,15 +18,13 @@ from threadpoolctl import threadpool_limits
 
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import replicate
+from mfgppl.calibration.worlds import world_of
 from mfgppl.data.trajectories import with_rows
 from mfgppl.density.draws import flat_draws
 from mfgppl.density.of_model import density_of, redrawn
-from mfgppl.density.over_draws import policies
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.simulation import simulate
+from mfgppl.density.over_draws import panel_at
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, IdentificationWarning
 from mfgppl.likelihood.model import TrajectoryModel, treatment_of
-from mfgppl.likelihood.replay import replay
 from mfgppl.posterior.nuts import nuts
 
 Fit = Callable[..., xr.DataTree]
@@ -319,9 +317,7 @@ def _independent_draws(model: TrajectoryModel, draws: xr.DataTree) -> np.ndarray
 
 def _draw_along_flow(model: TrajectoryModel, truth: np.ndarray, seed: int) -> TrajectoryModel:
     """Return the model of a panel of agents who face the model's flow."""
-    policy = policies(density_of(model), truth[None])[0]
-    policy /= policy.sum(-1, keepdims=True)
-    return redrawn(model, replay(model, policy, random_seed=seed))
+    return redrawn(model, panel_at(density_of(model), truth, random_seed=seed))
 
 
 def _draw_in_equilibrium(
@@ -330,12 +326,10 @@ def _draw_in_equilibrium(
     """Return the model of a panel of agents in the equilibrium, by its treatment of the flow."""
     game, panel = model.game, with_rows(model.panel, "sbc")
     parameters: dict[str, Any] = density_of(model).program.by_site(truth)
-    equilibrium = solve_equilibrium(game, model.reward, parameters=parameters, throw=True).value
     n_times = int(np.diff(panel.offsets).max()) if game.stationary else None
-    drawn = simulate(
-        game, equilibrium.policy, equilibrium.mean_field, n_agents=len(np.unique(panel.agents)),
-        random_seed=seed, n_times=n_times,
-    )  # fmt: skip
+    world = world_of(game, model.reward, parameters)
+    n_agents = len(np.unique(panel.agents))
+    drawn = world.panel(n_agents=n_agents, random_seed=seed, n_times=n_times)
     if treatment == "equilibrium":
         return redrawn(model, drawn)
     return model.with_panel(drawn, mean_field=treatment)

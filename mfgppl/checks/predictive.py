@@ -15,9 +15,8 @@ from mfgppl._replication import seeds_of
 from mfgppl.data.panel import flow_shares
 from mfgppl.data.trajectories import Trajectories, before, with_rows
 from mfgppl.density.of_model import density_of
-from mfgppl.density.over_draws import action_shares, policies
+from mfgppl.density.over_draws import action_shares, panel_at
 from mfgppl.likelihood.model import TrajectoryModel, needs_causal
-from mfgppl.likelihood.replay import replay
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_to_draw_at
 from mfgppl.posterior.results import labels
@@ -157,7 +156,7 @@ def predictive_check(
     for value, seed in zip(values, seeds, strict=True):
         if anew:
             value = density.program.redraw(value, anew, seed)
-        panel = replay(model, policies(density, value[None])[0], random_seed=seed)
+        panel = panel_at(density, value, random_seed=seed)
         for name, statistic in _measure(asked, panel).items():
             if statistic.shape != observed[name].shape:
                 raise ValueError(

@@ -395,19 +395,37 @@ class Trajectories(Panel):
         """Return the panels of the labels of a type that occur, without that type."""
         coordinates = self.space.coordinates
         axis, codes = list(coordinates).index(name), self.space.codes
-        space = StateSpace(
-            {k: v for k, v in coordinates.items() if k != name},
-            tuple(k for k in self.space.types if k != name),
-        )
-        place = np.ravel_multi_index(tuple(np.delete(codes, axis, axis=0)), space.shape)
         ours = codes[axis][self.state[self.offsets[:-1]]]
-        covariates = pd.DataFrame() if self.covariates.index.name == name else self.covariates
-        whole = replace(self, space=space, state=place[self.state], covariates=covariates)
+        whole = self.drop_type(name)
         return {
             label: whole.subset(np.flatnonzero(ours == k))
             for k, label in enumerate(coordinates[name])
             if (ours == k).any()
         }
+
+    def drop_type(self, name: str) -> "Trajectories":
+        """Return the panel as it is where nobody sees a type.
+
+        Parameters
+        ----------
+        name : str
+            A type.
+
+        Raises
+        ------
+        ValueError
+            If the panel has no such type.
+        """
+        one_of("name", name, list(self.space.types))
+        coordinates = self.space.coordinates
+        space = StateSpace(
+            {k: v for k, v in coordinates.items() if k != name},
+            tuple(k for k in self.space.types if k != name),
+        )
+        codes = np.delete(self.space.codes, list(coordinates).index(name), axis=0)
+        place = np.ravel_multi_index(tuple(codes), space.shape)
+        covariates = pd.DataFrame() if self.covariates.index.name == name else self.covariates
+        return replace(self, space=space, state=place[self.state], covariates=covariates)
 
 
 def _copies(owner: np.ndarray, keep: np.ndarray) -> np.ndarray:

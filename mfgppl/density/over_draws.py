@@ -9,6 +9,7 @@ import numpy as np
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.protocol import LogDensity
 from mfgppl.likelihood.kinds import KindsLikelihood
+from mfgppl.likelihood.replay import replay, replay_kinds
 from mfgppl.likelihood.terms import add_up
 
 LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws worked on together
@@ -79,6 +80,17 @@ def log_likelihoods(density: LogDensity, values: np.ndarray, panel: Trajectories
 
     over_draws(density, values, use)
     return by_draw
+
+
+def panel_at(density: LogDensity, value: np.ndarray, *, random_seed: int) -> Trajectories:
+    """Draw the panel of a density's model again, at flat constrained parameters (P,)."""
+    model = density.model
+    if isinstance(model.law, KindsLikelihood):
+        core = density.rewards(value[None])[0]
+        return replay_kinds(model, core, random_seed=random_seed)[0]
+    policy = policies(density, value[None])[0]
+    policy /= policy.sum(-1, keepdims=True)
+    return replay(model, policy, random_seed=random_seed)
 
 
 def policies(density: LogDensity, values: np.ndarray) -> np.ndarray:

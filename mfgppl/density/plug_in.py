@@ -21,16 +21,17 @@ from mfgppl._kernels.density import Affine, Itself
 from mfgppl._progress import stages
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
 from mfgppl.density.protocol import STARTS
-from mfgppl.density.sizes import slope_at
+from mfgppl.density.sizes import effects_of, slope_at
 from mfgppl.density.table_changes import table_changes
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
-from mfgppl.likelihood.kinds import Completed, KindsLikelihood
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
+STEP = 1e-3  # of differences, as a change of a reward in temperatures at most
 SIDES = 2**22  # entries of a table for each parameter up to which all rows are worked out at once
 STAGES = (
     "reading the reward program",
@@ -202,16 +203,11 @@ class PlugInDensity(Keeper):
     def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
         """Return second derivatives (K, K) of the weighted density, from the plain torch twin.
 
-        Where kinds are not seen, by Louis' formula: those of what would be counted if the posterior
-        of each agent's kind were seen, and the variance of the score that this leaves out.
+        Where kinds are not seen, they are differences of the exact gradient.
         """
-        program, law = self.program, self.law
-        likelihood: FixedFlow | Completed = law
-        beyond = np.zeros((self.n_dim, self.n_dim))
-        if isinstance(law, KindsLikelihood):
-            core = self.rewards(self.constrained(theta[None]))[0]
-            likelihood = law.completed(core)
-            beyond = law.missing(core, self.table_slopes(theta))
+        program, likelihood = self.program, self.law
+        if isinstance(likelihood, KindsLikelihood):
+            return self._differences(theta, prior=prior, jacobian=jacobian)
 
         def value(free: Tensor) -> Tensor:
             run = program.run(program.split(free))
@@ -227,7 +223,27 @@ class PlugInDensity(Keeper):
                 found = torch.autograd.functional.hessian(value, point, vectorize=many)
             except RuntimeError:  # an operation that torch does not carry for many rows at once
                 found = torch.autograd.functional.hessian(value, point)
-        return found.numpy() + beyond
+        return found.numpy()
+
+    def _differences(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
+        """Return differences (K, K) of the gradient, whose error is of fourth order in the step."""
+        evaluate = self.evaluator(prior=prior, jacobian=jacobian)
+        rows = []
+        for k, unit in enumerate(self._steps(theta)):
+            step = np.zeros_like(theta)
+            step[k] = unit
+            far, near = (
+                evaluate(theta + n * step)[1].copy() - evaluate(theta - n * step)[1].copy()
+                for n in (2, 1)
+            )
+            rows.append((8 * near - far) / (12 * unit))
+        found = np.stack(rows) if rows else np.zeros((0, 0))
+        return np.asarray(0.5 * (found + found.T))
+
+    def _steps(self, theta: np.ndarray) -> np.ndarray:
+        """Return small steps of the parameters (K,), by what they do to the reward."""
+        moves = effects_of(self, theta).moves(slope_at(self.program, theta)[1])
+        return np.asarray(STEP / np.maximum(moves, 1.0))
 
     def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the slopes of the tables in each unconstrained parameter."""

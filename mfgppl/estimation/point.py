@@ -20,11 +20,13 @@ from mfgppl._keep import keep
 from mfgppl._replication import replicate
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.climb import Objective
+from mfgppl.density.kinds import kinds_table, node_shares
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at
 from mfgppl.estimation.counted_flow import CountedFlow, counted_flow, is_counted
 from mfgppl.estimation.judgement import judged, warn_of, warned
+from mfgppl.estimation.kinds import messages_of_kinds
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -269,6 +271,11 @@ def _maximise(
         reason += f"; equilibrium within {equilibria.residual[0]:.1e}"
         messages += warned(equilibria.messages(), stacklevel=5)
     messages += warned(model.messages, stacklevel=5)
+    kinds, value = None, params.to_numpy(copy=True)
+    if isinstance(model.law, KindsLikelihood):
+        kinds = kinds_table(model, node_shares(density, value))
+        found = messages_of_kinds(density, value, saddle=judgement.curvature.saddle)
+        messages += warned(found, stacklevel=5)
     return PointEstimate(
         kind=kind,
         params=params,
@@ -290,6 +297,7 @@ def _maximise(
         sizes=judgement.sizes,
         edge=judgement.edge,
         separated=judgement.separated,
+        kinds=kinds,
     )
 
 

@@ -17,6 +17,8 @@ from mfgppl.reward.parameters import Program
 if TYPE_CHECKING:
     from mfgppl.estimation.counted_flow import CountedFlow
 
+REACHED = 0.01  # nats below the best maximum that count as reaching it
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PointEstimate:
@@ -72,6 +74,8 @@ class PointEstimate:
         term reads such a flow, or it was not asked for.
     dof : float
         Degrees of freedom of t quantiles in intervals and p values; infinite for normal ones.
+    kinds : DataFrame or None
+        Where agents are of unseen kinds, the posterior probability of each kind, one row per agent.
     """
 
     kind: str
@@ -96,6 +100,7 @@ class PointEstimate:
     separated: np.ndarray | None
     counted_flow: "CountedFlow | None" = None
     dof: float = np.inf
+    kinds: pd.DataFrame | None = None
 
     @property
     def aic(self) -> float:
@@ -215,9 +220,20 @@ class PointEstimate:
             f"{self.n_trajectories} trajectories, {state} ({self.reason})",
             self.summary().to_string(float_format=lambda v: f"{v:.4g}"),
             self._basis(),
+            *self._of_kinds(),
             *(f"warning: {m}" for m in self.messages),
         ]
         return "\n".join(lines)
+
+    def _of_kinds(self) -> list[str]:
+        """Return how many agents are of each kind, and how many starts found it so."""
+        if self.kinds is None:
+            return []
+        expected = ", ".join(f"{n:.1f}" for n in self.kinds.sum())
+        best = int((max(self.attained) - np.array(self.attained) < REACHED).sum())
+        n = len(self.attained)
+        starts = f"{best} of {n} starts reach this maximum" if n > 1 else "from one start"
+        return [f"kinds: {expected} agents expected; {starts}"]
 
     def _basis(self) -> str:
         if np.isfinite(self.dof):

@@ -77,6 +77,8 @@ class Refits:
     def _recorded_response_map(self) -> ResponseMap | None:
         """Return a response map with recorded slopes; None where refits compile the model anew."""
         density = density_of(self.model)
+        if self.model.nodes is not None:
+            return None
         if self.model.game.stationary or _parameters_of(self.model).tape is None:
             return None
         values = self.fit.params.to_numpy(copy=True)

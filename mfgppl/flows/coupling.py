@@ -21,7 +21,8 @@ from mfgppl.estimation.refits_along_flows import Refit, Refits
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.flows.free_periods import shocked, with_free_periods
 from mfgppl.hypotheses.likelihood_tests import likelihood_ratio_test
-from mfgppl.likelihood.model import TrajectoryModel, needs_causal
+from mfgppl.likelihood.kinds import KindsLikelihood
+from mfgppl.likelihood.model import TrajectoryModel, needs_causal, needs_one_kind
 from mfgppl.likelihood.replay import replay
 from mfgppl.likelihood.terms import add_up
 
@@ -197,6 +198,7 @@ def coupling_test(
     for name, given in (("model", model), ("null", null)):
         is_a(name, given, TrajectoryModel)
         needs_causal(given, "coupling_test")
+        needs_one_kind(given, "coupling_test")
     positive_int("replications", replications, least=19)
     positive_int("folds", folds, least=2)
     random_seed = seed_of(random_seed)
@@ -338,6 +340,7 @@ def _held_out(
     model: TrajectoryModel, both: list[Refits], held: Trajectories, rest: Trajectories
 ) -> np.ndarray:
     """Return by trajectory what the full model gains on those held out, fitted to the rest."""
+    assert not isinstance(model.law, KindsLikelihood)
     terms = model.law.terms(held)
     full, fewer = (add_up(terms, [refits(rest).log_policy], held.n_trajectories) for refits in both)
     return np.asarray(full - fewer)

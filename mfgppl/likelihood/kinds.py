@@ -21,7 +21,7 @@ from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.dynamics import HasTables
 from mfgppl.likelihood.stationary import StationaryLikelihood
-from mfgppl.likelihood.terms import counted, decisions
+from mfgppl.likelihood.terms import decisions
 
 
 class Histories(NamedTuple):
@@ -240,16 +240,6 @@ class KindsLikelihood(Keeper):
         first = [np.bincount(histories.start, m, minlength=S) for m in mass]
         return np.stack(counts).reshape(self.shape), np.stack(first)
 
-    def node_sums(self, tables: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Return what each node adds for each history, (J, N), of log policies and log weights.
-
-        Or of their slopes: tables (N, T, S, A) and (N, S).
-        """
-        policies, logs = tables
-        entry, owner, n = self.histories.entry, self.histories.owner, len(self.histories.start)
-        sums = [np.bincount(owner, p.reshape(-1)[entry], minlength=n) for p in policies]
-        return np.stack(sums, axis=1) + logs[:, self.histories.start].T
-
     def scores(
         self, core: np.ndarray, slopes: Iterable[tuple[np.ndarray, ...]], panel: Trajectories
     ) -> np.ndarray:
@@ -277,27 +267,6 @@ class KindsLikelihood(Keeper):
             columns.append(column)
         return np.stack(columns, axis=1)
 
-    def completed(self, core: np.ndarray) -> "Completed":
-        """Return the law of the counts that the posterior of kinds at a reward expects."""
-        return Completed(self, *self.expected_counts(self.posterior(core).share))
-
-    def missing(self, core: np.ndarray, slopes: Iterable[tuple[np.ndarray, ...]]) -> np.ndarray:
-        """Return the variance (K, K) over kinds of the agents' scores, summed over agents.
-
-        It is what second derivatives of the log likelihood have beside those of `completed` [1]_.
-
-        References
-        ----------
-        .. [1] Louis (1982), *Finding the observed information matrix when using the EM algorithm*,
-           JRSS B 44.
-        """
-        share = self.posterior(core).share
-        each = np.stack([self.node_sums(tables) for tables in slopes])  # (K, J, N)
-        each -= (share * each).sum(-1, keepdims=True)
-        weighted = each * (share * self.histories.weight[:, None])
-        K = len(each)
-        return np.asarray(weighted.reshape(K, -1) @ each.reshape(K, -1).T)
-
     def of_panel(self, panel: Trajectories) -> "KindsLikelihood":
         """Return the law of another panel's agents, with the same dynamics."""
         law = replace(self, histories=histories_of(panel, self.shape[1:]))
@@ -312,33 +281,6 @@ class KindsLikelihood(Keeper):
     def share_dynamics(self, law: HasTables) -> None:
         """Read the arrays of a law with the same transition."""
         self.one.share_dynamics(law)
-
-
-class Completed(NamedTuple):
-    """The law of actions and kinds at given expected counts, in torch.
-
-    Attributes
-    ----------
-    law : KindsLikelihood
-        Whose tables these are.
-    actions, first : ndarray, shape (N, T, S, A) and (N, S)
-        Expected counts of actions, and of first states.
-    """
-
-    law: KindsLikelihood
-    actions: np.ndarray
-    first: np.ndarray
-
-    @property
-    def counts(self) -> Counts:
-        """Counts of the panel."""
-        return self.law.counts
-
-    def log_likelihood(self, core: Tensor) -> Tensor:
-        """Return the log likelihood of the expected counts, at a reward as the law takes it."""
-        log_policies, logs = self.law.tables(core)
-        taken = counted(torch.from_numpy(self.actions), log_policies)
-        return taken + counted(torch.from_numpy(self.first), logs)
 
 
 def histories_of(

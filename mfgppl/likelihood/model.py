@@ -436,6 +436,15 @@ def needs_causal(model: TrajectoryModel, what: str) -> None:
         )
 
 
+def needs_one_kind(model: TrajectoryModel, what: str) -> None:
+    """Raise a `ValueError` if a model has agent-level sites."""
+    if model.nodes is not None:
+        raise ValueError(
+            f"{what} takes agents of one kind, or of kinds that are seen; the reward program has "
+            f"the agent-level site {model.nodes.sites[-1].name!r}."
+        )
+
+
 def flow_of(model: TrajectoryModel, panel: Panel) -> np.ndarray:
     """Return the empirical flow of a panel as a model takes it, (T, S), or (T, S, A) if joint."""
     return panel.occupancy() if model.game.joint else panel.mean_field()

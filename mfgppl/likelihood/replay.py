@@ -12,6 +12,7 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.simulation import draw_category
 from mfgppl.game import MeanFieldGame
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 
 
@@ -53,6 +54,30 @@ def replay(model: TrajectoryModel, policy: Any, *, random_seed: Seed = None) -> 
     return draw_again(game, panel, policy, flow, random_seed)
 
 
+def replay_kinds(
+    model: TrajectoryModel, core: np.ndarray, *, random_seed: int
+) -> tuple[Trajectories, np.ndarray]:
+    """Draw the panel of a model whose agents' kinds are not seen, at a reward of its law.
+
+    Returns
+    -------
+    Trajectories
+        The panel with other actions and states.
+    ndarray, shape (n_agents,)
+        The node of each agent, drawn by the weights of the first state in which it was seen.
+    """
+    law, panel = model.law, with_rows(model.panel, "replay")
+    assert isinstance(law, KindsLikelihood)
+    log_policies, logs = law.table_arrays(core)
+    first = np.unique(panel.owner, return_index=True)[1]
+    weights = np.exp(logs[:, panel.state[panel.offsets[:-1]][first]]).T
+    node = draw_category(np.random.default_rng([random_seed, 1]), weights.cumsum(1))
+    chances = np.exp(log_policies).cumsum(-1)
+    of_trajectory = node[panel.owner]
+    drawn = _drawn(model.game, panel, chances, of_trajectory, model.mean_field, random_seed)
+    return drawn, node
+
+
 def draw_again(
     game: MeanFieldGame, panel: Trajectories, policy: Any, flow: Tensor, random_seed: int
 ) -> Trajectories:
@@ -71,7 +96,20 @@ def draw_again(
     random_seed : int
         Seed of the draws.
     """
-    chances = check_policy(game, policy).detach().numpy().cumsum(-1)
+    chances = check_policy(game, policy).detach().numpy().cumsum(-1)[None]
+    everyone = np.zeros(panel.n_trajectories, dtype=int)
+    return _drawn(game, panel, chances, everyone, flow, random_seed)
+
+
+def _drawn(
+    game: MeanFieldGame,
+    panel: Trajectories,
+    chances: np.ndarray,
+    node: np.ndarray,
+    flow: Tensor,
+    random_seed: int,
+) -> Trajectories:
+    """Draw a panel by the policies (N, T, S, A), summed up over actions, of trajectories' nodes."""
     transition = game.transition_along(flow).detach()
     if game.tables_by_time:
         panel = _before(panel, game.shape[0])
@@ -80,11 +118,11 @@ def draw_again(
     state, action = panel.state.copy(), panel.action.copy()
     acts, goes_on = action >= 0, np.append(np.diff(panel.trajectory) == 0, False)
     when = np.arange(len(state)) - panel.offsets[panel.trajectory]
-    when = when if game.stationary else panel.time
+    when, of_row = when if game.stationary else panel.time, node[panel.trajectory]
     for t in range(int(when[acts].max()) + 1):
         k = 0 if game.stationary else t
         here = np.flatnonzero((when == t) & acts)
-        action[here] = draw_category(rng, chances[k, state[here]])
+        action[here] = draw_category(rng, chances[of_row[here], k, state[here]])
         here = here[goes_on[here]]
         if len(here):
             uniform = rng.random(len(here))

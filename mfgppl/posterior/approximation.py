@@ -14,7 +14,7 @@ from mfgppl._arguments import kept_seed
 from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
-from mfgppl.posterior.results import note_counted_flow, to_datatree
+from mfgppl.posterior.results import note_counted_flow, one_labelling, to_datatree
 from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
 JUDGED = 1000  # draws at least from which an approximation is judged
@@ -73,7 +73,8 @@ def weighted_tree(
             f"the Pareto shape of the weights is {pareto:.2f} (at most {GOOD_PARETO} is good): the "
             "approximation is not the posterior; use `nuts`, or another `guide`."
         )
-    chain = Chain(theta[:draws], {"lp": lp[:draws], "log_q": log_q[:draws]})
+    stats = {"lp": lp[:draws], "log_q": log_q[:draws]}
+    (chain,) = one_labelling(density, [Chain(theta[:draws], stats)])
     record = attrs | {
         "random_seed": kept_seed(random_seed),
         "pareto_k": pareto,

@@ -31,7 +31,13 @@ from mfgppl.posterior.chains import Chain, Settings, complete_chains, run_chains
 from mfgppl.posterior.convergence import convergence_messages
 from mfgppl.posterior.nutpie_chain import nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
-from mfgppl.posterior.results import fixed_datatree, note_counted_flow, recorded, to_datatree
+from mfgppl.posterior.results import (
+    fixed_datatree,
+    note_counted_flow,
+    one_labelling,
+    recorded,
+    to_datatree,
+)
 from mfgppl.posterior.store import RunStore, check_store, create_store
 from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
@@ -178,6 +184,7 @@ def nuts(
     done = complete_chains(done)
     if not done:
         raise KeyboardInterrupt("interrupted before the first draw after tuning")
+    done = one_labelling(density, done)
     attrs["sampling_time"] = time.perf_counter() - compiled
     attrs["interrupted"] = int(interrupted)
     tree = to_datatree(density, done, attrs, streams[-1], log_likelihood)

@@ -14,6 +14,14 @@ from mfgppl._version import __version__
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.data.type_axis import by_type
+from mfgppl.density.kinds import (
+    agent_names,
+    aligned,
+    exchanges,
+    kind_shares,
+    node_shares,
+    sites_of,
+)
 from mfgppl.density.over_draws import action_shares, log_likelihoods, policies
 from mfgppl.density.protocol import LogDensity
 from mfgppl.estimation.point import cost_of_counting
@@ -26,6 +34,7 @@ from mfgppl.reward.valued import parts_drawn
 COUNTED_FLOW = "counted_flow"  # attribute
 OF_STATES = {"observed_data", "posterior_predictive", "constant_data"}  # groups
 LARGEST_LOG_LIKELIHOOD = 2**27  # entries kept without being asked: 1 GB
+KINDS_DRAWS = 250  # over whose mean the probabilities of agents' kinds are taken
 PREDICTIVE_DRAWS = 250  # predictive draws over all chains
 LARGEST_PREDICTIVE = 2**25  # entries of predictive counts that are kept
 
@@ -63,7 +72,11 @@ def to_datatree(
     kept = spaced(n_draws, n_chains, PREDICTIVE_DRAWS)
     groups["posterior_predictive"] = _predictive(model, density, theta[:, kept], seed)
     record = record_of(model, density) | attrs | {"warnings": messages}
-    return _label(model, groups | _fixed_groups(model), record, {"posterior_predictive": kept})
+    tree = _label(model, groups | _fixed_groups(model), record, {"posterior_predictive": kept})
+    of_kinds = _kinds_of_agents(density, thinned(theta, KINDS_DRAWS).reshape(-1, n_dim))
+    if of_kinds is not None:
+        tree["kinds"] = xr.DataTree(of_kinds)
+    return tree
 
 
 def note_counted_flow(tree: xr.DataTree, model: TrajectoryModel) -> None:
@@ -98,6 +111,32 @@ def _label(
         tree[name].dataset = by_type(tree[name].to_dataset(), model.game.space)
     tree.attrs.update(attrs)
     return tree
+
+
+def one_labelling(density: LogDensity, chains: Sequence[Chain]) -> list[Chain]:
+    """Return chains in whose draws a label of unseen kinds means the same kind."""
+    if not exchanges(density):
+        return list(chains)
+    theta = np.concatenate([chain.theta for chain in chains])
+    ends = np.cumsum([len(chain.theta) for chain in chains])[:-1]
+    parts = np.split(aligned(density, theta), ends)
+    return [chain._replace(theta=part) for chain, part in zip(chains, parts, strict=True)]
+
+
+def _kinds_of_agents(density: LogDensity, theta: np.ndarray) -> xr.Dataset | None:
+    """Return the posterior probability of each agent's kinds, over draws (N, n_dim)."""
+    model = density.model
+    sites = sites_of(model, kinds=True)
+    if not sites:
+        return None
+    values = density.constrained(theta)
+    mean = np.mean([node_shares(density, value) for value in values], axis=0)
+    names = [site.name for site in sites]
+    dims = ["agent", *names]
+    assert isinstance(model.panel, Trajectories)
+    coords: dict[str, Any] = {"agent": text_labels(agent_names(model.panel))}
+    coords |= {site.name: np.arange(site.size) for site in sites}
+    return xr.Dataset({"probability": (dims, kind_shares(model, mean, names))}, coords)
 
 
 def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, list[str]]]]:

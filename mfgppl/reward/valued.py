@@ -22,6 +22,7 @@ from mfgppl.reward.program import (
     check_finite,
     checked_table,
     double_precision,
+    ran,
 )
 
 
@@ -177,4 +178,4 @@ def _drawn(program: RewardProgram, inputs: RewardInputs) -> Preferences:
     """Return what a program returns at parameters drawn."""
     with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
         torch.manual_seed(0)
-        return asked(program, inputs)[0]
+        return ran(program, inputs).preferences
