@@ -21,6 +21,7 @@ from mfgppl._replication import replicate
 from mfgppl.calibration.worlds import world_of
 from mfgppl.data.trajectories import with_rows
 from mfgppl.density.draws import flat_draws
+from mfgppl.density.kinds import aligned, exchanges
 from mfgppl.density.of_model import density_of, redrawn
 from mfgppl.density.over_draws import panel_at
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, IdentificationWarning
@@ -288,8 +289,11 @@ def _round(model: TrajectoryModel, fit: Fit, treatment: str, seed: int) -> _Roun
     values = _independent_draws(fitted, drawn_by("fit", draws))
     if len(values) < FEWEST_KEPT:
         return _Round(truth, NONE, len(values), f"fewer than {FEWEST_KEPT} independent draws")
-    heights = density_of(fitted).heights(np.vstack([truth, values]))
-    quantities = np.column_stack([np.vstack([truth, values]), heights])
+    density = density_of(fitted)
+    both = np.vstack([truth, values])
+    if exchanges(density):  # a label means the same kind in the truth as in the draws
+        both = density.constrained(aligned(density, density.program.free_rows(both)))
+    quantities = np.column_stack([both, density.heights(both)])
     below = (quantities[1:] < quantities[0]).sum(0)
     equal = (quantities[1:] == quantities[0]).sum(0)
     place = np.random.default_rng(of_ties).random(len(below)) * (equal + 1)

@@ -21,7 +21,7 @@ from mfgppl._kernels.density import Affine, Itself
 from mfgppl._progress import stages
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
 from mfgppl.density.protocol import STARTS
-from mfgppl.density.sizes import effects_of, slope_at
+from mfgppl.density.sizes import effects_of, idle_at, slope_at
 from mfgppl.density.table_changes import table_changes
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
@@ -203,8 +203,16 @@ class PlugInDensity(Keeper):
     def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
         """Return second derivatives (K, K) of the weighted density, from the plain torch twin.
 
-        Where kinds are not seen, they are differences of the exact gradient.
+        Where kinds are not seen, they are differences of the exact gradient. What changes no
+        reward has none in the likelihood, not even rounding.
         """
+        found = self._bend(theta, prior=prior, jacobian=jacobian)
+        if not prior and not jacobian:
+            idle = idle_at(self, theta)
+            found[idle, :] = found[:, idle] = 0.0
+        return found
+
+    def _bend(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
         program, likelihood = self.program, self.law
         if isinstance(likelihood, KindsLikelihood):
             return self._differences(theta, prior=prior, jacobian=jacobian)
@@ -223,7 +231,7 @@ class PlugInDensity(Keeper):
                 found = torch.autograd.functional.hessian(value, point, vectorize=many)
             except RuntimeError:  # an operation that torch does not carry for many rows at once
                 found = torch.autograd.functional.hessian(value, point)
-        return found.numpy()
+        return np.asarray(found.numpy())
 
     def _differences(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
         """Return differences (K, K) of the gradient, whose error is of fourth order in the step."""

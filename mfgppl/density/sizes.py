@@ -18,6 +18,7 @@ from mfgppl.density.table_changes import table_changes
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
+ROUNDING = 1e-14  # change of a reward by a unit of a parameter, relative to it, that is none
 PRIOR_DRAWS = 5  # at which the slope of the log prior is looked at
 
 
@@ -118,8 +119,25 @@ def _entries(density: LogDensity, values: np.ndarray) -> np.ndarray:
     if density.compiled.affine is not None:
         matrix = density.compiled.affine.matrix
         return np.abs(matrix).max(1, initial=0.0) / temperature
-    changes = table_changes(density.program, np.array(values, dtype=float), np.eye(len(values)))
-    return np.array([np.abs(change).max(initial=0.0) for change in changes]) / temperature
+    return _moved(density, values, np.eye(len(values))) / temperature
+
+
+def idle_at(density: LogDensity, theta: np.ndarray) -> np.ndarray:
+    """Return which unconstrained parameters (K,) change no reward by more than rounding here."""
+    values, slope = slope_at(density.program, theta)
+    idle = effects_of(density, theta).moves(slope) == 0
+    if density.compiled.affine is None and idle.any():  # elsewhere they may have an effect
+        idle[idle] = _moved(density, values, slope[:, idle].T) == 0
+    return idle
+
+
+def _moved(density: LogDensity, values: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return the largest change of the reward along directions (n, P), 0 where it is rounding."""
+    table = density.rewards(np.array(values, dtype=float)[None])
+    least = ROUNDING * float(np.abs(table[np.isfinite(table)]).max(initial=0.0))
+    changes = table_changes(density.program, np.array(values, dtype=float), directions)
+    moved = np.array([np.abs(change).max(initial=0.0) for change in changes])
+    return np.where(moved > least * np.abs(directions).max(1, initial=0.0), moved, 0.0)
 
 
 def _prior_slopes(density: LogDensity) -> np.ndarray:

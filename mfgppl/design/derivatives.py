@@ -27,11 +27,14 @@ class Slopes(NamedTuple):
         Derivatives of the constrained in the unconstrained parameters.
     values : ndarray, shape (P,)
         The constrained parameters.
+    largest : float
+        Largest entry of the reward, without its sign.
     """
 
     features: Tensor
     jacobian: np.ndarray
     values: np.ndarray
+    largest: float
 
 
 def program_along(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor) -> Program:
@@ -69,8 +72,10 @@ def slopes_at(program: Program, theta: np.ndarray) -> Slopes:
             slope, column = torch.func.jvp(outcome, (point,), (along,))[1]
             features.append(slope.detach())
             columns.append(column.detach())
-        values = outcome(point)[1]
-    slopes = Slopes(torch.stack(features), torch.stack(columns, 1).numpy(), values.numpy())
+        reward, values = outcome(point)
+    largest = float(reward[torch.isfinite(reward)].abs().max())
+    jacobian = torch.stack(columns, 1).numpy()
+    slopes = Slopes(torch.stack(features), jacobian, values.numpy(), largest)
     sound = torch.isfinite(slopes.features).flatten(1).all(1).numpy()
     sound &= np.isfinite(slopes.jacobian).all(0)
     if not sound.all():

@@ -17,7 +17,15 @@ from torch import Tensor
 from mfgppl._arguments import is_a, strict_keywords
 from mfgppl.density.curvature import TOUCHES, describe_direction, readable
 from mfgppl.density.draws import is_tree, parameters_of
+from mfgppl.density.protocol import LogDensity
+from mfgppl.density.sizes import ROUNDING
 from mfgppl.design.derivatives import Slopes, advantages, program_along, slopes_at, steps_of
+from mfgppl.design.unseen_kinds import (
+    densities_along,
+    equilibrium_of_kinds,
+    reasons,
+    scaled_scores,
+)
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.equilibrium.response import Equilibrium, generate_mean_field
 from mfgppl.equilibrium.response_map import uniform_policy
@@ -56,6 +64,8 @@ class Identification:
         The flows that were looked at, in words.
     law : str
         What the further draws are from: "prior" or "posterior".
+    reasons : tuple of str
+        What keeps unseen kinds and random coefficients from being identified.
     """
 
     params: pd.Series
@@ -66,6 +76,7 @@ class Identification:
     n_directions: int
     flows: str
     law: str
+    reasons: tuple[str, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -88,6 +99,7 @@ class Identification:
                 "" if always else f", at these parameters, not at every draw from the {self.law}"
             )
             lines.append(f"no data can identify: {direction}{where}")
+        lines += self.reasons
         if self.known.any():
             lines.append(f"known: {', '.join(self.known.index[self.known])}")
         if len(set(self.ranks)) > 1 or not self.everywhere.all():
@@ -115,6 +127,9 @@ def identify(
     Hence the test applies the linear map from f to `Q' - V'` and looks for its null space, which
     is the same for every policy that takes all actions: the uniform one serves, and for a reward
     that is linear in its parameters the answer depends on the flow alone.
+
+    Where kinds are not seen, the directions are those along which no history of an agent changes
+    its probability: those of agents who act at random are drawn, and their scores looked at.
 
     Only states that can be reached along the flow count as evidence. The parameters of a
     hierarchical prior that reach the reward through others alone are flat here: the prior, not the
@@ -163,7 +178,11 @@ def identify(
     flows = _flows(game, reward, first, theta, mean_field)
     programs = [program_along(game, reward, flow) for flow in flows]
     evidence = [_evidence(game, p, flow) for p, flow in zip(programs, flows, strict=True)]
-    tests = [_test(programs, evidence, point) for point in (theta, *elsewhere)]
+    densities = [] if first.nodes is None else densities_along(game, reward, flows, first.n_dim)
+    tests = [
+        _test_of_kinds(densities, point) if densities else _test(programs, evidence, point)
+        for point in (theta, *elsewhere)
+    ]
     here = tests[0]
     names = first.entry_names()
     effects = effects_by_entry(here.jacobian, here.size)
@@ -180,6 +199,7 @@ def identify(
         n_directions=first.n_dim,
         flows=_in_words(game, len(flows)),
         law=law,
+        reasons=reasons(densities, theta) if densities else (),
     )
 
 
@@ -246,17 +266,25 @@ class _Test:
 
 def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.ndarray) -> _Test:
     """Return the rank test at a point over all flows."""
-    rows, features = [], []
+    rows, features, least = [], [], 0.0
     for program, seen in zip(programs, evidence, strict=True):
         slopes = slopes_at(program, theta)
         rows.append(_effects(program, slopes)[:, seen].numpy())
         features.append(slopes.features[:, seen].numpy())
+        least = max(least, ROUNDING * slopes.largest * np.sqrt(features[-1].shape[1]))
     size = np.linalg.norm(np.concatenate(features, axis=1), axis=1)
-    size[size == 0] = 1.0
-    scaled = (np.concatenate(rows, axis=1) / size[:, None]).T
+    idle = size <= least  # a change of rounding is none
+    size[idle] = 1.0
+    scaled = (np.where(idle[:, None], 0.0, np.concatenate(rows, axis=1)) / size[:, None]).T
     # the triangle of a QR decomposition has the null space of its rows
     triangle = np.asarray(np.linalg.qr(scaled, mode="r"))
     return _Test(triangle, size, slopes.jacobian, slopes.values)
+
+
+def _test_of_kinds(densities: Sequence[LogDensity], theta: np.ndarray) -> _Test:
+    """Return the rank test where kinds are not seen: of the scores of histories."""
+    rows, size, slope, values = scaled_scores(densities, theta)
+    return _Test(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values)
 
 
 def _effects(program: Program, slopes: Slopes) -> Tensor:
@@ -285,6 +313,8 @@ def _flows(
 ) -> list[Tensor]:
     """Return the flows along which data are seen."""
     if given is None:
+        if program.nodes is not None:
+            return [equilibrium_of_kinds(game, reward, program, theta)]
         return [equilibrium_at(game, reward, program, theta).mean_field]
     several = list(given) if isinstance(given, (list, tuple)) else [given]
     if not several:
@@ -296,6 +326,8 @@ def _flows(
 
 def _point(program: Program, parameters: Mapping[str, Any] | PointEstimate | None) -> np.ndarray:
     """Return unconstrained parameters: the given ones, else the median of prior draws."""
+    if parameters is None and program.nodes is not None:  # medians of like kinds are alike
+        return program.draw(FOR_MEDIAN)
     if parameters is None:
         return np.asarray(np.median([program.draw(k) for k in range(FOR_MEDIAN)], axis=0))
     return free_point(program, parameters)

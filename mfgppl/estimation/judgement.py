@@ -11,6 +11,7 @@ from mfgppl.density.curvature import (
     Curvature,
     analyse_curvature,
     describe_direction,
+    readable,
     without,
     without_effect,
 )
@@ -193,6 +194,8 @@ def combinations(
     moved = [slope @ direction for direction in flat]
     inside = slice(None) if edge is None else ~edge
     moved = [row for row in moved if np.abs(row[inside]).max(initial=0.0) > 0.0]
+    if len(moved) > 1:
+        moved = list(readable(np.stack(moved, axis=1), np.where(entries > 0, entries, 1.0)))
     return [describe_direction(row, names, entries) for row in moved]
 
 

@@ -17,16 +17,16 @@ from mfgppl._arguments import (
     strict_keywords,
 )
 from mfgppl._keep import keep
-from mfgppl._replication import replicate
+from mfgppl._replication import replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.climb import Objective
 from mfgppl.density.kinds import kinds_table, node_shares
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
-from mfgppl.density.sizes import climbing_units, constrained_at
+from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
 from mfgppl.estimation.counted_flow import CountedFlow, counted_flow, is_counted
 from mfgppl.estimation.judgement import judged, warn_of, warned
-from mfgppl.estimation.kinds import messages_of_kinds
+from mfgppl.estimation.kinds import messages_of_kinds, start_from_groups
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -237,15 +237,20 @@ def _maximise(
     density = density_of(model, progressbar=settings.progressbar)
     objective = Objective(density, prior, jacobian)
     start = starting_values(density, init, settings.random_seed)
+    if init is None:
+        start = _with_kinds(objective, start, seeds_of(settings.random_seed, 1)[0])
     climbs = [_climb(objective, start, settings)]
     if settings.restarts:
 
         def restart(stream: int) -> Climb:
             here = density_of(model)
+            there = Objective(here, prior, jacobian)
             away = here.record(here.program.draw(stream)[None])[0]
             anew = settings._replace(random_seed=stream, progressbar=False)
             values = {k: v[0] for k, v in away.items()}
-            return _climb(Objective(here, prior, jacobian), values, anew)
+            if model.nodes is not None and stream % 2:  # half of the starts are groups of agents
+                values = _with_kinds(there, start, stream)
+            return _climb(there, values, anew)
 
         climbs += replicate(
             restart,
@@ -301,6 +306,18 @@ def _maximise(
     )
 
 
+def _with_kinds(objective: "Objective", start: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return a start whose kinds are groups of agents who do alike; without kinds, itself."""
+    density = objective.density
+    if density.model.nodes is None:
+        return start
+    theta = density.program.free(start)
+    slope = constrained_at(density, theta)[1]
+    units = climbing_units(density, objective.effects(theta), slope, prior=objective.prior)
+    found = start_from_groups(density, theta, units, seed)
+    return {k: v[0] for k, v in density.record(found[None])[0].items()}
+
+
 def _climb(objective: "Objective", start: dict[str, Any], settings: _Settings) -> Climb:
     """Climb from constrained values by SVI, L-BFGS and Newton."""
     density = objective.density
@@ -353,4 +370,5 @@ def scores_of(density: LogDensity, theta: np.ndarray) -> np.ndarray | None:
     scores = np.zeros((model.panel.n_trajectories, len(theta)))
     for k, slopes in enumerate(density.table_slopes(theta)):
         scores[:, k] = add_up(terms, slopes, model.panel.n_trajectories)
+    scores[:, idle_at(density, theta)] = 0.0
     return scores

@@ -24,6 +24,7 @@ from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.reporting.agents_sections import scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
+from mfgppl.reporting.kinds_section import kinds
 from mfgppl.reporting.prior_section import PRIOR_DRAWS, sensitivity
 from mfgppl.reporting.subject import Section, Subject, as_floats, enumeration
 from mfgppl.reporting.types_section import types
@@ -37,7 +38,7 @@ EQUILIBRIUM_DRAWS = 50
 def sections_of(subject: Subject) -> list[Section]:
     """Return all sections for which there is something to say, in the order of the page."""
     makers = (panel, identification, estimates, trust, counting, ways, shared_shocks, prediction,
-              types, equilibrium, scorecard, sensitivity, comparison)  # fmt: skip
+              types, kinds, equilibrium, scorecard, sensitivity, comparison)  # fmt: skip
     return [section for make in makers if (section := make(subject)) is not None]
 
 
@@ -275,6 +276,8 @@ def prediction(subject: Subject) -> Section | None:
 def equilibrium(subject: Subject) -> Section | None:
     """Whether the crowd is near an equilibrium of the fitted game."""
     if subject.model is None or not _draws_panels(subject.model) or subject.model.game.stationary:
+        return None
+    if subject.model.nodes is not None:  # the distance takes agents of kinds that are seen
         return None
     distance = observed_exploitability(
         subject.model, subject.fit, draws=EQUILIBRIUM_DRAWS, random_seed=subject.random_seed

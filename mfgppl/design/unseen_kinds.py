@@ -1,0 +1,112 @@
+"""What panels cannot identify of agents whose kinds are not seen."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mfgppl.density.of_model import density_of
+from mfgppl.density.protocol import LogDensity
+from mfgppl.density.sizes import effects_of, slope_at
+from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.response_map import uniform_policy
+from mfgppl.equilibrium.simulation import simulate
+from mfgppl.estimation.kinds import policies_of
+from mfgppl.estimation.point import scores_of
+from mfgppl.game import MeanFieldGame
+from mfgppl.likelihood.kinds import KindsLikelihood
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.kinds_as_types import as_types
+from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import RewardProgram
+
+HISTORIES, FOR_EACH = 200, 10  # drawn at least, and for each parameter
+DECISIONS = 20  # of an agent in a stationary game
+SAME = 1e-9  # difference of choice probabilities that is rounding
+
+
+def densities_along(
+    game: MeanFieldGame, reward: RewardProgram, flows: Sequence[Tensor], n_dim: int
+) -> list[LogDensity]:
+    """Return the densities of panels of agents who act at random along flows.
+
+    Such panels have every history that can occur, whatever agents of some kind would do.
+    """
+    uniform = torch.from_numpy(uniform_policy(game))
+    n_agents = max(HISTORIES, FOR_EACH * n_dim)
+    n_times = DECISIONS if game.stationary else None
+    found = []
+    for flow in flows:
+        panel = simulate(game, uniform, flow, n_agents=n_agents, random_seed=0, n_times=n_times)
+        found.append(density_of(TrajectoryModel(game, reward, panel, mean_field=flow)))
+    return found
+
+
+def scaled_scores(
+    densities: Sequence[LogDensity], theta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return scores of histories in units of the parameters' effects, these, slope and values.
+
+    A combination of parameters that changes the probability of no history cannot be identified.
+    """
+    rows, sizes = [], []
+    for density in densities:
+        values, slope = slope_at(density.program, theta)
+        scores = scores_of(density, theta)
+        assert scores is not None
+        rows.append(scores / np.sqrt(len(scores)))
+        sizes.append(effects_of(density, theta).moves(slope))
+    size = np.max(sizes, axis=0)
+    size[size == 0] = 1.0
+    return np.concatenate(rows) / size, size, slope, values
+
+
+def equilibrium_of_kinds(
+    game: MeanFieldGame, reward: RewardProgram, program: Program, theta: np.ndarray
+) -> Tensor:
+    """Return the flow of the whole crowd in the equilibrium of all kinds."""
+    bound = as_types(game, reward, program.values_at(theta))
+    flow = solve_equilibrium(*bound, throw=True).value.mean_field.detach()
+    return flow.reshape(len(flow), -1, *game.flow_shape[1:]).sum(1)
+
+
+def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:
+    """Return in words what keeps kinds and coefficients from being identified."""
+    model = densities[0].model
+    nodes, law = model.nodes, model.law
+    assert nodes is not None
+    assert isinstance(law, KindsLikelihood)
+    found = []
+    for site in reversed(nodes.sites):
+        differ = 0.0
+        for density in densities:
+            assert isinstance(density.model.law, KindsLikelihood)
+            core = density.rewards(density.constrained(theta[None]))[0]
+            policies = np.exp(density.model.law.table_arrays(core)[0])
+            of_value = policies_of(density.model, policies, site.name)
+            differ = max(differ, float(np.abs(of_value - of_value[0]).max()))
+        if differ < SAME:
+            what = "kinds do" if site.kinds else "values make agents do"
+            found.append(f"no choice depends on {site.name!r}: all its {what} the same")
+        elif site.kinds and not model.game.stationary:
+            T, _, A = model.game.shape
+            found += _few_decisions(site.name, site.size, T, A)
+    return tuple(found)
+
+
+def _few_decisions(name: str, n_kinds: int, T: int, A: int) -> list[str]:
+    """Return a sentence where decisions are too few to tell so many kinds apart by themselves."""
+    if T == 1:
+        return [
+            f"each agent decides once, which says nothing of {name!r}: a mixture of choices is one "
+            "distribution of choices"
+        ]
+    most = A ** ((T - 1) // 2)
+    if n_kinds <= most:
+        return []
+    return [
+        f"{T} decisions among {A} actions can tell {most} kind{'s' * (most > 1)} apart whatever "
+        f"their choices, and {name!r} has {n_kinds}: what is identified rests on the form of the "
+        "reward (Kasahara and Shimotsu, 2009)"
+    ]
