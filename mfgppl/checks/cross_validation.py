@@ -23,7 +23,7 @@ from mfgppl.checks.scores import (
     scores,
 )
 from mfgppl.data.trajectories import Trajectories, before, with_rows
-from mfgppl.likelihood.model import TrajectoryModel, treatment_of
+from mfgppl.likelihood.model import TrajectoryModel, needs_one_kind, treatment_of
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData
@@ -59,7 +59,8 @@ def kfold(
     folds : int
         Number of folds; as many as there are trajectories (groups) leaves out each.
     by : str
-        What stays together: "trajectory", "agent", or one of the panel's `groups`.
+        What stays together: "trajectory", "agent", or one of the panel's `groups`. Where kinds are
+        not seen, agents stand in place of trajectories.
     mean_field : {"known", "empirical", "equilibrium"}, optional
         The flow along which fits and scores are made: the model's own; that of the trajectories
         that are fitted; or the equilibrium under the reward itself. By default "equilibrium" for
@@ -111,7 +112,7 @@ def kfold(
         if not isinstance(values, str):
             score[part], kept[part] = values, True
     warn_of_failures(failures, folds, "folds", "left out, with all that is in them")
-    coords = xr.DataArray(score, {by: units.labels}, (by,))
+    coords = xr.DataArray(score, {units.by: units.labels}, (units.by,))
     attrs = {"mean_field": treatment, "n_failed": failures.total()}
     return as_elpd("loo_kfold", coords[kept].assign_attrs(attrs), n_folds=folds)
 
@@ -163,6 +164,7 @@ def leave_future_out(
        Bayesian time series models*, Journal of Statistical Computation and Simulation 90.
     """
     is_a("model", model, TrajectoryModel)
+    needs_one_kind(model, "leave_future_out")
     panel = with_rows(model.panel, "leave_future_out")
     check_method(fit_method)
     positive_int("step", step)

@@ -37,7 +37,8 @@ def loo(
     draws : DataTree
         Posterior draws with the group log_likelihood.
     by : str
-        What is left out: "trajectory", "agent", or one of the panel's `groups`.
+        What is left out: "trajectory", "agent", or one of the panel's `groups`. Where kinds are not
+        seen, agents stand in place of trajectories.
     model : TrajectoryModel, optional
         The model, for all but `by="trajectory"` without `refit`.
     refit : callable, optional
@@ -84,12 +85,14 @@ def loo(
             raise ValueError("`model` is needed to leave out groups, or to refit.")
         return _psis(draws, by_trajectory)
     units = Units(model, by, "loo")
-    if by_trajectory.sizes["trajectory"] != len(units.codes):
+    (kept,) = set(by_trajectory.dims) - set(SAMPLES)
+    if by_trajectory.sizes[kept] != len(units.of_scores):
         raise ValueError(
-            f"`draws` hold the log likelihood of {by_trajectory.sizes['trajectory']} trajectories; "
-            f"the model has {len(units.codes)}."
+            f"`draws` hold the log likelihood of {by_trajectory.sizes[kept]} trajectories; "
+            f"the model has {len(units.of_scores)}."
         )
     summed = summed_by(by_trajectory.values, units)
+    by = units.by
     dim = f"{by}_" if by in (*SAMPLES, "actions", "sample") else by
     coords = {k: by_trajectory[k] for k in ("chain", "draw")} | {dim: units.labels}
     named = xr.DataArray(summed, coords, ("chain", "draw", dim), name="actions")

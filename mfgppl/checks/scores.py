@@ -30,8 +30,13 @@ class Units:
 
     Attributes
     ----------
+    by : str
+        What they are; agents in place of trajectories where their kinds are not seen, as these
+        belong together then.
     codes : ndarray of int, shape (J,)
         The unit of each trajectory.
+    of_scores : ndarray of int
+        The unit of each score: of each trajectory, or of each agent whose kind is not seen.
     labels : list of str
         Names of the units.
     """
@@ -40,15 +45,25 @@ class Units:
         is_a("model", model, TrajectoryModel)
         self.model, self.panel = model, with_rows(model.panel, what)
         one_of("by", by, ["trajectory", "agent", *self.panel.groups])
+        unseen = model.nodes is not None
+        self.by = "agent" if unseen and by == "trajectory" else by
         of = {"trajectory": self.panel.labels, "agent": self.panel.agents, **self.panel.groups}
-        self.codes, names = pd.factorize(np.asarray(of[by], dtype=object))
+        self.codes, names = pd.factorize(np.asarray(of[self.by], dtype=object))
+        self.of_scores = self.scored(np.ones(len(self.codes), dtype=bool))
         self.labels = [str(v) for v in names]
+
+    def scored(self, kept: np.ndarray) -> np.ndarray:
+        """Return the unit of each score of a panel of some trajectories, by a mask."""
+        codes = self.codes[kept]
+        if self.model.nodes is None:
+            return codes
+        return np.asarray(codes[np.unique(self.panel.owner[kept], return_index=True)[1]])
 
 
 def summed_by(by_trajectory: np.ndarray, units: Units) -> np.ndarray:
-    """Return log likelihoods (..., J) added up by unit."""
+    """Return log likelihoods (..., J) of trajectories or agents added up by unit."""
     sums = np.zeros((len(units.labels), *by_trajectory.shape[:-1]))
-    np.add.at(sums, units.codes, np.moveaxis(by_trajectory, -1, 0))
+    np.add.at(sums, units.of_scores, np.moveaxis(by_trajectory, -1, 0))
     return np.moveaxis(sums, 0, -1)
 
 
@@ -59,7 +74,7 @@ def held_out(units: Units, fit_method: FitMethod, held: np.ndarray, mean_field: 
         raise ValueError("nothing is left to fit; there must be at least two to leave one out.")
     training = units.model.with_panel(units.panel.subset(~left), mean_field=mean_field)
     by_draw = scores(training, fit_method(training), units.panel.subset(left))
-    order = np.searchsorted(np.sort(held), units.codes[left])
+    order = np.searchsorted(np.sort(held), units.scored(left))
     summed = np.zeros((len(held), len(by_draw)))
     np.add.at(summed, order, by_draw.T)
     return log_mean(summed.T)[np.searchsorted(np.sort(held), held)]

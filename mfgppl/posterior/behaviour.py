@@ -145,6 +145,8 @@ def choice_probabilities(model: TrajectoryModel, fit: Fit, *, draws: int = 1000)
 def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any]) -> xr.DataArray:
     """Return the log likelihood of each trajectory at given parameters.
 
+    Of each agent where their kinds are not seen.
+
     Parameters
     ----------
     model : TrajectoryModel
@@ -155,7 +157,7 @@ def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any
     Returns
     -------
     DataArray
-        Dims (trajectory,), nats; their sum is the log likelihood of the panel.
+        Dims (trajectory,) or (agent,), nats; their sum is the log likelihood of the panel.
     """
     is_a("model", model, TrajectoryModel)
     if not isinstance(fit, (PointEstimate, Mapping)):
@@ -166,8 +168,9 @@ def log_likelihood(model: TrajectoryModel, fit: PointEstimate | Mapping[str, Any
     density = density_of(model)
     panel = with_rows(model.panel, "log_likelihood")
     values = log_likelihoods(density, _flat_point(density.program, fit)[None], panel)[0]
-    coords = {"trajectory": labels(model)[0]["trajectory"]}
-    return xr.DataArray(values, coords, ("trajectory",), name="log_likelihood")
+    coords, dims = labels(model)
+    (unit,) = dims["log_likelihood"]["actions"]
+    return xr.DataArray(values, {unit: coords[unit]}, (unit,), name="log_likelihood")
 
 
 def _flat_point(program: Program, fit: PointEstimate | Mapping[str, Any]) -> np.ndarray:

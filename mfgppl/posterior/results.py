@@ -149,6 +149,8 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, 
     }
     if isinstance(panel, Trajectories):
         coords["trajectory"] = text_labels(panel.labels)
+        if model.nodes is not None:
+            coords["agent"] = text_labels(agent_names(panel))
     coords |= {name: text_labels(values) for name, values in model.entries.values()}
     table = ["time", "state", "action"]
     observed = {
@@ -164,7 +166,7 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, 
     }
     return coords, {
         "posterior": {site: [name] for site, (name, _) in model.entries.items()},
-        "log_likelihood": {"actions": ["trajectory"]},
+        "log_likelihood": {"actions": ["trajectory" if model.nodes is None else "agent"]},
         "observed_data": observed,
         "posterior_predictive": observed,
         "constant_data": constant | {f"feature_{k}": table for k in game.features},

@@ -33,9 +33,9 @@ class Preferences:
         Weight of the next period: one number, or one for each type.
     temperature : Tensor or number, positive, optional
         Size of the noise, in reward units: one number, or one for each type.
-    lapse : Tensor or number in [0, 1), optional
+    lapse : Tensor or number in [0, 1], optional
         Share of decisions that are taken at random, all open actions alike, which broadcasts to
-        (T, S, 1).
+        (T, S, 1). One who always lapses is a random agent.
 
     Notes
     -----
@@ -145,7 +145,7 @@ def _check_endless(parts: Mapping[str, Any]) -> None:
 RANGES: dict[str, tuple[Callable[[Tensor], Tensor], str, str]] = {
     "discount": (lambda v: (v > 0) & (v <= 1), "above 0 and at most 1", "Beta(9.0, 1.0)"),
     "temperature": (lambda v: (v > 0) & (v < torch.inf), "positive", "LogNormal(0.0, 1.0)"),
-    "lapse": (lambda v: (v >= 0) & (v < 1), "at least 0 and below 1", "Beta(1.0, 20.0)"),
+    "lapse": (lambda v: (v >= 0) & (v <= 1), "at least 0 and at most 1", "Beta(1.0, 20.0)"),
 }
 HINTS = {
     "reward": "Index the axes of a vector, as in w[:, None, None].",
