@@ -23,7 +23,9 @@ from mfgppl.posterior.results import labels
 from mfgppl.reward.parameters import Program
 
 UNUSUAL = 0.05  # p below which a statistic counts as unusual
-BUILT_IN = ("flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers")
+BUILT_IN = (
+    "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers", "spread of moves",
+)  # fmt: skip
 ROUNDING = 1e-12  # spread of a statistic that is no more
 Statistic = Callable[[Trajectories], Any]
 
@@ -104,8 +106,9 @@ def predictive_check(
     Each panel is drawn by `replay`, at a posterior draw or at the point. Built in are the `flow`
     (share of agents by time and state), `choice_by_state` and `choice_by_time` (shares of
     actions), `stays` (share of steps that leave the state as it is), `switches` (changes of action
-    from one decision to the next, per trajectory) and `switchers` (share of trajectories that ever
-    change it). As the same panel was used to fit, the p are conservative: a right model gives
+    from one decision to the next, per trajectory), `switchers` (share of trajectories that ever
+    change it) and `spread of moves` (standard deviation of the changes between trajectories, which
+    agents of several kinds have and those of one kind have not). As the same panel was used to fit, the p are conservative: a right model gives
     small ones less often than their nominal level [1]_ [2]_.
 
     Parameters
@@ -248,6 +251,7 @@ def _built_in(model: TrajectoryModel) -> dict[str, Statistic]:
         "stays": _stays,
         "switches": lambda panel: _switches(panel).mean(),
         "switchers": lambda panel: (_switches(panel) > 0).mean(),
+        "spread of moves": lambda panel: _switches(panel).std(),
     }
 
 

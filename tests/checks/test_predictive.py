@@ -18,7 +18,9 @@ from mfgppl.data.trajectories import before
 from mfgppl.plots.checks import plot_choice_check, plot_flow_check, plot_statistics
 from mfgppl.posterior.fit_values import upper_tail
 
-BUILT_IN = ["flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers"]
+BUILT_IN = [
+    "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers", "spread of moves",
+]  # fmt: skip
 
 
 @functools.cache
