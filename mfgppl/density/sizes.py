@@ -17,6 +17,7 @@ from mfgppl.density.protocol import LogDensity
 from mfgppl.density.table_changes import table_changes
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
+from mfgppl.reward.valued import answers_reward
 
 ROUNDING = 1e-14  # change of a reward by a unit of a parameter, relative to it, that is none
 PRIOR_DRAWS = 5  # at which the slope of the log prior is looked at
@@ -123,18 +124,28 @@ def _entries(density: LogDensity, values: np.ndarray) -> np.ndarray:
 
 
 def idle_at(density: LogDensity, theta: np.ndarray) -> np.ndarray:
-    """Return which unconstrained parameters (K,) change no reward by more than rounding here."""
-    values, slope = slope_at(density.program, theta)
+    """Return which unconstrained parameters (K,) change no reward, here or at prior draws.
+
+    Where the table that agents answer is worked out from their plans, a change of no more than its
+    rounding is none.
+    """
+    slope = slope_at(density.program, theta)[1]
     idle = effects_of(density, theta).moves(slope) == 0
-    if density.compiled.affine is None and idle.any():  # elsewhere they may have an effect
+    points = [theta, *(density.program.draw(seed) for seed in range(PRIOR_DRAWS))]
+    for point in points if density.compiled.affine is None else []:
+        if not idle.any():
+            break
+        values, slope = slope_at(density.program, point)
         idle[idle] = _moved(density, values, slope[:, idle].T) == 0
     return idle
 
 
 def _moved(density: LogDensity, values: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Return the largest change of the reward along directions (n, P), 0 where it is rounding."""
-    table = density.rewards(np.array(values, dtype=float)[None])
-    least = ROUNDING * float(np.abs(table[np.isfinite(table)]).max(initial=0.0))
+    least = 0.0
+    if not answers_reward(density.model.reward, density.model.inputs):
+        table = density.rewards(np.array(values, dtype=float)[None])
+        least = ROUNDING * float(np.abs(table[np.isfinite(table)]).max(initial=0.0))
     changes = table_changes(density.program, np.array(values, dtype=float), directions)
     moved = np.array([np.abs(change).max(initial=0.0) for change in changes])
     return np.where(moved > least * np.abs(directions).max(1, initial=0.0), moved, 0.0)

@@ -33,6 +33,7 @@ from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.valued import answers_reward
 
 NOTHING = 1e-9  # effect on the policy, relative to the reward's change, that counts as none
 NOBODY = 1e-12  # share of the crowd that counts as none
@@ -271,7 +272,8 @@ def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.nda
         slopes = slopes_at(program, theta)
         rows.append(_effects(program, slopes)[:, seen].numpy())
         features.append(slopes.features[:, seen].numpy())
-        least = max(least, ROUNDING * slopes.largest * np.sqrt(features[-1].shape[1]))
+        if not answers_reward(program.reward, program.inputs):  # a table with rounding
+            least = max(least, ROUNDING * slopes.largest * np.sqrt(features[-1].shape[1]))
     size = np.linalg.norm(np.concatenate(features, axis=1), axis=1)
     idle = size <= least  # a change of rounding is none
     size[idle] = 1.0

@@ -202,7 +202,7 @@ def test_rounds_that_fail_are_counted(roads_model, monkeypatch):
             raise mfg.exceptions.ConvergenceError("it turns in circles")
         return mfg.solve_equilibrium(game, reward, parameters=parameters, throw=throw)
 
-    monkeypatch.setattr(room, "solve_equilibrium", solve)
+    monkeypatch.setattr("mfgppl.calibration.worlds.solve_equilibrium", solve)
     found = sbc(
         roads_model, panels=10, fit=prior_of_roads, mean_field="empirical", random_seed=9,
         progressbar=False,

@@ -19,7 +19,8 @@ from mfgppl.plots.checks import plot_choice_check, plot_flow_check, plot_statist
 from mfgppl.posterior.fit_values import upper_tail
 
 BUILT_IN = [
-    "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers", "spread of moves",
+    "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers",
+    "spread of moves",
 ]  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_support_that_depends_on_a_parameter_follows_it():
         prior = np.log(2) - 0.5 * np.log(2 * np.pi) - top**2 / 2 - np.log(width)
         jacobian = theta[0] + np.log(width) + np.log(share) + np.log(1 - share)
         tensors = {k: torch.as_tensor(v) for k, v in values.items()}
-        reward = density.program.reward_at(tensors)
+        reward = density.program.core_at(tensors)
         expected = model.law.log_likelihood(reward).item() + prior + jacobian
         assert evaluate(theta)[0] == pytest.approx(expected, abs=1e-9)
 

@@ -1,0 +1,112 @@
+"""What no panel identifies of agents whose kinds are not seen, said before any fit."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from kinds_world import GAME, POOLED, TRUTH, program
+
+import mfgppl as mfg
+
+COIN = mfg.MeanFieldGame(
+    states=["only"], actions=["a", "b"], horizon=6, transition=np.ones((1, 2, 1)), initial=[1.0]
+)
+
+
+def shares(n):
+    return pyro.sample("share", dist.Dirichlet(torch.ones(n)))
+
+
+def gaps(n_kinds, *, lapse=False):
+    """Kinds with one gap in value between two actions, always the same."""
+
+    def agent(x):
+        share = shares(n_kinds)
+        gap = pyro.sample("gap", dist.Normal(0.0, 1.0).expand([n_kinds]).to_event(1))
+        rate = pyro.sample("lapse", dist.Beta(1.0, 5.0)) if lapse else None
+        with x.agents:
+            kind = pyro.sample("kind", dist.Categorical(share))
+        return mfg.Preferences(gap[kind] * (x.action == "a"), lapse=rate)
+
+    return agent
+
+
+def test_the_reference_world_is_identified():
+    found = mfg.identify(GAME, program(2), mean_field=POOLED)
+    assert found.identified
+    assert found.rank == 5
+    assert found.reasons == ()
+    assert mfg.identify(GAME, program(2), parameters=TRUTH).identified
+
+
+@pytest.mark.parametrize(("horizon", "rank"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 5)])
+def test_more_kinds_than_decisions_allow(horizon, rank):
+    """T coins show the T moments of a law on three points, which has five numbers."""
+    found = mfg.identify(COIN.replace(horizon=horizon), gaps(3))
+    assert found.rank == rank
+    assert found.identified == (rank == 5)
+    if horizon == 1:
+        assert "decides once" in repr(found)
+    if 1 < horizon < 5:
+        assert "Kasahara and Shimotsu" in repr(found)
+    assert not found.identified or not found.reasons
+
+
+def test_kinds_that_no_term_reads():
+    def unread(x):
+        share, pay = shares(2), pyro.sample("pay", dist.Normal(0.0, 1.0))
+        with x.agents:
+            kind = pyro.sample("kind", dist.Categorical(share))
+        return pay * (x.action == "up") + 0.0 * kind
+
+    found = mfg.identify(GAME, unread, mean_field=POOLED)
+    assert not found.known["share[0]"]
+    assert "no choice depends on 'kind'" in repr(found)
+
+
+def test_kinds_beside_lapses_with_one_gap():
+    """Two choice probabilities and a share are seen; two gaps, a share and a rate are asked for."""
+    assert mfg.identify(COIN, gaps(2)).identified
+    found = mfg.identify(COIN, gaps(2, lapse=True))
+    assert found.rank == 3
+    assert "lapse" in str(found.directions.index[0])
+    assert found.known[["share[0]", "share[1]"]].all()
+
+
+def test_a_coefficient_on_what_does_not_vary():
+    def constant(x):
+        spread = pyro.sample("spread", dist.HalfNormal(1.0))
+        pay = pyro.sample("pay", dist.Normal(0.0, 1.0))
+        with x.agents:
+            taste = pyro.sample("taste", dist.Normal(0.0, spread))
+        return taste + pay * x.price
+
+    found = mfg.identify(GAME, constant, mean_field=POOLED)
+    assert list(found.directions.index) == ["spread"]
+    assert "no choice depends on 'taste'" in repr(found)
+
+
+def test_a_discount_that_changes_no_choice():
+    """Its effect on the table is rounding, which is no evidence, before a fit or after."""
+    game = mfg.MeanFieldGame(
+        states={"s": [0, 1, 2]}, actions=["stay", "move"], horizon=5, initial=np.ones(3) / 3,
+        transition=np.random.default_rng(0).dirichlet(np.ones(3), size=(3, 2)),
+    )  # fmt: skip
+
+    def agent(x):
+        pay = pyro.sample("pay", dist.Normal(0.0, 2.0))
+        discount = pyro.sample("discount", dist.Beta(5.0, 5.0))
+        return mfg.Preferences(pay * (x.action != "stay"), discount=discount)
+
+    assert list(mfg.identify(game, agent).directions.index) == ["discount"]
+    played = mfg.solve_equilibrium(game, agent, parameters={"pay": -0.5, "discount": 0.7}).value
+    panel = mfg.simulate(game, played.policy, played.mean_field, n_agents=300, random_seed=0)
+    model = mfg.TrajectoryModel(game, agent, panel)
+    with pytest.warns(mfg.exceptions.IdentificationWarning, match="do not identify discount"):
+        fit = mfg.mle(model, progressbar=False)
+    assert fit.converged
+    assert np.isnan(fit.bse["discount"])
+    assert fit.bse["pay"] < 0.1
+    with pytest.warns(mfg.exceptions.IdentificationWarning, match="discount; its posterior is"):
+        mfg.laplace(model, draws=200, random_seed=0)
