@@ -24,7 +24,8 @@ from mfgppl.reward.parameters import Program
 
 UNUSUAL = 0.05  # p below which a statistic counts as unusual
 BUILT_IN = (
-    "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers", "spread of moves",
+    "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers",
+    "spread of moves",
 )  # fmt: skip
 ROUNDING = 1e-12  # spread of a statistic that is no more
 Statistic = Callable[[Trajectories], Any]
@@ -107,9 +108,9 @@ def predictive_check(
     (share of agents by time and state), `choice_by_state` and `choice_by_time` (shares of
     actions), `stays` (share of steps that leave the state as it is), `switches` (changes of action
     from one decision to the next, per trajectory), `switchers` (share of trajectories that ever
-    change it) and `spread of moves` (standard deviation of the changes between trajectories, which
-    agents of several kinds have and those of one kind have not). As the same panel was used to fit, the p are conservative: a right model gives
-    small ones less often than their nominal level [1]_ [2]_.
+    change it) and `spread of moves` (standard deviation of the changes over trajectories, larger
+    where agents are of several kinds). As the same panel was used to fit, the p are conservative: a
+    right model gives small ones less often than their nominal level [1]_ [2]_.
 
     Parameters
     ----------

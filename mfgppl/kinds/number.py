@@ -20,6 +20,7 @@ from mfgppl.likelihood.model import TrajectoryModel
 
 ModelOf = Callable[[int], TrajectoryModel]
 CLEAR = 2.0  # standard errors by which held-out agents must be explained better
+LEAST = 1.0  # nats by which they must be: twins gain next to nothing, and that surely
 SMALL = 0.02  # share of agents below which a kind is hardly one
 
 
@@ -50,11 +51,14 @@ class NumberOfKinds:
 
     @property
     def by_held_out(self) -> int:
-        """The number after which no more kind explains held-out agents better, by two errors."""
+        """The number after which one more kind explains held-out agents no better.
+
+        Better is by more than two standard errors, and by more than a nat in all.
+        """
         best = int(self.table.index[0])
         for k in self.table.index[1:]:
             gain, error = self.table.loc[k, ["gain", "gain_se"]]
-            if not gain > CLEAR * error:
+            if not gain > max(CLEAR * error, LEAST):
                 break
             best = int(k)
         return best

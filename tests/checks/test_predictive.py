@@ -131,7 +131,7 @@ def test_a_panel_of_the_model_passes_and_stubborn_drivers_do_not():
     model, policy = roads(400, 5)
     right = predictive_check(model, ROADS_TRUTH, random_seed=1)
     assert (right.table["p"] > 0.02).all()
-    assert "all 6 statistics" in repr(right)
+    assert "all 7 statistics" in repr(right)
     game = model.game
     stubborn = np.stack([np.ones((4, 2)), np.zeros((4, 2))], axis=-1)
     other = 2 * policy - stubborn
