@@ -78,16 +78,33 @@ def differentiable_door(function: Callable[P, R]) -> Callable[P, R]:
     return _door(function, gradients=False)
 
 
+def known_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """Make an unknown keyword raise such an error, and no more: for what programs call."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        _check_keywords(function, known, kwargs)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _check_keywords(function: Callable[..., Any], known: list[str], given: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            hint = suggestion(name, known) or f" valid: {', '.join(known)}."
+            label = function.__qualname__.removesuffix(".__init__")
+            raise TypeError(f"{label}() has no argument `{name}`;{hint}")
+
+
 def _door(function: Callable[P, R], *, gradients: bool) -> Callable[P, R]:
     known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        _check_keywords(function, known, kwargs)
         for name in kwargs:
-            if name not in known:
-                hint = suggestion(name, known) or f" valid: {', '.join(known)}."
-                label = function.__qualname__.removesuffix(".__init__")
-                raise TypeError(f"{label}() has no argument `{name}`;{hint}")
             if name in OF_ALL_DOORS:
                 OF_ALL_DOORS[name](name, kwargs[name])
         with own_modes(gradients=gradients), np.errstate(**USUAL):

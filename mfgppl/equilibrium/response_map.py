@@ -20,8 +20,13 @@ from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.crowd import noted_reads
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
-from mfgppl.reward.site_values import site_values
+from mfgppl.reward.program import (
+    RewardProgram,
+    bind,
+    double_precision,
+    placed_values,
+    reward_table,
+)
 
 AGREEMENT = 1e-10  # of a recorded program with the program itself, relative to the largest entry
 Array = np.ndarray
@@ -100,7 +105,7 @@ class ResponseMap:
         reward: RewardProgram,
         parameters: Mapping[str, Any] | pd.Series | None = None,
     ) -> None:
-        values = site_values("parameters", parameters)
+        values = placed_values(reward, game, parameters)
         self.game, self.program, self._reward = game, bind(reward, values), reward
         self._values = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
         flow = torch.from_numpy(uniform_flow(game))

@@ -20,8 +20,7 @@ from mfgppl.equilibrium.response_map import (
     mirrored_by_evaluations,
 )
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.program import RewardProgram, bind, double_precision
-from mfgppl.reward.site_values import site_values
+from mfgppl.reward.program import RewardProgram, bind, double_precision, placed_values
 
 MAX_POLICIES = 1000
 
@@ -48,7 +47,7 @@ class StationaryResponseMap:
         reward: RewardProgram,
         parameters: Mapping[str, Any] | pd.Series | None = None,
     ) -> None:
-        values = site_values("parameters", parameters)
+        values = placed_values(reward, game, parameters)
         self.game, self.program = game, bind(reward, values)
 
     def image(self, flow: Array, temperature: float) -> Image:

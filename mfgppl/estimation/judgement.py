@@ -21,6 +21,7 @@ from mfgppl.estimation.separation import is_endless, separated_along, weak_direc
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 
 NOT_IDENTIFIED = "the data do not identify "  # begins what names a flat direction
+NEAR, JUMP = 1e-8, 1e-6  # temperatures about a kink, and the jump relative to the largest slope
 EDGE = 1e-5  # temperatures by which a reward moves where a parameter counts as at its edge
 
 
@@ -181,6 +182,23 @@ def warn_of(
         messages.append(f"{NOT_IDENTIFIED}{weights}; its parameters have no standard error")
         warnings.warn(messages[-1], IdentificationWarning, stacklevel=stacklevel)
     return tuple(messages)
+
+
+def kinks(height: Height, theta: np.ndarray, effects: Effects, slope: np.ndarray) -> np.ndarray:
+    """Return in which unconstrained parameters (K,) the slope jumps at a point.
+
+    Under behaviour="boltzmann" what follows is worth what the best action is: where two tie, the
+    likelihood has a kink, and no curvature.
+    """
+    moves, sizes = effects.moves(slope), effects.sizes(slope)
+    jumps = np.zeros(len(theta), dtype=bool)
+    for k in np.flatnonzero(moves > 0):
+        step = np.zeros_like(theta)
+        step[k] = NEAR / moves[k]
+        above = height.value_and_gradient(theta + step)[1][k]
+        below = height.value_and_gradient(theta - step)[1][k]
+        jumps[k] = abs(above - below) > JUMP * sizes[k] ** 2 / moves[k]
+    return jumps
 
 
 def combinations(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from mfgppl._arguments import (
     Seed,
@@ -25,7 +26,7 @@ from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
 from mfgppl.estimation.counted_flow import CountedFlow, counted_flow, is_counted
-from mfgppl.estimation.judgement import judged, warn_of, warned
+from mfgppl.estimation.judgement import judged, kinks, warn_of, warned
 from mfgppl.estimation.kinds import messages_of_kinds, start_from_groups
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
@@ -270,6 +271,12 @@ def _maximise(
         tolerance=settings.tolerance, with_prior=prior > 0,
     )  # fmt: skip
     messages = warn_of(judgement, params, slope, hierarchical=prior > 0, stacklevel=5)
+    edge = judgement.edge
+    if model.game.behaviour == "boltzmann":
+        jumps = kinks(objective, theta, objective.effects(theta), slope)
+        tied = (np.abs(slope[:, jumps]) > 0).any(1)
+        messages += warned(_of_ties(params.index[tied]), stacklevel=5)
+        edge = edge | tied
     reason = judgement.reason
     equilibria = density.certificates(params.to_numpy(copy=True)[None])
     if equilibria is not None:
@@ -300,7 +307,7 @@ def _maximise(
         theta=theta,
         attained=tuple(climb.value for climb in climbs),
         sizes=judgement.sizes,
-        edge=judgement.edge,
+        edge=edge,
         separated=judgement.separated,
         kinds=kinds,
     )
@@ -316,6 +323,16 @@ def _with_kinds(objective: "Objective", start: dict[str, Any], seed: int) -> dic
     units = climbing_units(density, objective.effects(theta), slope, prior=objective.prior)
     found = start_from_groups(density, theta, units, seed)
     return {k: v[0] for k, v in density.record(found[None])[0].items()}
+
+
+def _of_ties(names: pd.Index) -> list[str]:
+    """Return what is said of parameters in which the likelihood has a kink at the estimate."""
+    if not len(names):
+        return []
+    return [
+        "two actions tie at the estimate, where the likelihood of behaviour='boltzmann' has a "
+        f"kink in {', '.join(map(str, names))}: no standard error"
+    ]
 
 
 def _climb(objective: "Objective", start: dict[str, Any], settings: _Settings) -> Climb:

@@ -66,7 +66,8 @@ class PointEstimate:
         Root of the largest information that each unconstrained parameter can have: what is below
         rounding of it is rounding.
     edge : ndarray of bool, shape (P,)
-        Which parameters are at the edge of their support.
+        Which parameters have no standard error where they lie: at the edge of their support, or at
+        a kink, as where actions tie under behaviour="boltzmann".
     separated : ndarray, shape (K,), or None
         A direction along which the choices are separated, so that the likelihood rises for ever.
     counted_flow : CountedFlow or None

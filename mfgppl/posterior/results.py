@@ -151,7 +151,8 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, 
         coords["trajectory"] = text_labels(panel.labels)
         if model.nodes is not None:
             coords["agent"] = text_labels(agent_names(panel))
-    coords |= {name: text_labels(values) for name, values in model.entries.values()}
+    axes = [axis for entries in model.entries.values() for axis in entries]
+    coords |= {name: text_labels(values) for name, values in axes}
     table = ["time", "state", "action"]
     observed = {
         "action_counts": table,
@@ -165,7 +166,7 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, 
         "visits": ["time", "state"],
     }
     return coords, {
-        "posterior": {site: [name] for site, (name, _) in model.entries.items()},
+        "posterior": {k: [name for name, _ in entries] for k, entries in model.entries.items()},
         "log_likelihood": {"actions": ["trajectory" if model.nodes is None else "agent"]},
         "observed_data": observed,
         "posterior_predictive": observed,

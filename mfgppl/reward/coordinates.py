@@ -3,6 +3,7 @@
 A comparison is a number, 1 where it holds and 0 elsewhere, whatever the labels are called.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import suggestion
+from mfgppl.data.space import text_labels
 
 # functions of torch that take a condition, and where among their arguments
 CONDITIONS = {
@@ -222,8 +224,14 @@ def one_each(name: str, labels: Sequence[Any], prior: dist.Distribution) -> dist
             f"x.{name}.each takes the prior of one entry, as dist.Normal(0.0, 1.0); got {prior!r}."
         )
     made = prior.expand([len(labels)]).to_event(1)
-    made.entries = name, tuple(labels)
+    made.entries = ((name, tuple(labels)),)
     return made
+
+
+def entry_labels(entries: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
+    """Return the label of each entry of an array whose axes have labels: "small, 0"."""
+    axes = [text_labels(labels) for _, labels in entries]
+    return [", ".join(parts) for parts in itertools.product(*axes)]
 
 
 def axis(name: str, labels: Sequence[Any], codes: Tensor) -> Numbers | Labels:

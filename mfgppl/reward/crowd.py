@@ -242,9 +242,18 @@ def _inside_of(game: MeanFieldGame, what: str, labels: dict[str, Any]) -> Tensor
     inside = torch.ones(space.size, dtype=torch.float64)
     for name, label in labels.items():
         known = space.coordinates.get(name)
-        if known is None or label not in known:
-            options = {k: list(v) for k, v in space.coordinates.items()}
-            raise ValueError(f"x.{what}({name}={label!r}): the coordinates are {options}.")
+        call = f"x.{what}({name}={label!r})"
+        if known is None:
+            names = list(space.coordinates)
+            raise ValueError(
+                f"{call}: {name!r} is no coordinate; there are {', '.join(names)}."
+                f"{suggestion(name, names)}"
+            )
+        if label not in known:
+            raise ValueError(
+                f"{call}: {label!r} is no label of {name!r}, which has {list(known)}."
+                f"{suggestion(label, known)}"
+            )
         codes = torch.as_tensor(space.codes[list(space.coordinates).index(name)])
         inside = inside * (codes == known.index(label))
     return inside.reshape(space.n_cells, -1)

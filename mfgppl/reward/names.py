@@ -34,7 +34,8 @@ def check_site_names(sites: Mapping[str, Any]) -> None:
         fault = None if is_subsample(site) else _fault(name)
         if fault:
             raise ValueError(f"a site cannot be called {name!r}: {fault}; rename it.")
-    dims = {s["fn"].entries[0]: k for k, s in sampled.items() if hasattr(s["fn"], "entries")}
+    labelled = {k: s["fn"].entries for k, s in sampled.items() if hasattr(s["fn"], "entries")}
+    dims = {dim: k for k, entries in labelled.items() for dim, _ in entries}
     for name in sampled:
         if name in dims:
             raise ValueError(

@@ -13,7 +13,7 @@ from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion, torch_seed
 from mfgppl._keep import Keeper
-from mfgppl.data.space import text_labels
+from mfgppl.reward.coordinates import entry_labels
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.names import check_site_names
 from mfgppl.reward.nodes import Nodes
@@ -33,7 +33,7 @@ from mfgppl.reward.program import (
     spread_reward,
 )
 from mfgppl.reward.running import Substitute, run_at
-from mfgppl.reward.site_values import site_values
+from mfgppl.reward.site_values import in_shape, site_values
 
 
 class Site(NamedTuple):
@@ -49,8 +49,9 @@ class Site(NamedTuple):
         Shape of its unconstrained value.
     start, stop : int
         Its place in the flat vector.
-    entries : tuple of str and tuple, or None
-        Of what its entries are, and their labels, where its prior says (`x.size.each(prior)`).
+    entries : tuple of (str, tuple), or None
+        Of what its entries are, and their labels, axis by axis, where its prior says
+        (`x.size.each(prior)`).
     """
 
     name: str
@@ -58,7 +59,7 @@ class Site(NamedTuple):
     free_shape: tuple[int, ...]
     start: int
     stop: int
-    entries: tuple[str, tuple[Any, ...]] | None = None
+    entries: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
 
     @property
     def size(self) -> int:
@@ -273,7 +274,11 @@ class Program(Keeper):
         missing = [n for n in names if n not in values]
         if complete and missing:
             raise ValueError(f"`{argument}` lacks the parameter {missing[0]!r}.")
-        return {k: np.asarray(v, dtype=float) for k, v in values.items()}
+        sites = {site.name: site for site in self.sites}
+        return {
+            k: np.asarray(in_shape(argument, k, v, sites[k].shape, sites[k].entries), dtype=float)
+            for k, v in values.items()
+        }
 
     def free(self, values: Mapping[str, Any], *, argument: str = "values") -> np.ndarray:
         """Return the flat unconstrained vector of constrained parameters.
@@ -408,5 +413,5 @@ def _entry_names(site: Site) -> list[str]:
     if not site.shape:
         return [site.name]
     if site.entries is not None:
-        return [f"{site.name}[{label}]" for label in text_labels(site.entries[1])]
+        return [f"{site.name}[{label}]" for label in entry_labels(site.entries)]
     return [f"{site.name}[{', '.join(map(str, index))}]" for index in np.ndindex(*site.shape)]

@@ -34,7 +34,10 @@ def period_effects(
     x : RewardInputs
         The inputs of the reward program.
     name : str
-        The latent site; it holds T-1 coordinates of the effects in an orthonormal basis.
+        The latent site. It holds coordinates of the effects in an orthonormal basis of what sums to
+        zero, no effects themselves (Helmert's: the k-th is a period's against the mean of those
+        before): T-1 of them along its dimension "name_contrast". Types come before as dimensions
+        with their labels, and by action A-1 contrasts of actions after, "name_action_contrast".
     prior : Distribution
         Of each coordinate, a number. Under `Normal(0, spread)` each effect has the standard
         deviation `spread * sqrt(1 - 1/T)`, and two have the correlation `-1 / (T - 1)`; `spread`
@@ -80,20 +83,25 @@ def period_effects(
         if axis not in known:
             raise ValueError(f"`by` must be of {known}; got {axis!r}.{suggestion(axis, known)}")
     labels = [axis for axis in asked if axis != "action"]
-    sizes = [len(x.game.space.coordinates[axis]) for axis in labels]
+    known_axes = [(axis, x.game.space.coordinates[axis]) for axis in labels]
+    contrasts = [(f"{name}_contrast", range(1, T))]
     if "action" in asked:
-        each = _coordinates(name, prior, (*sizes, T - 1, x.game.n_actions - 1))
+        contrasts.append((f"{name}_action_contrast", range(1, x.game.n_actions)))
+    each = _coordinates(name, prior, [*known_axes, *contrasts])
+    if "action" in asked:
         effects = centred(T).T @ each @ centred(x.game.n_actions)
     else:
-        effects = (_coordinates(name, prior, (*sizes, T - 1)) @ centred(T))[..., None]
+        effects = (each @ centred(T))[..., None]
     if labels:
         effects = effects[tuple(getattr(x, axis).codes.reshape(-1) for axis in labels)]
     return effects.unsqueeze(-2)
 
 
-def _coordinates(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> Any:
-    """Sample independent coordinates."""
-    return pyro.sample(name, prior.expand(shape).to_event(len(shape))).to(torch.float64)
+def _coordinates(name: str, prior: dist.Distribution, axes: Sequence[tuple[str, Any]]) -> Any:
+    """Sample independent coordinates with labelled axes."""
+    made = prior.expand([len(labels) for _, labels in axes]).to_event(len(axes))
+    made.entries = tuple((axis, tuple(labels)) for axis, labels in axes)
+    return pyro.sample(name, made).to(torch.float64)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._arguments import known_keywords
 from mfgppl.control.plans import Agent
 from mfgppl.reward.inputs import RewardInputs
 
@@ -71,6 +72,9 @@ class Preferences:
         """What is declared, by name."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in named.items() if v is not None}
+
+
+Preferences.__init__ = known_keywords(Preferences.__init__)  # type: ignore[method-assign]
 
 
 def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:

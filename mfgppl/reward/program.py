@@ -24,6 +24,7 @@ from mfgppl.reward.behaviour import Asked, as_reward
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes, NodesMet
 from mfgppl.reward.preferences import Preferences, check_parts
+from mfgppl.reward.site_values import ByLabel, in_shape, site_values
 
 RewardProgram = Callable[[RewardInputs], Any]
 Features = Mapping[str, Any] | Sequence[str]
@@ -103,6 +104,26 @@ class _Again(Messenger):
                 "declare all sites in each run, whatever the crowd."
             )
         msg["value"], msg["done"] = self.values[msg["name"]], True
+
+
+class _Given(Messenger):
+    """Observe sites at given values, whose shapes are checked where they are met."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.values = values
+        self.placed: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] not in self.values or is_agent_level(msg):
+            return
+        shape = tuple(msg["fn"].batch_shape + msg["fn"].event_shape)
+        entries = getattr(msg["fn"], "entries", None)
+        given = in_shape("parameters", msg["name"], self.values[msg["name"]], shape, entries)
+        value = torch.as_tensor(given, dtype=torch.float64)
+        check_shape("parameters", msg["name"], value, msg["fn"])
+        msg["value"], msg["is_observed"] = value, True
+        self.placed[msg["name"]] = value
 
 
 class Ran(NamedTuple):
@@ -314,14 +335,11 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
         If a value is given for a site that the program lacks, or a site is left without one.
     """
     check_callable(program)
-    data = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in parameters.items()}
+    data = dict(parameters)
 
     def bound(inputs: RewardInputs) -> Any:
-        with pyro.poutine.trace() as tracer, pyro.poutine.condition(data=data):
+        with pyro.poutine.trace() as tracer, _Given(data):
             value = program(inputs)
-        for name, site in tracer.trace.nodes.items():
-            if name in data and site["type"] == "sample":
-                check_shape("parameters", name, data[name], site["fn"])
         sites = {k for k, s in tracer.trace.nodes.items() if is_parameter(s)}
         fixed = {k for k, s in tracer.trace.nodes.items() if k in data and s["type"] == "sample"}
         if sites or set(data) - fixed:
@@ -335,6 +353,18 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
             return bound(inputs)
 
     return hidden
+
+
+def placed_values(program: RewardProgram, game: MeanFieldGame, parameters: Any) -> dict[str, Any]:
+    """Return values by site, entries that came by label in the order of their sites."""
+    values = site_values("parameters", parameters)
+    if not any(isinstance(value, ByLabel) for value in values.values()):
+        return values
+    still = game.initial[:, None] / game.n_actions if game.joint else game.initial
+    given = _Given(values)
+    with double_precision(), torch.no_grad(), pyro.poutine.block(), given:
+        ran(program, RewardInputs(game, still.expand(game.flow_shape)))
+    return {**values, **given.placed}
 
 
 def check_shape(argument: str, name: str, value: Tensor, fn: Any) -> None:

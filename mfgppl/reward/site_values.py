@@ -9,8 +9,46 @@ import pandas as pd
 import xarray as xr
 
 from mfgppl._arrays import is_labelled
+from mfgppl.reward.coordinates import entry_labels
 
-ENTRY = re.compile(r"(?P<site>.+)\[(?P<place>\d+(?:, ?\d+)*)\]")
+ENTRY = re.compile(r"(?P<site>.+?)\[(?P<labels>.+)\]")
+
+
+class ByLabel(dict[str, float]):
+    """Entries of an array by their labels; whoever knows the site puts them in its order."""
+
+
+def in_shape(argument: str, name: str, value: Any, shape: tuple[int, ...], entries: Any) -> Any:
+    """Return a value for a site in its shape, where its entries came by label.
+
+    Parameters
+    ----------
+    argument, name : str
+        What the caller calls the values, and the site.
+    value : object
+        Entries by label; other values are returned as they are.
+    shape : tuple of int
+        Shape of the site's value.
+    entries : tuple or None
+        Of what its entries are, and their labels, axis by axis.
+
+    Raises
+    ------
+    ValueError
+        If the site has other labels, or none.
+    """
+    if not isinstance(value, ByLabel):
+        return value
+    given = {re.sub(r", ?", ", ", label): entry for label, entry in value.items()}
+    places = [", ".join(map(str, place)) for place in np.ndindex(*shape)]
+    labels = places if entries is None else entry_labels(entries)
+    missing = [label for label in labels if label not in given]
+    if missing or len(labels) < len(given):
+        raise ValueError(
+            f"`{argument}` must give the entries {labels[:10]} of {name!r}; it has "
+            f"{list(value)[:10]}."
+        )
+    return np.array([given[label] for label in labels]).reshape(shape)
 
 
 def site_values(argument: str, given: Any) -> dict[str, Any]:
@@ -50,7 +88,7 @@ def site_values(argument: str, given: Any) -> dict[str, Any]:
 
 
 def _by_site(argument: str, series: pd.Series) -> dict[str, Any]:
-    """Return the entries of a Series as arrays by site."""
+    """Return the entries of a Series by site, those of arrays by label."""
     repeated = series.index[series.index.duplicated()]
     if len(repeated):
         raise ValueError(f"`{argument}` gives {repeated[0]!r} twice; give each once.")
@@ -58,21 +96,7 @@ def _by_site(argument: str, series: pd.Series) -> dict[str, Any]:
     for name, value in zip(map(str, series.index), series, strict=True):
         entry = ENTRY.fullmatch(name)
         if entry is None:
-            sites[name] = value
-            continue
-        place = tuple(map(int, entry["place"].split(",")))
-        sites.setdefault(entry["site"], {})[place] = value
-    sites = {k: _array(argument, k, v) if isinstance(v, dict) else v for k, v in sites.items()}
-    return {k: v.to_numpy() if is_labelled(v) else v for k, v in sites.items()}
-
-
-def _array(argument: str, site: str, entries: dict[tuple[int, ...], Any]) -> np.ndarray:
-    """Return the array that has given entries, all of them."""
-    n_axes = {len(place) for place in entries}
-    shape = tuple(np.max(list(entries), axis=0) + 1) if len(n_axes) == 1 else ()
-    if np.prod(shape, dtype=int) != len(entries):
-        raise ValueError(f"`{argument}` lacks entries of {site!r}; it has {list(entries)}.")
-    array = np.empty(shape)
-    for place, value in entries.items():
-        array[place] = value
-    return array
+            sites[name] = value.to_numpy() if is_labelled(value) else value
+        else:
+            sites.setdefault(entry["site"], ByLabel())[entry["labels"]] = float(value)
+    return sites

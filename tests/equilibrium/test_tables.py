@@ -149,7 +149,7 @@ def test_parameters_are_a_mapping_a_series_or_a_fit(given):
         ([1.0, 2.0], TypeError, "`parameters` must be a mapping.*got list"),
         (3.0, TypeError, "`parameters` must be a mapping.*got 3.0"),
         (xr.Dataset({"w": 1.0}), TypeError, "`parameters` must be a mapping.*Draws are many"),
-        (Fit.params.drop("w[0]"), ValueError, "`parameters` lacks entries of 'w'"),
+        (Fit.params.drop("w[0]"), ValueError, "`parameters` must give the entries"),
         (pd.concat([Fit.params] * 2), ValueError, r"`parameters` gives 'w\[0\]' twice"),
         (Fit.params.drop("pull"), ValueError, r"`parameters` lack \['pull'\]"),
     ],

@@ -1,5 +1,7 @@
 """Choices that a combination of parameters separates have no maximum likelihood estimate."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pyro
@@ -105,3 +107,40 @@ def test_a_combination_is_named():
     ):
         fit = mfg.mle(mfg.TrajectoryModel(game, reward, panel), **FAST)
     assert fit.bse.isna().all()
+
+
+def test_no_standard_error_where_actions_tie_for_those_who_expect_no_errors():
+    """Who enters may take or leave; fewer enter than would by chance, so that taking is worth 0 at
+    best: the likelihood falls from a kink on the one side and is flat on the other.
+    """
+    steps = np.zeros((3, 2, 3))
+    steps[:, 0, 2] = steps[:, 1, 2] = steps[0, 0, 1] = 1.0
+    steps[0, 0, 2] = 0.0
+    game = mfg.MeanFieldGame(
+        states=["door", "in", "out"], actions=["first", "second"], horizon=2, transition=steps,
+        initial=[1.0, 0.0, 0.0], behaviour="boltzmann",
+    )  # fmt: skip
+
+    def worth(x):
+        worth = pyro.sample("worth", dist.Normal(0.0, 1.0))
+        other = pyro.sample("other", dist.Normal(0.0, 1.0))
+        taken = worth * (x.state == "in") * (x.action == "first")
+        return taken + other * (x.state == "out") * (x.action == "first") * (x.time == 1)
+
+    rows = [(k, 0, "door", "first" if k < 4 else "second") for k in range(12)]
+    rows += [(k, 1, "in" if k < 4 else "out", "first" if k % 2 else "second") for k in range(12)]
+    panel = mfg.Trajectories.from_frame(
+        pd.DataFrame(rows, columns=["agent", "time", "state", "action"]),
+        state_labels={"state": ["door", "in", "out"]},
+    )
+    model = mfg.TrajectoryModel(game.replace(behaviour="boltzmann"), worth, panel)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = mfg.mle(model, progressbar=False)
+        smooth = mfg.mle(
+            mfg.TrajectoryModel(game.replace(behaviour="entropy"), worth, panel), progressbar=False
+        )
+    assert abs(fit.params["worth"]) < 1e-3
+    assert np.isnan(fit.bse["worth"])
+    assert any("two actions tie" in message and "worth" in message for message in fit.messages)
+    assert smooth.bse.notna().all()
