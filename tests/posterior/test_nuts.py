@@ -50,7 +50,7 @@ def moments_by_quadrature(model):
     for i, a in enumerate(pull):
         for j, b in enumerate(crowd):
             values = {"pull": torch.tensor(a), "crowd": torch.tensor(b)}
-            twin = model.law.log_likelihood(program.reward_at(values)).item()
+            twin = model.law.log_likelihood(program.core_at(values)).item()
             log[i, j] = twin - a**2 / 2 - b**2 / 8
     weight = np.exp(log - log.max())
     weight /= weight.sum()

@@ -453,7 +453,7 @@ def test_wrong_parts_are_refused():
         model(shock=free)
     model(shock=lambda x: free(x, centred=True))
     model(shock=lambda x: (x.time == 2) * (x.action == "move"))  # what is given may be anything
-    for name, wrong in [("discount", 1.2), ("temperature", 0.0), ("lapse", 1.0)]:
+    for name, wrong in [("discount", 1.2), ("temperature", 0.0), ("lapse", 1.1)]:
         with pytest.raises(ValueError, match=f"the {name} that the program returns must be"):
             model(**{name: wrong})
     with pytest.raises(ValueError, match=r"discount must broadcast to \(1, 1, 1\)"):

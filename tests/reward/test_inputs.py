@@ -156,10 +156,18 @@ def test_a_mean_over_actions_is_refused(x):
         x.expect(torch.zeros(5, 6, 4))
 
 
-@pytest.mark.parametrize("labels", [{"shelf": "low"}, {"stock": "empty"}, {"price": 7}])
-def test_a_share_of_unknown_labels_is_refused(x, labels):
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"shelf": "low"}, "'shelf' is no coordinate; there are price, stock"),
+        ({"stock": "empty"}, r"'empty' is no label of 'stock', which has \['low', 'high'\]"),
+        ({"price": 7}, r"7 is no label of 'price', which has \[3, 1, 2\]"),
+        ({"stok": "low"}, "did you mean 'stock'"),
+    ],
+)
+def test_a_share_of_unknown_labels_is_refused(x, labels, words):
     """An unknown coordinate or label raises with what there is."""
-    with pytest.raises(ValueError, match=r"'stock': \['low', 'high'\]"):
+    with pytest.raises(ValueError, match=words):
         x.share(**labels)
 
 

@@ -183,7 +183,7 @@ def test_sure_choices_and_wrong_parts():
                 game(), lambda x, p=part, v=value: mfg.Preferences(reward(x), **{p: v}),
                 parameters={"pay": 1.0},
             )  # fmt: skip
-    with pytest.raises(ValueError, match=r"must be at least 0 and below 1; it has 1\.5"):
+    with pytest.raises(ValueError, match=r"must be at least 0 and at most 1; it has 1\.5"):
         mfg.solve_equilibrium(
             game(),
             lambda x: mfg.Preferences(reward(x), lapse=np.array([0.1, 0.1, 1.5])[:, None]),
