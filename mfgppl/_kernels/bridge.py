@@ -110,20 +110,23 @@ def kinds_law(
     tables : Tables
         The dynamics.
     histories : tuple of ndarray
-        Entries, offsets, first states, numbers and what is known of each history.
+        Entries, offsets, first states, numbers and what is known of each history; pairs of entries
+        that stand for two; and what is counted at each entry.
     shape : tuple of int
         (N, T, S, A).
     discount, temperature : float
         The game's constants.
     """
     N, T, S, A = shape
-    entry, offsets, start, weight, known = histories
+    _, _, start, _, _, pairs, _ = histories
     rows = T * S * A
-    return Kinds(
-        tables, np.array([discount, temperature, 0.0]), entry, offsets, start, weight, known,
-        policies=np.empty(shape), logs=np.empty((rows, N)), posterior=np.empty((start.size, N)),
-        counts=np.empty((rows, N)), gradient=np.empty((1, 1, N * (rows + S))),
+    all_rows = rows + len(pairs)
+    constants = np.array([discount, temperature, 0.0])
+    workspace = (
+        np.empty(shape), np.empty(rows), np.empty((all_rows, N - 1)), np.empty((start.size, N)),
+        np.empty((all_rows, N - 1)), np.empty((1, 1, N * (rows + S))),
     )  # fmt: skip
+    return Kinds._make((tables, constants, *histories, *workspace))
 
 
 def kinds_posterior(
@@ -136,7 +139,7 @@ def kinds_posterior(
     log_policies, log_weights : ndarray, shape (N, T, S, A) and (N, S)
         Of each node.
     histories : tuple of ndarray
-        As in `kinds_law`.
+        Entries, offsets, first states, numbers and what is known of each history.
     """
     entry, offsets, start, _, known = histories
     N = len(log_weights)
@@ -189,40 +192,42 @@ def _by_parts(law: Causal) -> Evaluator:
 
 def _by_agents(law: Kinds) -> Evaluator:
     """Return the likelihood of unseen kinds, agents side by side where there are many."""
-    tables, constants, entry, offsets, start, weight, known, policies, logs, share, counts, _ = law
-    numbers = float(constants[0]), float(constants[1])
-    gradient = law.gradient.reshape(-1)
-    size, by_node = policies.size, (len(policies), policies.shape[2])
+    numbers = float(law.constants[0]), float(law.constants[1])
+    fixed = law.entry, law.offsets, law.start, law.weight, law.known
+    policies, gradient = law.policies, law.gradient.reshape(-1)
+    size, by_node, n_entries = policies.size, (len(policies), policies.shape[2]), law.logs.size
 
     def one_by_one(core: np.ndarray) -> tuple[float, np.ndarray]:
         return sweeps.kinds_value_and_gradient(
-            core.reshape(-1), tables, *numbers, entry, offsets, start, weight, known, policies,
-            logs, share, counts, gradient,
+            core.reshape(-1), law.tables, *numbers, *fixed, law.pairs, law.seen, policies,
+            law.logs, law.apart, law.posterior, law.counts, gradient,
         ), law.gradient  # fmt: skip
 
-    bounds = np.linspace(0, start.size, threads.n_cores() + 1).astype(int).tolist()
-    rooms = [(np.empty(counts.shape), np.empty(by_node)) for _ in bounds[1:]]
+    bounds = np.linspace(0, law.start.size, threads.n_cores() + 1).astype(int).tolist()
+    rooms = [(np.empty(law.counts.shape), np.empty(by_node)) for _ in bounds[1:]]
 
     def at_once(core: np.ndarray) -> tuple[float, np.ndarray]:
         flat = core.reshape(-1)
         rewards, log_weights = flat[:size].reshape(policies.shape), flat[size:].reshape(by_node)
-        sweeps.kinds_forward(rewards, tables, *numbers, policies, logs)
+        sweeps.kinds_forward(rewards, law.tables, *numbers, policies, law.logs, law.apart)
+        sweeps.kinds_add_up(law.pairs, n_entries, law.apart)
 
         def part(first: int, last: int, room: tuple[np.ndarray, np.ndarray]) -> float:
             for array in room:
                 array[:] = 0.0
             value: float = sweeps.kinds_by_agent(
-                logs, log_weights, entry, offsets, start, weight, known, share, *room, first, last
+                law.apart, log_weights, *fixed, law.posterior, *room, first, last
             )
             return value
 
         ranges = itertools.pairwise(bounds)
         tasks = [functools.partial(part, *r, room) for r, room in zip(ranges, rooms, strict=True)]
-        value = sum(threads.side_by_side(tasks))
-        counts[:] = np.sum([room[0] for room in rooms], axis=0)
+        value = sweeps.counted(law.seen, law.logs) + sum(threads.side_by_side(tasks))
+        law.counts[:] = np.sum([room[0] for room in rooms], axis=0)
         gradient[size:] = np.sum([room[1] for room in rooms], axis=0).reshape(-1)
+        sweeps.kinds_share_out(law.pairs, n_entries, law.counts)
         slopes = gradient[:size].reshape(policies.shape)
-        sweeps.kinds_backward(policies, tables, *numbers, counts, slopes)
+        sweeps.kinds_backward(policies, law.tables, *numbers, law.seen, law.counts, slopes)
         return value, law.gradient
 
     return at_once if in_threads(law) else one_by_one
@@ -231,7 +236,8 @@ def _by_agents(law: Kinds) -> Evaluator:
 def in_threads(law: density.Law) -> bool:
     """Return whether a law falls in parts that are large enough for threads."""
     if isinstance(law, Kinds):
-        return law.entry.size * law.logs.shape[1] >= WORTH_THREADS and threads.n_cores() > 1
+        work = law.entry.size * len(law.policies)
+        return work >= WORTH_THREADS and threads.n_cores() > 1
     if not isinstance(law, Causal) or not isinstance(law.tables, Dense) or len(law.parts) < 3:
         return False
     return law.counts.size * (law.tables.tables.shape[2] + ACTION_WORK) >= WORTH_THREADS

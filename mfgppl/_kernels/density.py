@@ -113,8 +113,11 @@ class Kinds(NamedTuple):
     start: np.ndarray
     weight: np.ndarray
     known: np.ndarray
+    pairs: np.ndarray
+    seen: np.ndarray
     policies: np.ndarray
     logs: np.ndarray
+    apart: np.ndarray
     posterior: np.ndarray
     counts: np.ndarray
     gradient: np.ndarray
@@ -143,8 +146,9 @@ def _evaluate(law, reward):
     if is_tuple(Kinds, law):
         return lambda law, reward: sweeps.kinds_value_and_gradient(
             reward.reshape(reward.size), law.tables, law.constants[0], law.constants[1], law.entry,
-            law.offsets, law.start, law.weight, law.known, law.policies, law.logs, law.posterior,
-            law.counts, law.gradient.reshape(law.gradient.size),
+            law.offsets, law.start, law.weight, law.known, law.pairs, law.seen, law.policies,
+            law.logs, law.apart, law.posterior, law.counts,
+            law.gradient.reshape(law.gradient.size),
         )  # fmt: skip
     return lambda law, reward: sweeps.energy_value_and_gradient(
         reward, law.tables, law.constants[1], law.counts, law.starts, law.ends_seen,
@@ -217,7 +221,7 @@ SIGNATURE = types.int64(
 )
 NOT_FINITE = 1
 SLOT = 5  # numbers of an array among the data: its address and its lengths, padded with ones
-TABLES, LAW, REWARD, SIZE = 8, 14, 25, 26 * SLOT  # slots, and how many numbers there are
+TABLES, LAW, REWARD, SIZE = 8, 14, 28, 29 * SLOT  # slots, and how many numbers there are
 
 
 @intrinsic
@@ -315,8 +319,9 @@ def kinds(data, k, tables):
     """Return the likelihood of unseen kinds from slot `k` on."""
     return Kinds(
         tables, flat(data, k), narrow(data, k + 1), whole(data, k + 2), narrow(data, k + 3),
-        flat(data, k + 4), rows(data, k + 5), solid(data, k + 6), rows(data, k + 7),
-        rows(data, k + 8), rows(data, k + 9), cube(data, k + 10),
+        flat(data, k + 4), rows(data, k + 5), int_rows(data, k + 6), flat(data, k + 7),
+        solid(data, k + 8), flat(data, k + 9), rows(data, k + 10), rows(data, k + 11),
+        rows(data, k + 12), cube(data, k + 13),
     )  # fmt: skip
 
 
@@ -435,7 +440,7 @@ def packed(
     cores = [*core, empty, empty][:3]
     tabled = [*tables, *[empty] * 6][:6]
     weights = np.append(weights, float(isinstance(core, Affine)))
-    slots = [weights, *machine, *cores[:2], *tabled, *[*arrays, *[empty] * 11][:11], cores[2]]
+    slots = [weights, *machine, *cores[:2], *tabled, *[*arrays, *[empty] * 14][:14], cores[2]]
     data = np.zeros(SIZE, dtype=np.int64)
     for k, array in enumerate(slots):
         if not array.flags.c_contiguous:

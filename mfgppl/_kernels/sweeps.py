@@ -23,6 +23,7 @@ from mfgppl._kernels.dynamics import (
     spread,
 )
 
+BLOCK = 128  # agents worked on together
 STRETCH = 4096  # entries of a vector worked on together
 # means of weights below this lose digits; such rows reach only states far poorer than the richest
 FAR, LOG_FAR = 1e-278, -640.1
@@ -161,8 +162,12 @@ def causal_value_and_gradient(
 
 
 @jit
-def kinds_forward(rewards, tables, discount, temperature, policies, logs):
-    """Solve the sweeps of all nodes: fill pi (N, T, S, A) and log pi by entry, (T * S * A, N)."""
+def kinds_forward(rewards, tables, discount, temperature, policies, first, apart):
+    """Solve the sweeps of all nodes.
+
+    Fill pi (N, T, S, A), log pi of the first node (E,), and how far those of the others are from it
+    (E, N - 1), with E = T * S * A entries.
+    """
     N, T, S, A = rewards.shape
     scale, onward = 1.0 / temperature, discount / temperature
     ahead, q, following = np.empty(S * A), np.empty(S * A), np.empty(S)
@@ -178,93 +183,144 @@ def kinds_forward(rewards, tables, discount, temperature, policies, logs):
             start = t * S * A
             for s in range(S):
                 for a in range(A):
-                    logs[start + s * A + a, n] = q[s * A + a] - following[s]
+                    e = start + s * A + a
+                    log_policy = q[s * A + a] - following[s]
+                    if n == 0:
+                        first[e] = log_policy
+                    else:
+                        apart[e, n - 1] = log_policy - first[e]
             for s in range(S):
                 following[s] *= temperature
 
 
 @jit
-def kinds_by_agent(
-    logs, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
-):
-    """Return `sum_j m_j log sum_n w_n exp l_nj` of agents from `first` to before `last`.
+def kinds_add_up(pairs, n_entries, apart):
+    """Fill the rows of pairs of entries, which are the sums of both, in `apart` (E + M, N - 1)."""
+    for m in range(pairs.shape[0]):
+        for n in range(apart.shape[1]):
+            apart[n_entries + m, n] = apart[pairs[m, 0], n] + apart[pairs[m, 1], n]
 
-    An agent's l is the sum of the logs (E, N) of its entries; its weights are those of where it
-    was seen first, with `known` (J, N), -inf where it is known to be of another kind, or empty.
-    Fill the posterior of each agent's node (J, N), and add it, times the agent's number m, to the
-    counts (E, N) of its entries and to the slopes (N, S) of its log weights.
+
+@jit
+def kinds_by_agent(
+    apart, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
+):
+    """Return `sum_j m_j log sum_n w_n exp(l_nj - l_0j)` of agents from `first` to before `last`.
+
+    An agent's `l_n - l_0` is the sum of the rows of `apart` (E + M, N - 1) at its entries; its
+    weights are those of where it was seen first, with `known` (J, N), -inf where it is known to be
+    of another kind, or empty. Fill the posterior of each agent's node (J, N), and add it, times the
+    agent's number m, to the counts (E + M, N - 1) of its entries for all nodes but the first, and
+    to the slopes (N, S) of its log weights.
     """
-    N, value = logs.shape[1], 0.0
-    total = np.empty(N)
+    if apart.shape[1] == 1:
+        return kinds_of_two(
+            apart[:, 0], log_weights, entry, offsets, start, weight, known, posterior,
+            counts[:, 0], slopes, first, last,
+        )  # fmt: skip
+    M, value = apart.shape[1], 0.0
+    total = np.empty(M + 1)
     for j in range(first, last):
-        for n in range(N):
-            total[n] = log_weights[n, start[j]]
-        if known.size > 0:
-            for n in range(N):
-                total[n] += known[j, n]
+        total[:] = 0.0
         for i in range(offsets[j], offsets[j + 1]):
             e = entry[i]
-            for n in range(N):
-                total[n] += logs[e, n]
+            for n in range(M):
+                total[n + 1] += apart[e, n]
         peak, mass = -np.inf, 0.0
-        for n in range(N):
+        for n in range(M + 1):
+            total[n] += log_weights[n, start[j]]
+            if known.size > 0:
+                total[n] += known[j, n]
             peak = max(peak, total[n])
-        for n in range(N):
-            total[n] = np.exp(total[n] - peak) if peak > -np.inf else 0.0
+        for n in range(M + 1):
+            total[n] = exp(total[n] - peak) if peak > -np.inf else 0.0
+        for n in range(M + 1):
             mass += total[n]
         value += weight[j] * (peak + np.log(mass)) if weight[j] != 0.0 else 0.0
-        for n in range(N):
-            posterior[j, n] = total[n] / mass if mass > 0.0 else 0.0
+        share = 1.0 / mass if mass > 0.0 else 0.0
+        for n in range(M + 1):
+            posterior[j, n] = total[n] * share
             total[n] = weight[j] * posterior[j, n]
             slopes[n, start[j]] += total[n]
         for i in range(offsets[j], offsets[j + 1]):
             e = entry[i]
-            for n in range(N):
-                counts[e, n] += total[n]
+            for n in range(M):
+                counts[e, n] += total[n + 1]
     return value
 
 
 @jit
-def kinds_heights(logs, log_weights, entry, offsets, start, known, posterior, heights):
-    """Fill the log likelihood (J,) of each history and the posterior (J, N) of its node."""
-    counts, slopes = np.zeros((logs.shape[0], logs.shape[1])), np.zeros(log_weights.shape)
-    one = np.ones(start.size)
-    for j in range(start.size):
-        heights[j] = kinds_by_agent(
-            logs,
-            log_weights,
-            entry,
-            offsets,
-            start,
-            one,
-            known,
-            posterior,
-            counts,
-            slopes,
-            j,
-            j + 1,
-        )
+def kinds_of_two(
+    apart, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
+):
+    """Do so for two nodes, many agents at a time where there is no sum over entries."""
+    value, one, other = 0.0, np.empty(BLOCK), np.empty(BLOCK)
+    for begun in range(first, last, BLOCK):
+        n = min(BLOCK, last - begun)
+        for k in range(n):
+            j, gap = begun + k, 0.0
+            for i in range(offsets[j], offsets[j + 1]):
+                gap += apart[entry[i]]
+            one[k] = log_weights[0, start[j]]
+            other[k] = log_weights[1, start[j]] + gap
+            if known.size > 0:
+                one[k] += known[j, 0]
+                other[k] += known[j, 1]
+        for k in range(n):
+            gap = other[k] - one[k]
+            least = exp(-abs(gap))
+            one[k] = max(one[k], other[k]) + log(1.0 + least)
+            other[k] = (1.0 if gap >= 0.0 else least) / (1.0 + least)
+        for k in range(n):
+            j, share = begun + k, other[k]
+            value += weight[j] * one[k] if weight[j] != 0.0 else 0.0
+            posterior[j, 0], posterior[j, 1] = 1.0 - share, share
+            slopes[0, start[j]] += weight[j] * (1.0 - share)
+            slopes[1, start[j]] += weight[j] * share
+            share *= weight[j]
+            for i in range(offsets[j], offsets[j + 1]):
+                counts[entry[i]] += share
+    return value
 
 
 @jit
-def kinds_backward(policies, tables, discount, temperature, counts, gradient):
-    """Fill the gradient (N, T, S, A) of all nodes' sweeps at their counts (T * S * A, N)."""
+def kinds_share_out(pairs, n_entries, counts):
+    """Add the counts (E + M, N - 1) of pairs of entries to those of both."""
+    for m in range(pairs.shape[0] - 1, -1, -1):
+        for n in range(counts.shape[1]):
+            counts[pairs[m, 0], n] += counts[n_entries + m, n]
+            counts[pairs[m, 1], n] += counts[n_entries + m, n]
+
+
+@jit
+def kinds_backward(policies, tables, discount, temperature, seen, counts, gradient):
+    """Fill the gradient (N, T, S, A) of all nodes' sweeps at their counts.
+
+    Those of the first node are what is seen (E,) less those of the others (E, N - 1).
+    """
     N, T, S, A = policies.shape
     scale = 1.0 / temperature
-    carried, arrived = np.empty(S), np.empty(S)
+    carried, arrived, own = np.empty(S), np.empty(S), np.empty(S * A)
     for n in range(N):
         carried[:] = 0.0
         for t in range(T):
             g, pi = gradient[n, t].reshape(S * A), policies[n, t].reshape(S * A)
             start = t * S * A
+            for i in range(S * A):
+                if n > 0:
+                    own[i] = counts[start + i, n - 1]
+                else:
+                    own[i] = seen[start + i]
+                    for m in range(N - 1):
+                        own[i] -= counts[start + i, m]
             for s in range(S):
                 visited = 0.0
                 for a in range(A):
-                    visited += counts[start + s * A + a, n]
+                    visited += own[s * A + a]
                 lasting = carried[s] - visited * scale
                 for a in range(A):
                     i = s * A + a
-                    g[i] = counts[start + i, n] * scale + pi[i] * lasting
+                    g[i] = own[i] * scale + pi[i] * lasting
             if t < T - 1:
                 pushed(tables, t if n_tables(tables) > 1 else 0, g, arrived)
                 for s in range(S):
@@ -273,8 +329,8 @@ def kinds_backward(policies, tables, discount, temperature, counts, gradient):
 
 @jit
 def kinds_value_and_gradient(
-    core, tables, discount, temperature, entry, offsets, start, weight, known, policies, logs,
-    posterior, counts, gradient,
+    core, tables, discount, temperature, entry, offsets, start, weight, known, pairs, seen,
+    policies, logs, apart, posterior, counts, gradient,
 ):  # fmt: skip
     """Return the log likelihood of agents whose node is not seen, and fill its gradient.
 
@@ -283,17 +339,46 @@ def kinds_value_and_gradient(
     N, T, S, A = policies.shape
     size = N * T * S * A
     rewards, slopes = core[:size].reshape(policies.shape), gradient[size:].reshape((N, S))
-    kinds_forward(rewards, tables, discount, temperature, policies, logs)
+    kinds_forward(rewards, tables, discount, temperature, policies, logs, apart)
+    kinds_add_up(pairs, logs.size, apart)
     counts[:] = 0.0
     slopes[:] = 0.0
-    value = kinds_by_agent(
-        logs, core[size:].reshape((N, S)), entry, offsets, start, weight, known, posterior, counts,
-        slopes, 0, start.size,
+    value = counted(seen, logs)
+    value += kinds_by_agent(
+        apart, core[size:].reshape((N, S)), entry, offsets, start, weight, known, posterior,
+        counts, slopes, 0, start.size,
     )  # fmt: skip
+    kinds_share_out(pairs, logs.size, counts)
     kinds_backward(
-        policies, tables, discount, temperature, counts, gradient[:size].reshape(policies.shape)
-    )
+        policies, tables, discount, temperature, seen, counts,
+        gradient[:size].reshape(policies.shape),
+    )  # fmt: skip
     return value
+
+
+@jit
+def kinds_heights(log_policies, log_weights, entry, offsets, start, known, posterior, heights):
+    """Fill the log likelihood (J,) of each history and the posterior (J, N) of its node.
+
+    Log policies are (E, N).
+    """
+    N = log_policies.shape[1]
+    for j in range(start.size):
+        total = posterior[j]
+        for n in range(N):
+            total[n] = log_weights[n, start[j]] + (known[j, n] if known.size > 0 else 0.0)
+        for i in range(offsets[j], offsets[j + 1]):
+            for n in range(N):
+                total[n] += log_policies[entry[i], n]
+        peak, mass = -np.inf, 0.0
+        for n in range(N):
+            peak = max(peak, total[n])
+        for n in range(N):
+            total[n] = np.exp(total[n] - peak) if peak > -np.inf else 0.0
+            mass += total[n]
+        heights[j] = peak + np.log(mass)
+        for n in range(N):
+            total[n] = total[n] / mass if mass > 0.0 else 0.0
 
 
 @jit

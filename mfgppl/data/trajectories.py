@@ -270,11 +270,13 @@ class Trajectories(Panel):
     def transition_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the distinct observed steps, rows (t, s, a, s'), and how often each was seen."""
         here = np.flatnonzero((self.action[:-1] >= 0) & (np.diff(self.trajectory) == 0))
-        steps = np.stack(
-            [self.time[here], self.state[here], self.action[here], self.state[here + 1]], axis=1
-        )
-        distinct, n = np.unique(steps, axis=0, return_counts=True)
-        return distinct, n.astype(float)
+        S, A = self.space.size, len(self.actions)
+        move = self.time[here], self.state[here], self.action[here], self.state[here + 1]
+        shape = (int(self.time.max(initial=0)) + 1, S, A, S)
+        which, codes = pd.factorize(np.ravel_multi_index(move, shape))
+        n = np.bincount(which, minlength=len(codes)).astype(float)
+        order = np.argsort(codes)
+        return np.stack(np.unravel_index(codes[order], shape), axis=1), n[order]
 
     @strict_keywords
     def recode(self, space: StateSpace, actions: Sequence[Any]) -> "Trajectories":

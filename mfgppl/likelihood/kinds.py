@@ -12,16 +12,20 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from mfgppl._keep import Keeper
+from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.dynamics import HasTables
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.likelihood.terms import decisions
+
+OFTEN = 3  # times that a pair of entries occurs which is worth an entry of its own
+WORTH = 0.05  # share of the entries that must vanish in a round of pairing
 
 
 class Histories(NamedTuple):
@@ -134,7 +138,8 @@ class KindsLikelihood(Keeper):
         if isinstance(self.one, StationaryLikelihood):
             raise TypeError("stationary games have no kernel")
         constants = {"discount": self.discount, "temperature": self.temperature}
-        return bridge.kinds_law(self.kernel_tables, self.histories[:5], self.shape, **constants)
+        packed = keep(self, "packed", lambda: packed_histories(self.histories, self.shape[1:]))
+        return bridge.kinds_law(self.kernel_tables, packed, self.shape, **constants)
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
@@ -308,11 +313,11 @@ def histories_of(
     start = panel.state[panel.offsets[:-1]][leading].astype(np.int32)
     of_agent, first_of = _distinct(entry, offsets, start, known)
     weight = np.bincount(of_agent).astype(float)
-    kept = [entry[offsets[j] : offsets[j + 1]] for j in first_of]
-    whole = np.concatenate(kept) if kept else entry[:0]
+    ends = np.append(0, length[first_of].cumsum())
+    within = np.arange(ends[-1]) - np.repeat(ends[:-1], length[first_of])
     return Histories(
-        np.ascontiguousarray(whole),
-        np.append(0, length[first_of].cumsum()),
+        np.ascontiguousarray(entry[np.repeat(offsets[:-1][first_of], length[first_of]) + within]),
+        ends,
         np.ascontiguousarray(start[first_of]),
         weight,
         np.zeros((0, 0)) if known is None else np.ascontiguousarray(known[first_of]),
@@ -320,24 +325,81 @@ def histories_of(
     )
 
 
+def packed_histories(histories: Histories, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Return histories as the kernel reads them, in which pairs of entries stand for two.
+
+    What many agents do alike from one decision to the next is added up once for all of them. A pair
+    that occurs often becomes an entry of its own, and so do pairs of such.
+
+    Parameters
+    ----------
+    histories : Histories
+        What agents do.
+    shape : sequence of int
+        (T, S, A).
+
+    Returns
+    -------
+    tuple of ndarray
+        Entries and offsets of the shorter histories, their first states, numbers and what is known
+        of them; the two entries that each pair (M, 2) stands for; and how often each of T * S * A
+        entries was seen.
+    """
+    entry, offsets = histories.entry.astype(np.int64), histories.offsets
+    n_entries = math.prod(shape)
+    seen = np.bincount(
+        entry, np.repeat(histories.weight, np.diff(offsets)), minlength=n_entries
+    ).astype(float)
+    pairs: list[np.ndarray] = []
+    n_known = n_entries
+    while len(entry):
+        owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        place = np.arange(len(entry)) - offsets[owner]
+        left = np.flatnonzero((place[:-1] % 2 == 0) & (owner[:-1] == owner[1:]))
+        code = entry[left] * n_known + entry[left + 1]
+        which, distinct = pd.factorize(code)
+        times = np.bincount(which, minlength=len(distinct))
+        often = times >= OFTEN
+        if times[often].sum() < WORTH * len(entry):
+            break
+        number = np.full(len(distinct), -1)
+        number[often] = n_known + np.arange(often.sum())
+        replaced = number[which] >= 0
+        pairs.append(np.stack(np.divmod(distinct[often], n_known), axis=1))
+        entry = entry.copy()
+        entry[left[replaced]] = number[which][replaced]
+        kept = np.ones(len(entry), dtype=bool)
+        kept[left[replaced] + 1] = False
+        offsets = np.append(0, np.cumsum(kept))[offsets]
+        entry, n_known = entry[kept], n_known + int(often.sum())
+    found = np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64)
+    return (
+        np.ascontiguousarray(entry.astype(np.int32)),
+        np.ascontiguousarray(offsets),
+        histories.start,
+        histories.weight,
+        histories.known,
+        np.ascontiguousarray(found),
+        seen,
+    )
+
+
 def _distinct(
     entry: np.ndarray, offsets: np.ndarray, start: np.ndarray, known: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the history of each agent, and the first agent of each history."""
-    length = np.diff(offsets)
+    length, n_entries = np.diff(offsets), int(entry.max(initial=0)) + 1
     of_agent = np.empty(len(start), dtype=np.int64)
     first_of: list[np.ndarray] = []
     n_found = 0
     for size in np.unique(length):
         agents = np.flatnonzero(length == size)
-        rows = entry[offsets[agents][:, None] + np.arange(size)]
-        keys = [start[agents][:, None], rows]
-        if known is not None:
-            keys.append((known[agents] == 0).astype(np.int32))
-        table = np.ascontiguousarray(np.concatenate(keys, axis=1).astype(np.int32))
-        packed = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1]))).ravel()
-        _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
-        of_agent[agents] = n_found + inverse.reshape(-1)
-        first_of.append(agents[first])
-        n_found += len(first)
+        code = pd.factorize(start[agents].astype(np.int64))[0]
+        for k in range(size):
+            code = pd.factorize(code * n_entries + entry[offsets[agents] + k])[0]
+        for column in () if known is None else known[agents].T:
+            code = pd.factorize(code * 2 + (column == 0))[0]
+        of_agent[agents] = n_found + code
+        first_of.append(agents[np.unique(code, return_index=True)[1]])
+        n_found += len(first_of[-1])
     return of_agent, np.concatenate(first_of)

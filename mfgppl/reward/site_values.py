@@ -77,7 +77,7 @@ def site_values(argument: str, given: Any) -> dict[str, Any]:
     if isinstance(given, pd.Series):
         return _by_site(argument, given)
     if isinstance(given, Mapping) and not isinstance(given, (xr.Dataset, xr.DataTree)):
-        return {k: v.to_numpy() if is_labelled(v) else v for k, v in given.items()}
+        return {k: _plain(v) for k, v in given.items()}
     draws = isinstance(given, (xr.Dataset, xr.DataTree))
     remedy = " Draws are many values: give one, as of their mean." if draws else ""
     came = repr(given) if isinstance(given, (int, float, str)) else type(given).__name__
@@ -85,6 +85,12 @@ def site_values(argument: str, given: Any) -> dict[str, Any]:
         f"`{argument}` must be a mapping of parameters to values, a Series or a point fit; got "
         f"{came}.{remedy}"
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return a labelled array as numbers, and arrays as torch takes them: it wants to write."""
+    array = value.to_numpy() if is_labelled(value) else value
+    return array.copy() if isinstance(array, np.ndarray) and not array.flags.writeable else array
 
 
 def _by_site(argument: str, series: pd.Series) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def _by_site(argument: str, series: pd.Series) -> dict[str, Any]:
     for name, value in zip(map(str, series.index), series, strict=True):
         entry = ENTRY.fullmatch(name)
         if entry is None:
-            sites[name] = value.to_numpy() if is_labelled(value) else value
+            sites[name] = _plain(value)
         else:
             sites.setdefault(entry["site"], ByLabel())[entry["labels"]] = float(value)
     return sites

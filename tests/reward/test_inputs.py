@@ -162,7 +162,7 @@ def test_a_mean_over_actions_is_refused(x):
         ({"shelf": "low"}, "'shelf' is no coordinate; there are price, stock"),
         ({"stock": "empty"}, r"'empty' is no label of 'stock', which has \['low', 'high'\]"),
         ({"price": 7}, r"7 is no label of 'price', which has \[3, 1, 2\]"),
-        ({"stok": "low"}, "did you mean 'stock'"),
+        ({"stok": "low"}, "did you mean `stock`"),
     ],
 )
 def test_a_share_of_unknown_labels_is_refused(x, labels, words):

@@ -65,5 +65,5 @@ def test_a_value_of_another_shape_is_refused_where_it_is_met(world):
 
 
 def test_a_misspelt_part_has_a_suggestion():
-    with pytest.raises(TypeError, match="did you mean `?'?terminal"):
+    with pytest.raises(TypeError, match="did you mean `terminal`"):
         mfg.Preferences(0.0, termnal=1.0)
