@@ -30,6 +30,7 @@ def main(quick: bool, out: Path) -> str:
     for name, title in (
         ("worlds", "Large worlds and many cores"),
         ("hierarchy", "A hierarchy of types"),
+        ("mixtures", "Kinds that nobody sees"),
         ("equilibria", "Equilibria"),
     ):
         script = Path(__file__).with_name(f"{name}.py")

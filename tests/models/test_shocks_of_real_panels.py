@@ -5,6 +5,7 @@ import warnings
 import pyro
 import pyro.distributions as dist
 import pytest
+import torch
 
 import mfgppl as mfg
 import mfgppl.reward.soundness as soundness
@@ -102,3 +103,84 @@ def test_a_shock_whose_mean_is_free_runs_away(monkeypatch):
     assert found.params["lift"] > 5
     means = found.params[[name for name in found.params.index if name.startswith("lifts")]].mean()
     assert means < -5
+
+
+def of_kinds(x, axis, down, up, n_kinds, *, crowd):
+    """Return the preferences of so many unseen kinds, who share the shocks of each period."""
+    each = dist.Normal(0.0, 3.0).expand([n_kinds]).to_event(1)
+    table = dist.Normal(0.0, 3.0).expand([n_kinds, len(axis.labels)]).to_event(2)
+    share = pyro.sample("share", dist.Dirichlet(torch.ones(n_kinds)))
+    cut, lift = (pyro.sample(name, each) for name in ("cut", "lift"))
+    level, end = (pyro.sample(name, table) for name in ("level", "end"))
+    with x.agents:
+        kind = pyro.sample("kind", dist.Categorical(share))
+    reward = cut[kind] * (x.action == down) + lift[kind] * (x.action == up)
+    reward = reward + level[kind, axis.codes]
+    if crowd:
+        reward = reward + pyro.sample("crowd", each)[kind] * x.density
+    return mfg.Preferences(reward, terminal=end[kind, axis.codes], shock=shocks(x, down, up))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "n_kinds", "height", "rank"),
+    [
+        (pricing, 2, -11484.5, 75),
+        (pricing, 3, -11433.4, 89),
+        (pricing, 4, -11382.9, 103),
+        (capacity, 2, -6695.1, 125),
+        (capacity, 3, -6611.2, 138),
+    ],
+)
+def test_heights_of_models_with_unseen_kinds(case, n_kinds, height, rank):
+    """Reached or beaten; shares that sum to one are one direction fewer than entries."""
+    panel = case.panel()
+
+    def program(x):
+        if case is pricing:
+            return of_kinds(x, x.margin, "lower", "raise", n_kinds, crowd=True)
+        return of_kinds(x, x.capacity, "cut", "add", n_kinds, crowd=False)
+
+    model = mfg.TrajectoryModel(case.game(panel), program, panel)
+    with warnings.catch_warnings():  # that constants of all bins are not identified
+        warnings.simplefilter("ignore")
+        found = mfg.mle(model, restarts=6, svi_steps=0, flow_bias=False, progressbar=False)
+    assert found.converged
+    assert found.llf > height - 0.06
+    assert len(found.theta) - len(found.curvature.flat) == rank
+
+
+@pytest.mark.slow
+def test_a_posterior_of_a_hundred_shocks():
+    """Effects of each month on cuts and lifts, and their slopes, with spreads that are inferred.
+
+    Levels are contrasts, as a constant of all changes no choice.
+    """
+    from mfgppl.reward.period_effects import centred
+
+    panel = pricing.panel()
+
+    def program(x):
+        unit = dist.Normal(0.0, 1.0)
+        n = len(x.margin.labels)
+        cut, lift, crowd = (pyro.sample(k, dist.Normal(0.0, 3.0)) for k in ("cut", "lift", "crowd"))
+        level, end = (
+            pyro.sample(k, unit.expand([n - 1]).to_event(1)) @ centred(n) for k in ("level", "end")
+        )
+        slope, shock = x.margin.codes - 2.5, 0.0
+        for name, action in (("cuts", "lower"), ("lifts", "raise")):
+            spread = pyro.sample(f"spread of {name}", dist.HalfNormal(1.0))
+            tilt = pyro.sample(f"tilt of {name}", dist.HalfNormal(0.5))
+            effect = spread * mfg.period_effects(x, name, unit)
+            effect = effect + tilt * mfg.period_effects(x, f"{name} by level", unit) * slope
+            shock = shock + effect * (x.action == action)
+        reward = cut * (x.action == "lower") + lift * (x.action == "raise")
+        reward = reward + level[x.margin.codes] + crowd * x.density
+        return mfg.Preferences(reward, terminal=end[x.margin.codes], shock=shock)
+
+    model = mfg.TrajectoryModel(pricing.game(panel), program, panel)
+    draws = mfg.nuts(
+        model, draws=1000, tune=1000, chains=4, random_seed=1, flow_bias=False, progressbar=False
+    )
+    assert draws.attrs["warnings"] == []
+    assert sum(v.size for v in draws["posterior"].isel(chain=0, draw=0).data_vars.values()) > 100
