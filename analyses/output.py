@@ -46,6 +46,22 @@ def write_figure(figure: plt.Figure, out: Path, name: str, dpi: int = 120) -> No
     plt.close(figure)
 
 
+def resumed(rows_of: Callable[[int], list[dict[str, Any]]], n: int, path: Path) -> pd.DataFrame:
+    """Return the rows of panels 0 to n - 1 and of any further that a file holds.
+
+    What the file lacks is worked out and appended to it, so that a run may be stopped at any time.
+    """
+    done = set(pd.read_csv(path)["panel"]) if path.exists() else set()
+    for number in range(n):
+        if number in done:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say is in the rows
+            rows = pd.DataFrame(rows_of(number))
+        rows.to_csv(path, mode="a", header=not path.exists(), index=False)
+    return pd.read_csv(path)
+
+
 def run(main: Callable[[bool, Path], Any], doc: str | None, out: Path, quick: str) -> None:
     """Run an analysis from a command line, with each warning shown once.
 

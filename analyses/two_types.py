@@ -12,7 +12,6 @@
 """Coverage of Wald intervals in simulated crowds of two types."""
 
 import functools
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
-from output import run, write_table
+from output import resumed, run, write_table
 
 import mfgppl as mfg
 from mfgppl.equilibrium.response import Equilibrium
@@ -98,19 +97,6 @@ def rows_of(number: int) -> list[dict[str, Any]]:
     return rows
 
 
-def fit_all(n: int, path: Path) -> pd.DataFrame:
-    """Fit the panels that a file lacks, append them to it, and return all that it holds."""
-    done = set(pd.read_csv(path)["panel"]) if path.exists() else set()
-    for number in range(n):
-        if number in done:
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they say is in the rows
-            rows = pd.DataFrame(rows_of(number))
-        rows.to_csv(path, mode="a", header=not path.exists(), index=False)
-    return pd.read_csv(path)
-
-
 # %% [markdown]
 # ## Checks
 #
@@ -143,7 +129,9 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
 def main(quick: bool, out: Path) -> None:
     """Fit, judge and write the table."""
     out.mkdir(parents=True, exist_ok=True)
-    write_table(coverage(fit_all(4 if quick else PANELS, out / "panels.csv")), out, "coverage")
+    write_table(
+        coverage(resumed(rows_of, 4 if quick else PANELS, out / "panels.csv")), out, "coverage"
+    )
 
 
 if __name__ == "__main__":

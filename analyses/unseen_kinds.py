@@ -24,7 +24,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
-from output import fixed, run, write_figure, write_table
+from output import fixed, resumed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import capacity, pricing
@@ -126,19 +126,6 @@ def rows_of(number: int) -> list[dict[str, Any]]:
              "one kind": one.params.get(name.replace("menu[1]", "menu[0]"), np.nan)}
         )  # fmt: skip
     return rows
-
-
-def fit_all(n: int, path: Path) -> pd.DataFrame:
-    """Fit the panels that a file lacks, append them to it, and return all that it holds."""
-    done = set(pd.read_csv(path)["panel"]) if path.exists() else set()
-    for number in range(n):
-        if number in done:
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they say is in the rows
-            rows = pd.DataFrame(rows_of(number))
-        rows.to_csv(path, mode="a", header=not path.exists(), index=False)
-    return pd.read_csv(path)
 
 
 # %% [markdown]
@@ -270,7 +257,7 @@ def real_panels(quick: bool) -> pd.DataFrame:
 def main(quick: bool, out: Path) -> None:
     """Fit, judge and write the tables."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = fit_all(FEW if quick else PANELS, out / "panels.csv")
+    rows = resumed(rows_of, FEW if quick else PANELS, out / "panels.csv")
     write_table(recovered(rows), out, "reference")
     write_table(coverage(rows), out, "coverage")
     write_table(real_panels(quick), out, "real_panels", fixed(1))

@@ -6,24 +6,21 @@ Run `python analyses/benchmarks/hierarchy.py --out FOLDER` on a quiet machine.
 # %% Constants
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import arviz_base
-import arviz_stats
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as numpyro_dist
-import numpyro.infer
 import pyro
 import pyro.distributions as dist
 from jax import lax
 from jax.scipy.special import logsumexp
+from numpyro_chains import chains_of, least_effective
 from tables import markdown
 
 import mfgppl as mfg
@@ -102,31 +99,6 @@ def by_us(model: mfg.TrajectoryModel, draws: int) -> tuple[dict[str, np.ndarray]
     return {k: tree["posterior"][k].values for k in SITES}, float(tree.attrs["sampling_time"])
 
 
-def by_numpyro(model: Callable[[], None], draws: int) -> tuple[dict[str, np.ndarray], float]:
-    """Return the same of NumPyro, its chains one after another under one `jit`."""
-
-    def chain(key: Any) -> Any:
-        mcmc = numpyro.infer.MCMC(
-            numpyro.infer.NUTS(model), num_warmup=draws, num_samples=draws, progress_bar=False
-        )
-        mcmc.run(key)
-        return mcmc.get_samples()
-
-    compiled = jax.jit(chain)
-    keys = jax.random.split(jax.random.PRNGKey(1), 5)
-    jax.block_until_ready(compiled(keys[4]))  # compilation
-    began = time.perf_counter()
-    chains = [jax.block_until_ready(compiled(key)) for key in keys[:4]]
-    seconds = time.perf_counter() - began
-    return {k: np.stack([np.asarray(c[k]) for c in chains]) for k in SITES}, seconds
-
-
-def least_effective(draws: dict[str, np.ndarray]) -> float:
-    """Return the effective draws of the entry that has fewest."""
-    found = arviz_stats.ess(arviz_base.from_dict({"posterior": draws}))
-    return float(min(np.min(found[k].values) for k in SITES))
-
-
 # %% Answer
 
 
@@ -146,7 +118,7 @@ def main(quick: bool, out: Path) -> str:
     counts = panel.counts.actions.reshape(T, n_types, S, A)
     moves = world.transition[0].numpy() if n_types > 1 else world.transition.numpy()
     ours, our_time = by_us(model, draws)
-    theirs, their_time = by_numpyro(numpyro_model(moves, counts), draws)
+    theirs, their_time = chains_of(numpyro_model(moves, counts), SITES, draws)
     rows = []
     speeds = [least_effective(d) / s for d, s in ((ours, our_time), (theirs, their_time))]
     for name, found, seconds, speed in zip(

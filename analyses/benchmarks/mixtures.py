@@ -12,19 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import arviz_base
-import arviz_stats
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as numpyro_dist
-import numpyro.infer
 import pyro
 import pyro.distributions as dist
 import torch
 from jax import lax
 from jax.scipy.special import logsumexp
+from numpyro_chains import chains_of, least_effective
 from tables import markdown
 from timing import time_in_turns
 
@@ -191,38 +189,12 @@ def by_us(model: mfg.TrajectoryModel, draws: int) -> tuple[dict[str, np.ndarray]
     return found, float(tree.attrs["sampling_time"])
 
 
-def by_numpyro(declared: Callable[[], None], draws: int) -> tuple[dict[str, np.ndarray], float]:
-    """Return the same of NumPyro, its chains one after another under one `jit`."""
-
-    def chain(key: Any) -> Any:
-        mcmc = numpyro.infer.MCMC(
-            numpyro.infer.NUTS(declared), num_warmup=draws, num_samples=draws, progress_bar=False
-        )
-        mcmc.run(key)
-        return mcmc.get_samples()
-
-    compiled = jax.jit(chain)
-    keys = jax.random.split(jax.random.PRNGKey(1), 5)
-    jax.block_until_ready(compiled(keys[4]))  # compilation
-    began = time.perf_counter()
-    chains = [jax.block_until_ready(compiled(key)) for key in keys[:4]]
-    seconds = time.perf_counter() - began
-    found = {k: np.stack([np.asarray(c[k]) for c in chains]) for k in SHARED}
-    found["menu"] = np.sort(np.stack([np.asarray(c["menu"]) for c in chains]), axis=-1)
-    return found, seconds
-
-
-def least_effective(draws: dict[str, np.ndarray]) -> float:
-    """Return the effective draws of the entry that has fewest; kinds are ordered by their cost."""
-    found = arviz_stats.ess(arviz_base.from_dict({"posterior": draws}))
-    return float(min(np.min(v.values) for v in found.data_vars.values()))
-
-
 def sampling(n_agents: int, draws: int) -> str:
     """Return a table of both samplers."""
     model = simulated(T, n_agents)
     ours = by_us(model, draws)
-    theirs = by_numpyro(numpyro_model(model), draws)
+    theirs = chains_of(numpyro_model(model), [*SHARED, "menu"], draws)
+    theirs[0]["menu"].sort(axis=-1)  # kinds in the order of their costs, as ours
     speeds = [least_effective(d) / s for d, s in (ours, theirs)]
     rows = []
     for name, (found, seconds), speed in zip(

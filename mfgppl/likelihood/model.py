@@ -35,7 +35,7 @@ from mfgppl.reward.parameters import (
 from mfgppl.reward.program import (
     Drawn,
     RewardProgram,
-    checked_answer,
+    answered,
     double_precision,
     nodes_of,
     reward_table,
@@ -179,7 +179,7 @@ class TrajectoryModel(Keeper):
         with double_precision():
             if isinstance(self.law, CoupledLikelihood):
                 return self._in_equilibrium(self.law)
-            answer = checked_answer(self.reward, self.inputs)
+            answer = answered(self.reward, self.inputs, checked=True)
             reward = answer._replace(reward=self.masked(answer.reward)).core
             pyro.sample("actions", ActionCounts(self.law, reward), obs=self.observed)
         return answer.reward
@@ -340,7 +340,7 @@ class TrajectoryModel(Keeper):
             torch.manual_seed(0)
             energy = self.likelihood == "energy"
             along = RewardInputs(self.game, mean_field, energy=energy)
-            return checked_answer(self.reward, along).core
+            return answered(self.reward, along, checked=True).core
 
     def _check_coupled(self, transition: Tensor) -> None:
         """Raise where the equilibrium's flow has no likelihood here."""

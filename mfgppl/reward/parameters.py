@@ -23,7 +23,6 @@ from mfgppl.reward.program import (
     answered,
     check_callable,
     check_shape,
-    checked_answer,
     double_precision,
     innermost,
     is_parameter,
@@ -115,7 +114,7 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
     check_callable(reward)
     with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
         torch.manual_seed(0)
-        checked_answer(reward, inputs)
+        answered(reward, inputs, checked=True)
     check_site_names(tracer.trace.nodes)
     for name, site in tracer.trace.nodes.items():
         if site["type"] == "param":

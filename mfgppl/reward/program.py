@@ -227,21 +227,17 @@ class Answered(NamedTuple):
         return torch.cat([self.reward.reshape(-1), self.log_weights.reshape(-1)])[None, None]
 
 
-def answered(program: RewardProgram, inputs: RewardInputs) -> Answered:
-    """Run a reward program and return the tables that agents answer, without checks."""
+def answered(program: RewardProgram, inputs: RewardInputs, *, checked: bool = False) -> Answered:
+    """Run a reward program and return the tables that agents answer.
+
+    Without checks, or with those of `reward_table`.
+    """
     check_callable(program)
     run = ran(program, inputs)
-    tables = [as_reward(own, inputs, ask) for own, ask in run.each(inputs)]
-    if run.nodes is None:
-        return Answered(tables[0], None)
-    return Answered(torch.stack(tables), run.nodes.log_weights)
-
-
-def checked_answer(program: RewardProgram, inputs: RewardInputs) -> Answered:
-    """Run a reward program and return the tables that agents answer, checked as `reward_table`."""
-    check_callable(program)
-    run = ran(program, inputs)
-    tables = [checked_table(own, ask, inputs) for own, ask in run.each(inputs)]
+    tables = [
+        checked_table(own, ask, inputs) if checked else as_reward(own, inputs, ask)
+        for own, ask in run.each(inputs)
+    ]
     if run.nodes is None:
         return Answered(tables[0], None)
     return Answered(torch.stack(tables), run.nodes.log_weights)

@@ -58,14 +58,14 @@ def test_shares_by_first_state_remove_the_bias():
             late, lambda x, b=by_state: program(x, by_state=b), rest, mean_field=flow
         )
         fits[by_state] = mfg.mle(model, restarts=3, progressbar=False)
-    truth = {"taste": sorted(TRUTH["taste"]), "cost": [TRUTH["cost"]]}
+    truth = [*sorted(TRUTH["taste"]), TRUTH["cost"]]
     away = {}
     for by_state, fit in fits.items():
         assert fit.converged
         order = np.argsort(fit.params[["taste[0]", "taste[1]"]].to_numpy())
         names = [*(f"taste[{k}]" for k in order), "cost"]
         errors = fit.bse[names].to_numpy()
-        away[by_state] = (fit.params[names].to_numpy() - sum(truth.values(), [])) / errors
+        away[by_state] = (fit.params[names].to_numpy() - truth) / errors
     assert (np.abs(away[True]) < 3).all()
     assert np.abs(away[False]).max() > 4
     assert fits[True].llf > fits[False].llf + 20
