@@ -48,6 +48,9 @@ def start_from_groups(
     own = np.eye(law.n_nodes)  # which kind each node is of
     of_node = kind_shares(model, own, [s.name for s in kinds]).reshape(law.n_nodes, -1).argmax(1)
     known = np.where(of_node == groups[:, None], 0.0, -np.inf)
+    if law.histories.known.size:  # what is seen of some agents' kinds
+        seen = (law.histories.known < 0).any(axis=1)
+        known[seen] = law.histories.known[seen]
     told = copy.copy(model)
     told.law = replace(law, histories=law.histories._replace(known=known))
     evaluate = density.for_model(told).evaluator(prior=0.0, jacobian=0.0)

@@ -23,7 +23,9 @@ from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.dynamics import HasTables
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.likelihood.terms import decisions
+from mfgppl.reward.nodes import Nodes
 
+UNKNOWN = "unknown"  # label of agents of whose kind nothing is seen
 OFTEN = 3  # times that a pair of entries occurs which is worth an entry of its own
 WORTH = 0.05  # share of the entries that must vanish in a round of pairing
 
@@ -87,13 +89,18 @@ class KindsLikelihood(Keeper):
         The law of agents of one kind, with the counts of all.
     histories : Histories
         What agents do.
-    n_nodes : int
-        Number of nodes N.
+    nodes : Nodes
+        The nodes, at some parameters.
     """
 
     one: CausalLikelihood | StationaryLikelihood
     histories: Histories
-    n_nodes: int
+    nodes: Nodes
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes N."""
+        return self.nodes.size
 
     @property
     def transition(self) -> Tensor:
@@ -274,7 +281,8 @@ class KindsLikelihood(Keeper):
 
     def of_panel(self, panel: Trajectories) -> "KindsLikelihood":
         """Return the law of another panel's agents, with the same dynamics."""
-        law = replace(self, histories=histories_of(panel, self.shape[1:]))
+        found = histories_of(panel, self.shape[1:], known_nodes(panel, self.nodes))
+        law = replace(self, histories=found)
         law.share_dynamics(self)
         return law
 
@@ -286,6 +294,39 @@ class KindsLikelihood(Keeper):
     def share_dynamics(self, law: HasTables) -> None:
         """Read the arrays of a law with the same transition."""
         self.one.share_dynamics(law)
+
+
+def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
+    """Return -inf where a node is ruled out by what is seen of an agent's kind, (n_agents, N).
+
+    None where nothing is seen.
+
+    Raises
+    ------
+    ValueError
+        If the panel lacks the column, or a label is neither a kind nor "unknown".
+    """
+    known = None
+    for site in nodes.sites:
+        if site.known is None:
+            continue
+        if site.known not in panel.groups:
+            raise ValueError(
+                f"the site {site.name!r} is known by the column {site.known!r}, which the panel "
+                f"does not have; name it when reading the table, groups=[{site.known!r}]."
+            )
+        labels = panel.groups[site.known][np.unique(panel.owner, return_index=True)[1]]
+        places = {str(k): k for k in range(site.size)} | {UNKNOWN: -1}
+        strange = [label for label in labels if str(label) not in places]
+        if strange:
+            raise ValueError(
+                f"the column {site.known!r} must have kinds of {site.name!r}, 0 to "
+                f"{site.size - 1}, or {UNKNOWN!r}; got {strange[0]!r}."
+            )
+        seen = np.array([places[str(label)] for label in labels])[:, None]
+        allowed = (seen < 0) | (seen == nodes.value_of(site.name))
+        known = allowed if known is None else known & allowed
+    return None if known is None else np.where(known, 0.0, -np.inf)
 
 
 def histories_of(

@@ -23,7 +23,7 @@ from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
-from mfgppl.likelihood.kinds import KindsLikelihood, histories_of
+from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes
@@ -378,7 +378,8 @@ class TrajectoryModel(Keeper):
             )
         one = StationaryLikelihood if game.stationary else CausalLikelihood
         law = one(transition, counts, game.discount, game.temperature)
-        return KindsLikelihood(law, histories_of(panel, game.shape), nodes.size)
+        histories = histories_of(panel, game.shape, known_nodes(panel, nodes))
+        return KindsLikelihood(law, histories, nodes)
 
     def law_of(self, panel: Panel, transition: Tensor) -> Law:
         """Return the law of a panel of this model's game, with the dynamics along its flow."""

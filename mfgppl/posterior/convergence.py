@@ -8,6 +8,7 @@ from mfgppl.density.draws import listed, lost_draws
 RHAT = 1.01
 ESS_PER_CHAIN = 100
 DEEP_SHARE = 0.05
+APART = 5.0  # standard deviations of the log density between chains in one mode and in another
 CHAINS = 4
 VARIES, CONSTANT, UNDEFINED = 0, 1, 2  # what an entry does over the draws
 
@@ -41,6 +42,7 @@ def convergence_messages(draws: xr.DataTree) -> list[str]:
     messages += _unjudged_messages(judged)
     if n_chains > 1 and n_draws >= 4:
         messages += _mixing(posterior, judged, n_chains)
+    messages += _modes(stats, n_chains)
     if n_draws < 4:
         messages.append(f"{n_draws} draws a chain are too few to check convergence.")
     deep = float(stats["reached_max_treedepth"].mean())
@@ -57,6 +59,23 @@ def convergence_messages(draws: xr.DataTree) -> list[str]:
             f"{draws.attrs['chains_asked']} of {draws.attrs['draws_asked']}."
         )
     return messages
+
+
+def _modes(stats: xr.Dataset, n_chains: int) -> list[str]:
+    """Return a message where chains are about maxima of different height."""
+    if n_chains < 2 or "lp" not in stats:
+        return []
+    heights = stats["lp"].transpose("chain", ...).values.reshape(n_chains, -1)
+    means, spread = heights.mean(1), float(np.median(heights.std(1)))
+    apart = means < means.max() - APART * max(spread, 1e-12)
+    if not np.isfinite(means).all() or not apart.any():
+        return []
+    shown = ", ".join(f"{m:.1f}" for m in means)
+    return [
+        f"{int(apart.sum())} of {n_chains} chains stay about a lower maximum of the density (means "
+        f"of the log density: {shown}): the posterior has several modes, which the chains do not "
+        "weigh against one another; start them at the best, `init=` a fit with restarts."
+    ]
 
 
 def _mixing(posterior: xr.Dataset, judged: dict[str, np.ndarray], n_chains: int) -> list[str]:

@@ -1,6 +1,6 @@
 """What differs from agent to agent and is not seen, as a program declares it: `with x.agents:`."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -8,8 +8,15 @@ from pyro.poutine.messenger import Messenger
 from mfgppl._arguments import positive_int
 from mfgppl.reward.coordinates import axis
 
-AGENT_LEVEL = "_agent_level"  # under which a message says how many nodes its site may have
+AGENT_LEVEL = "_agent_level"  # under which a message says what is asked of its site
 NODES = 11  # of a random coefficient
+
+
+class Asked(NamedTuple):
+    """What is asked of a site: its nodes, and the column that shows some agents' kinds."""
+
+    nodes: int
+    known: str | None
 
 
 class AgentLevel(Messenger):
@@ -20,17 +27,22 @@ class AgentLevel(Messenger):
     nodes : int
         Nodes of a random coefficient, in each of its dimensions where there are one or two; of
         three and more, points of a quasi-Monte Carlo rule.
+    known : str, optional
+        A column of the panel's groups that says of some agents of which kind they are, counted from
+        0; "unknown" of the others.
     """
 
-    def __init__(self, nodes: int = NODES) -> None:
+    def __init__(self, nodes: int = NODES, known: str | None = None) -> None:
         super().__init__()
-        self.nodes = nodes
+        self.asked = Asked(nodes, known)
 
-    def __call__(self, *args: Any, nodes: int | None = None) -> Any:
-        """Return the context with another number of nodes."""
-        if args or nodes is None:
-            raise TypeError("x.agents takes `nodes` alone, as in `with x.agents(nodes=21):`.")
-        return AgentLevel(positive_int("nodes", nodes))
+    def __call__(self, *args: Any, nodes: int = NODES, known: str | None = None) -> Any:
+        """Return the context with another number of nodes, or with kinds that are known of some."""
+        if args:
+            raise TypeError(
+                "x.agents takes `nodes` and `known` by name, as in `with x.agents(nodes=21):`."
+            )
+        return AgentLevel(positive_int("nodes", nodes), known)
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["infer"] is not None and msg["infer"].get("_deterministic"):
@@ -40,7 +52,7 @@ class AgentLevel(Messenger):
                 f"{msg['name']!r} stands inside `with x.agents:` and is observed; only what each "
                 "agent has for itself is declared there."
             )
-        msg["infer"] = {**(msg["infer"] or {}), AGENT_LEVEL: self.nodes}
+        msg["infer"] = {**(msg["infer"] or {}), AGENT_LEVEL: self.asked}
 
 
 class FirstState:

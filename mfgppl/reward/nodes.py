@@ -35,11 +35,14 @@ class Site(NamedTuple):
         Number of its values.
     kinds : bool
         Whether these are kinds; else nodes of a quadrature.
+    known : str or None
+        The column of the panel that says of some agents of which kind they are.
     """
 
     name: str
     size: int
     kinds: bool
+    known: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +128,8 @@ class NodesMet(Messenger):
         self._logs: list[Tensor] = []
 
     def _pyro_sample(self, msg: Any) -> None:
-        nodes = (msg["infer"] or {}).get(AGENT_LEVEL)
-        if nodes is None:
+        asked = (msg["infer"] or {}).get(AGENT_LEVEL)
+        if asked is None:
             return
         name, law = msg["name"], msg["fn"]
         if name in [site.name for site in self.sites]:
@@ -135,8 +138,9 @@ class NodesMet(Messenger):
         if isinstance(law, dist.Categorical):
             value, logs = _kinds(name, law, n_axes)
         else:
-            value, logs = _coefficient(name, law, n_axes, nodes)
-        self.sites.append(Site(name, len(logs), isinstance(law, dist.Categorical)))
+            value, logs = _coefficient(name, law, n_axes, asked.nodes)
+        kinds = isinstance(law, dist.Categorical)
+        self.sites.append(Site(name, len(logs), kinds, asked.known if kinds else None))
         self._logs.append(logs)
         n_nodes = math.prod(site.size for site in self.sites)
         if n_nodes > MOST_NODES:

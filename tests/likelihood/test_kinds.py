@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -503,8 +504,45 @@ def test_where_kinds_have_no_likelihood():
     site = trace.nodes["actions"]
     with pytest.raises(ValueError, match="the panel's own trajectories"):
         site["fn"].log_prob(site["value"] + 1)
-    with pytest.raises(TypeError, match="takes `nodes` alone"):
+    with pytest.raises(TypeError, match="takes `nodes` and `known` by name"):
         mfg.RewardInputs(game(), torch.from_numpy(FLOW)).agents(20)
+
+
+def test_kinds_that_are_seen_of_some_agents():
+    """They restrict the sum, which is that of those kinds alone; other labels are refused."""
+    table = frame()
+    table["seen"] = [{0: "0", 1: "1"}.get(a % 4, "unknown") for a in table["agent"]]
+
+    def program(x, known="seen"):
+        pay = pyro.sample("pay", dist.Normal(0.0, 1.0))
+        cost = pyro.sample("cost", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        tilt = pyro.sample("tilt", x.stock.each(dist.Normal(0.0, 1.0)))
+        end = pyro.sample("end", x.stock.each(dist.Normal(0.0, 1.0)))
+        logit = tilt[x.first_state.stock.codes]
+        with x.agents(known=known):
+            kind = pyro.sample("kind", dist.Categorical(logits=torch.stack([logit, -logit], -1)))
+        reward = pay * (x.stock == "high") * x.density - cost[kind] * (x.action == "move")
+        return mfg.Preferences(reward, terminal=end[x.stock.codes])
+
+    here = model(table=table, program=program, groups=["seen"])
+    each = by_agent("one table", table)
+    agents = np.unique(table["agent"])
+    each[agents % 4 == 0, 1] = each[agents % 4 == 1, 0] = -np.inf
+    found = mfg.log_likelihood(here, TRUTH).values
+    np.testing.assert_allclose(found, logsumexp(each, axis=1), atol=ROUNDING)
+    assert density_of(here).heights(flat(here)[None])[0] == pytest.approx(found.sum(), abs=1e-10)
+    table_of = mfg.kinds.probabilities(here, TRUTH)
+    np.testing.assert_allclose(table_of[1][agents % 4 == 1], 1.0)
+    with warnings.catch_warnings():  # of so few agents
+        warnings.simplefilter("ignore")
+        fit = mfg.mle(here, restarts=1, svi_steps=0, progressbar=False)
+    assert fit.kinds is not None
+    np.testing.assert_allclose(fit.kinds[0][agents % 4 == 0], 1.0)
+    with pytest.raises(ValueError, match=r"groups=\['seen'\]"):
+        model(table=table, program=program)
+    table["seen"] = table["seen"].replace("1", "2")
+    with pytest.raises(ValueError, match="0 to 1, or 'unknown'; got '2'"):
+        model(table=table, program=program, groups=["seen"])
 
 
 def test_names_of_programs_inputs_are_reserved():

@@ -11,6 +11,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
+import torch
 import xarray as xr
 from matplotlib.text import Text
 
@@ -113,6 +114,28 @@ def typed():
     return mfg.checks.residuals(mfg.TrajectoryModel(world, reward, panel, mean_field=flow), TRUTH)
 
 
+def of_kinds(n_kinds):
+    """The model of so many kinds that nobody sees."""
+
+    def program(x):
+        cost = pyro.sample("cost", dist.Normal(0.0, 1.0).expand([n_kinds]).to_event(1))
+        with x.agents:
+            kind = pyro.sample("kind", dist.Categorical(torch.ones(n_kinds)))
+        return -cost[kind] * (x.action == ACTIONS[1])
+
+    return mfg.TrajectoryModel(game(), program, model().panel)
+
+
+def kinds():
+    """What agents of two kinds do."""
+    return mfg.kinds.describe(of_kinds(2), {"cost": [0.1, 1.0]})
+
+
+def number():
+    """Fits of one kind and of two."""
+    return mfg.kinds.choose(of_kinds, up_to=2, restarts=0, folds=2, **QUIET)
+
+
 # each figure, and labels that must be on it as they are
 FIGURES = {
     "plot_choice_check": (check, [*STATES, *ACTIONS]),
@@ -140,6 +163,8 @@ FIGURES = {
     "plot_imperfection": (
         lambda: mfg.checks.imperfection(model(), TRUTH), ["noise", "lapses", "plan"],
     ),
+    "plot_kinds": (kinds, ACTIONS),
+    "plot_number_of_kinds": (number, []),
     "plot_prior_choices": (predictive, [*STATES, *ACTIONS]),
     "plot_prior_flows": (predictive, STATES),
     "plot_ranks": (
