@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from mfgppl.density.curvature import TOUCHES, analyse_curvature, readable
 from mfgppl.density.protocol import LogDensity
@@ -16,6 +17,7 @@ CONTRACTED = 0.1  # share of the prior variance that data must remove
 UNCERTAIN = 0.5  # share beyond which no Monte Carlo error excuses it
 PRIOR_DRAWS = 1000
 ROUNDING = 1e-9  # of a weight or a tie, relative to the largest there can be
+MOVED = 0.1  # of the largest weight of a direction, that counts as moving a parameter
 ELSEWHERE = 3  # draws at which the likelihood is looked at again
 IQR_ERROR = 2.33  # relative standard error of a normal's squared interquartile range, times root n
 
@@ -25,9 +27,10 @@ def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
 
     It is a direction of the constrained parameters along which the log likelihood is flat, at the
     posterior mean and at other draws, by its second derivatives and its gradients by trajectory.
-    Others may know it all the same: a hierarchical prior ties its mean, which no likelihood reads,
-    to parameters that one does. What a prior ties is not named, nor what draws show to be narrower
-    than the prior, as where positive weights share a known sum.
+    A direction that is flat at the mean alone is named if a parameter that it moves has its prior's
+    spread. Others may know it all the same: a hierarchical prior ties its mean, which no likelihood
+    reads, to parameters that one does. What a prior ties is not named, nor what draws show to be
+    narrower than the prior, as where positive weights share a known sum.
 
     Parameters
     ----------
@@ -42,10 +45,14 @@ def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
     mean = draws.mean(0)
     some = draws[np.linspace(0, len(draws) - 1, ELSEWHERE).astype(int)]
     entries = effects_of(density, mean).entries
-    flat = _flat_everywhere(density, [mean, *some], np.where(entries > 0, entries, 1.0))
-    if not len(flat):
+    effects = np.where(entries > 0, entries, 1.0)
+    here = _flat_at(density, mean)
+    if not len(here):
         return []
     params, slope = constrained_at(density, mean)
+    flat = _flat_everywhere(density, [mean, *some], effects)
+    if not len(flat):
+        return _curved(density, here, slope, theta, params.index, entries)
     rows = flat @ np.linalg.pinv(slope).T
     rows = rows[~tied(prior_bend_at(density.program, mean), rows)]
     if len(rows):
@@ -53,6 +60,33 @@ def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
         rows = rows[~contracted(rows, theta, prior)]
     named = combinations(rows, slope, list(params.index), entries)
     return [f"{NOT_IDENTIFIED}{weights}; its posterior is its prior" for weights in named]
+
+
+def _curved(
+    density: LogDensity,
+    flat: np.ndarray,
+    slope: np.ndarray,
+    theta: np.ndarray,
+    names: pd.Index,
+    entries: np.ndarray,
+) -> list[str]:
+    """Return a message for each direction (n, P) that is flat at the mean, and turns elsewhere.
+
+    Along such a ridge, as of a scale beside a temperature, the prior alone ends the posterior: it
+    is named if a parameter that it moves is no narrower than under the prior.
+    """
+    mean = theta.reshape(-1, theta.shape[-1]).mean(0)
+    rows = flat @ np.linalg.pinv(slope).T
+    rows = rows[~tied(prior_bend_at(density.program, mean), rows)]
+    if not len(rows):
+        return []
+    prior = np.stack([density.program.draw(seed) for seed in range(PRIOR_DRAWS)])
+    narrower = contracted(np.eye(rows.shape[1]), theta, prior)
+    size = np.abs(rows) / np.abs(rows).max(1, keepdims=True)
+    open_ = rows[((size > MOVED) & ~narrower).any(1)]
+    named = combinations(open_, slope, list(names), entries)
+    return [f"{NOT_IDENTIFIED}{weights}, at the mean of the draws; the prior ends its posterior"
+            for weights in named]  # fmt: skip
 
 
 def warn_of_draws(messages: list[str], flat: list[str], stacklevel: int) -> None:

@@ -110,3 +110,28 @@ def test_a_discount_that_changes_no_choice():
     assert fit.bse["pay"] < 0.1
     with pytest.warns(mfg.exceptions.IdentificationWarning, match="discount; its posterior is"):
         mfg.laplace(model, draws=200, random_seed=0)
+
+
+def test_a_temperature_beside_a_free_scale_is_named_with_draws():
+    """The ridge is curved: flat at the mean of the draws alone, and only the prior ends it."""
+    game = mfg.MeanFieldGame(
+        states={"s": [0, 1, 2]}, actions=["stay", "move"], horizon=5, initial=np.ones(3) / 3,
+        transition=np.random.default_rng(0).dirichlet(np.ones(3), size=(3, 2)),
+    )  # fmt: skip
+
+    def agent(x, free=True):
+        cost = pyro.sample("cost", dist.Normal(0.0, 2.0))
+        worth = pyro.sample("worth", dist.Normal(0.0, 2.0))
+        noise = pyro.sample("noise", dist.LogNormal(0.0, 0.5)) if free else 0.8
+        return mfg.Preferences(cost * (x.action != "stay") + worth * x.s, temperature=noise)
+
+    truth = {"cost": -0.5, "worth": 0.4, "noise": 0.8}
+    played = mfg.solve_equilibrium(game, agent, parameters=truth).value
+    panel = mfg.simulate(game, played.policy, played.mean_field, n_agents=500, random_seed=0)
+    model = mfg.TrajectoryModel(game, agent, panel)
+    with pytest.warns(mfg.exceptions.IdentificationWarning, match="at the mean of the draws"):
+        draws = mfg.laplace(model, draws=300, random_seed=0)
+    (message,) = [m for m in draws.attrs["warnings"] if "do not identify" in m]
+    assert all(name in message for name in truth)
+    anchored = mfg.TrajectoryModel(game, lambda x: agent(x, free=False), panel)
+    assert mfg.laplace(anchored, draws=300, random_seed=0).attrs["warnings"] == []
