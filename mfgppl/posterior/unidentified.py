@@ -52,6 +52,8 @@ def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
     params, slope = constrained_at(density, mean)
     flat = _flat_everywhere(density, [mean, *some], effects)
     if not len(flat):
+        if not all(len(_flat_at(density, point)) for point in some):  # a point of symmetry
+            return []
         return _curved(density, here, slope, theta, params.index, entries)
     rows = flat @ np.linalg.pinv(slope).T
     rows = rows[~tied(prior_bend_at(density.program, mean), rows)]
