@@ -124,6 +124,18 @@ def site(name: str, prior: Any = None) -> Any:
     return lambda x: x.density * pyro.sample(name, prior or dist.Normal(0.0, 1.0))
 
 
+def of_agents(prior: Any) -> Any:
+    """Return a reward program with a site that each agent has for itself."""
+
+    def program(x: mfg.RewardInputs) -> Any:
+        weight = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with x.agents:
+            taste = pyro.sample("taste", prior)
+        return weight * x.density * taste
+
+    return program
+
+
 def twice(x: mfg.RewardInputs) -> Any:
     """Sample one name two times."""
     one, other = (pyro.sample("w", dist.Normal(0.0, 1.0)) for _ in range(2))
@@ -398,7 +410,18 @@ REWARDS = [
     ("param site", lambda: model(lambda x: pyro.param("w", torch.tensor(1.0)) * x.density),
      ValueError, "`pyro.param`.*'w'"),
     ("discrete site", lambda: model(site("k", dist.Categorical(torch.ones(2)))), ValueError,
-     "'k' is discrete"),
+     "'k' is discrete.*with x.agents"),
+    ("agents' site of another law", lambda: model(of_agents(dist.Gamma(1.0, 1.0))), TypeError,
+     "'taste' has the law Gamma.*Categorical"),
+    ("agents' share by time", lambda: model(of_agents(dist.Categorical(torch.ones(4, 1, 1, 2)))),
+     ValueError, "'taste' differ by time"),
+    ("agents' kinds beside energy",
+     lambda: model(of_agents(dist.Categorical(torch.ones(2))), likelihood="energy"), ValueError,
+     "knows agents of one kind"),
+    ("agents' kinds in equilibrium",
+     lambda: mfg.solve_equilibrium(
+         game(), of_agents(dist.Categorical(torch.ones(2))), parameters={"w": 1.0}
+     ), ValueError, "'taste'.*mfg.kinds.as_types"),
     ("count site", lambda: model(site("k", dist.Poisson(2.0))), ValueError, "'k' is discrete"),
     ("site called actions", lambda: model(site("actions")), ValueError, "called 'actions'"),
     ("site called draw", lambda: model(site("draw")), ValueError, "'draw'"),
