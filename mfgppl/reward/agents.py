@@ -12,7 +12,7 @@ AGENT_LEVEL = "_agent_level"  # under which a message says what is asked of its 
 NODES = 11  # of a random coefficient
 
 
-class Asked(NamedTuple):
+class SiteOptions(NamedTuple):
     """What is asked of a site: its nodes, and the column that shows some agents' kinds."""
 
     nodes: int
@@ -34,7 +34,7 @@ class AgentLevel(Messenger):
 
     def __init__(self, nodes: int = NODES, known: str | None = None) -> None:
         super().__init__()
-        self.asked = Asked(nodes, known)
+        self.options = SiteOptions(nodes, known)
 
     def __call__(self, *args: Any, nodes: int = NODES, known: str | None = None) -> Any:
         """Return the context with another number of nodes, or with kinds that are known of some."""
@@ -52,7 +52,7 @@ class AgentLevel(Messenger):
                 f"{msg['name']!r} stands inside `with x.agents:` and is observed; only what each "
                 "agent has for itself is declared there."
             )
-        msg["infer"] = {**(msg["infer"] or {}), AGENT_LEVEL: self.asked}
+        msg["infer"] = {**(msg["infer"] or {}), AGENT_LEVEL: self.options}
 
 
 class FirstState:

@@ -128,8 +128,8 @@ class NodesMet(Messenger):
         self._logs: list[Tensor] = []
 
     def _pyro_sample(self, msg: Any) -> None:
-        asked = (msg["infer"] or {}).get(AGENT_LEVEL)
-        if asked is None:
+        options = (msg["infer"] or {}).get(AGENT_LEVEL)
+        if options is None:
             return
         name, law = msg["name"], msg["fn"]
         if name in [site.name for site in self.sites]:
@@ -138,9 +138,9 @@ class NodesMet(Messenger):
         if isinstance(law, dist.Categorical):
             value, logs = _kinds(name, law, n_axes)
         else:
-            value, logs = _coefficient(name, law, n_axes, asked.nodes)
+            value, logs = _coefficient(name, law, n_axes, options.nodes)
         kinds = isinstance(law, dist.Categorical)
-        self.sites.append(Site(name, len(logs), kinds, asked.known if kinds else None))
+        self.sites.append(Site(name, len(logs), kinds, options.known if kinds else None))
         self._logs.append(logs)
         n_nodes = math.prod(site.size for site in self.sites)
         if n_nodes > MOST_NODES:

@@ -125,7 +125,7 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
         if is_parameter(site) and getattr(site["fn"].support, "is_discrete", False):
             raise ValueError(
                 f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
-                "reward parameters must be continuous. What kind an agent is, which nobody sees, is "
+                "reward parameters must be continuous. What kind an agent is and nobody sees is "
                 "declared inside `with x.agents:`."
             )
     sites = {k: v["value"].shape for k, v in tracer.trace.nodes.items() if is_parameter(v)}
