@@ -180,15 +180,16 @@ def kinds_forward(rewards, tables, discount, temperature, policies, first, apart
             for i in range(S * A):
                 q[i] = r[i] * scale + onward * ahead[i]
             normalise(q, policies[n, t].reshape(S * A), following, A)
-            start = t * S * A
             for s in range(S):
                 for a in range(A):
-                    e = start + s * A + a
-                    log_policy = q[s * A + a] - following[s]
-                    if n == 0:
-                        first[e] = log_policy
-                    else:
-                        apart[e, n - 1] = log_policy - first[e]
+                    q[s * A + a] -= following[s]
+            start = t * S * A
+            if n == 0:
+                for i in range(S * A):
+                    first[start + i] = q[i]
+            else:
+                for i in range(S * A):
+                    apart[start + i, n - 1] = q[i] - first[start + i]
             for s in range(S):
                 following[s] *= temperature
 
@@ -258,9 +259,17 @@ def kinds_of_two(
     for begun in range(first, last, BLOCK):
         n = min(BLOCK, last - begun)
         for k in range(n):
-            j, gap = begun + k, 0.0
-            for i in range(offsets[j], offsets[j + 1]):
+            j = begun + k
+            i, end = offsets[j], offsets[j + 1]
+            gap, beside = 0.0, 0.0  # two sums, so that one does not wait for the other
+            while i + 3 < end:
+                gap += apart[entry[i]] + apart[entry[i + 1]]
+                beside += apart[entry[i + 2]] + apart[entry[i + 3]]
+                i += 4
+            while i < end:
                 gap += apart[entry[i]]
+                i += 1
+            gap += beside
             one[k] = log_weights[0, start[j]]
             other[k] = log_weights[1, start[j]] + gap
             if known.size > 0:
