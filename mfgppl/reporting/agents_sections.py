@@ -20,10 +20,12 @@ def shared_shocks(subject: Subject) -> Section | None:
         blind = model is None or model.game.stationary or not model.reward_reads_flow
         if model is None or blind or "shock" in parts_drawn(model.reward, model.inputs):
             return None
+        way = "mfg.flows.coupling_test(..., free='time') tells them apart; give it as `coupling`."
+        if model.nodes is not None:
+            way = "Shocks from mfg.period_effects in the program show what is left of them."
         gist = (
             "Not tried: terms of the crowd that are fitted without free periods may stand for "
-            "shocks that all agents share. mfg.flows.coupling_test(..., free='time') tells them "
-            "apart; give it as `coupling`."
+            f"shocks that all agents share. {way}"
         )
         return Section(SHARED, gist, None, {"tried": False})
     observed, fitted = found.estimates.loc["observed"], _values(subject)

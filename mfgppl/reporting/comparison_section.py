@@ -35,8 +35,9 @@ def compared(fit: Fit, against: Mapping[str, Fit]) -> Compared | None:
         warnings.simplefilter("ignore")
         score = loo(fit)
     bad = int((~(np.asarray(score.pareto_k) <= score.good_k)).sum())
+    what = "agents" if score.elpd_i.dims == ("agent",) else "trajectories"
     gist = (
-        f"Left out one by one, the trajectories have an expected log predictive density of "
+        f"Left out one by one, the {what} have an expected log predictive density of "
         f"{score.elpd:.1f} nats (standard error {score.se:.1f}), to compare with other models of "
         "the same panel."
     )
@@ -44,7 +45,7 @@ def compared(fit: Fit, against: Mapping[str, Fit]) -> Compared | None:
         "elpd": float(score.elpd),
         "standard error": float(score.se),
         "effective parameters": float(score.p),
-        "trajectories with an unreliable estimate": f"{bad} of {score.n_data_points}",
+        f"{what} with an unreliable estimate": f"{bad} of {score.n_data_points}",
     }
     return gist, numbers, None, ()
 
