@@ -156,14 +156,22 @@ def vuong_test(
 
 
 def _log_likelihoods(model: TrajectoryModel, fit: PointEstimate, which: str) -> np.ndarray:
-    """Return log likelihoods by trajectory, else raise where they are not the fit's."""
+    """Return log likelihoods by trajectory, else raise where they are not the fit's.
+
+    That of an agent whose kind is not seen stands with its first trajectory.
+    """
     terms = log_likelihood(model, fit).to_numpy()
     if abs(terms.sum() - fit.llf) > 1e-6 * max(1.0, abs(fit.llf)):
         raise ValueError(
             f"`fit_{which}` is not a fit of `model_{which}`: its log likelihood is {fit.llf:.6g}, "
             f"the model gives {terms.sum():.6g}."
         )
-    return terms
+    if model.nodes is None:
+        return terms
+    panel = with_rows(model.panel, "vuong_test")
+    rows = np.zeros(panel.n_trajectories)
+    rows[np.unique(panel.owner, return_index=True)[1]] = terms
+    return rows
 
 
 def _variance_weights(a: PointEstimate, b: PointEstimate, codes: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -182,3 +183,29 @@ def test_nodes_that_are_too_few_are_said():
     assert table.loc["cost", "median_nodes"] < 2
     with pytest.raises(ValueError, match="no categorical site"):
         mfg.kinds.probabilities(model, fit)
+
+
+def test_panels_with_gaps_are_scored_by_agent():
+    """Two trajectories of an agent share a kind: tests and scores add them up alike."""
+    table = panel(0, n=200).to_frame()
+    table = table[~((table["time"] == 5) & (table["agent"] % 3 == 0))]
+    split = mfg.Trajectories.from_frame(
+        table, state="price", state_labels={"price": range(4)},
+        action_labels=["down", "none", "up"], gaps="split",
+    )  # fmt: skip
+    models = {k: model_of(k, split) for k in (1, 2)}
+    fits = {k: mfg.mle(m, flow_bias=False, progressbar=False) for k, m in models.items()}
+    found = mfg.hypotheses.vuong_test(models[2], fits[2], models[1], fits[1])
+    agents = split.agents[np.unique(split.owner, return_index=True)[1]]
+    logs = {k: mfg.log_likelihood(m, fits[k]) for k, m in models.items()}
+    one = pd.Series(logs[1].values).groupby(split.owner).sum()
+    gaps = logs[2].values - one.to_numpy()
+    assert list(logs[2]["agent"].values) == [str(a) for a in agents]
+    expected = gaps.sum() / (np.sqrt(len(gaps)) * gaps.std())
+    assert found.n == 200
+    assert found.statistic == pytest.approx(expected, rel=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        draws = mfg.laplace(models[2], draws=200, random_seed=0, flow_bias=False)
+        score, plain = mfg.loo(draws, by="agent", model=models[2]), mfg.loo(draws)
+    assert score.elpd == pytest.approx(plain.elpd, rel=1e-9)
