@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mfgppl._kernels import density, sweeps, tape, threads
+from mfgppl._kernels import density, mixtures, sweeps, tape, threads
 from mfgppl._kernels.density import Causal, Energy, Kinds
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables, parts_of, sliced
 from mfgppl._kernels.tape import Tape
@@ -145,7 +145,7 @@ def kinds_posterior(
     N = len(log_weights)
     logs = np.ascontiguousarray(log_policies.reshape(N, -1).T)
     share, heights = np.empty((start.size, N)), np.empty(start.size)
-    sweeps.kinds_heights(
+    mixtures.heights(
         logs, np.ascontiguousarray(log_weights), entry, offsets, start, known, share, heights
     )
     return heights, share
@@ -198,7 +198,7 @@ def _by_agents(law: Kinds) -> Evaluator:
     size, by_node, n_entries = policies.size, (len(policies), policies.shape[2]), law.logs.size
 
     def one_by_one(core: np.ndarray) -> tuple[float, np.ndarray]:
-        return sweeps.kinds_value_and_gradient(
+        return mixtures.value_and_gradient(
             core.reshape(-1), law.tables, *numbers, *fixed, law.pairs, law.seen, policies,
             law.logs, law.apart, law.posterior, law.counts, gradient,
         ), law.gradient  # fmt: skip
@@ -209,13 +209,13 @@ def _by_agents(law: Kinds) -> Evaluator:
     def at_once(core: np.ndarray) -> tuple[float, np.ndarray]:
         flat = core.reshape(-1)
         rewards, log_weights = flat[:size].reshape(policies.shape), flat[size:].reshape(by_node)
-        sweeps.kinds_forward(rewards, law.tables, *numbers, policies, law.logs, law.apart)
-        sweeps.kinds_add_up(law.pairs, n_entries, law.apart)
+        mixtures.forward(rewards, law.tables, *numbers, policies, law.logs, law.apart)
+        mixtures.add_up(law.pairs, n_entries, law.apart)
 
         def part(first: int, last: int, room: tuple[np.ndarray, np.ndarray]) -> float:
             for array in room:
                 array[:] = 0.0
-            value: float = sweeps.kinds_by_agent(
+            value: float = mixtures.by_agent(
                 law.apart, log_weights, *fixed, law.posterior, *room, first, last
             )
             return value
@@ -225,9 +225,9 @@ def _by_agents(law: Kinds) -> Evaluator:
         value = sweeps.counted(law.seen, law.logs) + sum(threads.side_by_side(tasks))
         law.counts[:] = np.sum([room[0] for room in rooms], axis=0)
         gradient[size:] = np.sum([room[1] for room in rooms], axis=0).reshape(-1)
-        sweeps.kinds_share_out(law.pairs, n_entries, law.counts)
+        mixtures.share_out(law.pairs, n_entries, law.counts)
         slopes = gradient[:size].reshape(policies.shape)
-        sweeps.kinds_backward(policies, law.tables, *numbers, law.seen, law.counts, slopes)
+        mixtures.backward(policies, law.tables, *numbers, law.seen, law.counts, slopes)
         return value, law.gradient
 
     return at_once if in_threads(law) else one_by_one

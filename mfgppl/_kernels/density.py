@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from mfgppl._kernels import caching, sweeps, tape
+from mfgppl._kernels import caching, mixtures, sweeps, tape
 from mfgppl._kernels.dynamics import Dense, Sparse, Tables, is_tuple, jit_options
 
 jit = caching.jit(**jit_options)
@@ -103,7 +103,7 @@ class Energy(NamedTuple):
 class Kinds(NamedTuple):
     """Arrays of the causal likelihood of agents whose kind is not seen, and its workspace.
 
-    See `sweeps.kinds_value_and_gradient`; the gradient has the shape (1, 1, n).
+    See `mixtures.value_and_gradient`; the gradient has the shape (1, 1, n).
     """
 
     tables: Tables
@@ -144,7 +144,7 @@ def _evaluate(law, reward):
     if is_tuple(Causal, law):
         return _by_parts
     if is_tuple(Kinds, law):
-        return lambda law, reward: sweeps.kinds_value_and_gradient(
+        return lambda law, reward: mixtures.value_and_gradient(
             reward.reshape(reward.size), law.tables, law.constants[0], law.constants[1], law.entry,
             law.offsets, law.start, law.weight, law.known, law.pairs, law.seen, law.policies,
             law.logs, law.apart, law.posterior, law.counts,

@@ -257,6 +257,11 @@ class Trajectories(Panel):
         return int(self.owner.max()) + 1
 
     @functools.cached_property
+    def first_of_owner(self) -> np.ndarray:
+        """The first trajectory of each owner, shape (n_owners,)."""
+        return np.unique(self.owner, return_index=True)[1]
+
+    @functools.cached_property
     def n_late(self) -> int:
         """Number of trajectories that begin after the first time."""
         return int((self.time[self.offsets[:-1]] > 0).sum())

@@ -65,7 +65,7 @@ def sites_of(model: TrajectoryModel, *, kinds: bool) -> list[Site]:
 
 def agent_names(panel: Trajectories) -> np.ndarray:
     """Return the label of each agent, (n_agents,)."""
-    return np.asarray(panel.agents[np.unique(panel.owner, return_index=True)[1]])
+    return np.asarray(panel.agents[panel.first_of_owner])
 
 
 def kinds_table(model: TrajectoryModel, shares: np.ndarray) -> pd.DataFrame | None:
@@ -128,15 +128,14 @@ def _exchange(density: LogDensity, site: Site) -> list[Exchange]:
         return []
     evaluate = density.evaluator(prior=1.0, jacobian=0.0)
     points = [density.program.draw(seed) for seed in range(3)]
-    rolled = np.roll(np.arange(site.size), 1)
+    rows, heights = density.constrained(np.stack(points)), [evaluate(p)[0] for p in points]
+    rolled = np.tile(np.roll(np.arange(site.size), 1), (len(rows), 1))
     for size in range(len(axes), 0, -1):
         for chosen in itertools.combinations(axes, size):
             exchange = Exchange(site, chosen)
-            rows = density.constrained(np.stack(points))
-            others = relabelled(density, rows, exchange, np.tile(rolled, (len(rows), 1)))
-            free = density.program.free_rows(others)
-            pairs = zip(points, free, strict=True)
-            if all(_same(evaluate(a)[0], evaluate(b)[0]) for a, b in pairs):
+            others = density.program.free_rows(relabelled(density, rows, exchange, rolled))
+            pairs = zip(heights, others, strict=True)
+            if all(_same(height, evaluate(other)[0]) for height, other in pairs):
                 return [exchange]
     return []
 

@@ -51,9 +51,9 @@ def start_from_groups(
     if law.histories.known.size:  # what is seen of some agents' kinds
         seen = (law.histories.known < 0).any(axis=1)
         known[seen] = law.histories.known[seen]
-    told = copy.copy(model)
-    told.law = replace(law, histories=law.histories._replace(known=known))
-    evaluate = density.for_model(told).evaluator(prior=0.0, jacobian=0.0)
+    grouped = copy.copy(model)
+    grouped.law = replace(law, histories=law.histories._replace(known=known))
+    evaluate = density.for_model(grouped).evaluator(prior=0.0, jacobian=0.0)
     return maximise(evaluate, theta, units=units, max_steps=KNOWN_STEPS).point
 
 

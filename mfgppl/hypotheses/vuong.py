@@ -170,7 +170,7 @@ def _log_likelihoods(model: TrajectoryModel, fit: PointEstimate, which: str) -> 
         return terms
     panel = with_rows(model.panel, "vuong_test")
     rows = np.zeros(panel.n_trajectories)
-    rows[np.unique(panel.owner, return_index=True)[1]] = terms
+    rows[panel.first_of_owner] = terms
     return rows
 
 

@@ -229,8 +229,7 @@ def _held_out(model: TrajectoryModel, fit: PointEstimate, folds: int, seed: int)
         values = left.params.to_numpy(copy=True)[None]
         logs = log_likelihoods(density_of(here), values, own)[0]
         owner = own.owner if here.nodes is None else np.arange(own.n_owners)
-        first = np.unique(own.owner, return_index=True)[1]
-        np.add.at(scores, panel.owner[part][first][owner], logs)
+        np.add.at(scores, panel.owner[part][own.first_of_owner][owner], logs)
     return scores
 
 

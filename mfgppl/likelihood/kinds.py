@@ -9,7 +9,7 @@ kind; those after its first are taken as if where they begin did not depend on t
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -133,8 +133,11 @@ class KindsLikelihood(Keeper):
         N, T, S, A = self.shape
         return 1, 1, N * S * (T * A + 1)
 
-    def parts(self, core: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return tables (..., N, T, S, A) and log weights (..., N, S) of rewards (..., 1, 1, n)."""
+    def parts(self, core: Any) -> tuple[Any, Any]:
+        """Return tables (..., N, T, S, A) and log weights (..., N, S) of rewards (..., 1, 1, n).
+
+        Rewards are an array or a tensor.
+        """
         size, lead = math.prod(self.shape), core.shape[:-3]
         flat = core.reshape(*lead, -1)
         weights = flat[..., size:].reshape(*lead, self.n_nodes, self.shape[2])
@@ -185,16 +188,12 @@ class KindsLikelihood(Keeper):
 
     def tables(self, core: Tensor) -> tuple[Tensor, Tensor]:
         """Return log policies (N, T, S, A) and log weights (N, S), in torch."""
-        size = math.prod(self.shape)
-        flat = core.reshape(-1)
-        rewards = flat[:size].reshape(self.shape)
-        policies = [self.one.tables(reward)[0] for reward in rewards]
-        return torch.stack(policies), flat[size:].reshape(self.n_nodes, -1)
+        rewards, logs = self.parts(core)
+        return torch.stack([self.one.tables(reward)[0] for reward in rewards]), logs
 
     def table_slopes(self, core: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Return how the log policies and log weights change with the reward, in one direction."""
-        size = math.prod(self.shape)
-        rewards, changes = (v.reshape(-1)[:size].reshape(self.shape) for v in (core, change))
+        (rewards, _), (changes, logs) = self.parts(core), self.parts(change)
         if isinstance(self.one, CausalLikelihood):
             slopes = [self.one.table_slopes(r, c)[0] for r, c in zip(rewards, changes, strict=True)]
         else:
@@ -202,7 +201,7 @@ class KindsLikelihood(Keeper):
                 torch.func.jvp(self.one.tables, (r,), (c,))[1][0]
                 for r, c in zip(rewards, changes, strict=True)
             ]
-        return torch.stack(slopes), change.reshape(-1)[size:].reshape(self.n_nodes, -1)
+        return torch.stack(slopes), logs
 
     def table_arrays(self, cores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log policies (..., N, T, S, A) and log weights (..., N, S) by kernel."""
@@ -221,8 +220,8 @@ class KindsLikelihood(Keeper):
         return found.reshape(*lead, *self.counts.actions.shape)
 
     def _seen_policy(self, core: np.ndarray) -> np.ndarray:
-        log_policies, _ = self.table_arrays(core)
-        share = self.posterior(core).share
+        log_policies, logs = self.table_arrays(core)
+        share = self._posterior(log_policies, logs).share
         visits = self.expected_counts(share)[0].sum(-1, keepdims=True)
         of_all = (self.histories.weight @ share) / self.histories.weight.sum()
         seen = visits.sum(0) > 0
@@ -233,7 +232,9 @@ class KindsLikelihood(Keeper):
 
     def posterior(self, core: np.ndarray) -> Posterior:
         """Return the log likelihood of each history, and the posterior of its node."""
-        log_policies, logs = self.table_arrays(np.ascontiguousarray(core))
+        return self._posterior(*self.table_arrays(np.ascontiguousarray(core)))
+
+    def _posterior(self, log_policies: np.ndarray, logs: np.ndarray) -> Posterior:
         return Posterior(*bridge.kinds_posterior(log_policies, logs, self.histories[:5]))
 
     def expected_counts(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -268,7 +269,7 @@ class KindsLikelihood(Keeper):
         """
         trajectory, entry = decisions(panel, self.shape[1:])  # type: ignore[arg-type]
         share = self.posterior(core).share[self.histories.of_agent[panel.owner]]  # (J, N)
-        first = np.unique(panel.owner, return_index=True)[1]
+        first = panel.first_of_owner
         start = panel.state[panel.offsets[:-1]][first]
         of_entry, columns = share[trajectory].T, []
         for policies, logs in slopes:
@@ -315,7 +316,7 @@ def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
                 f"the site {site.name!r} is known by the column {site.known!r}, which the panel "
                 f"does not have; name it when reading the table, groups=[{site.known!r}]."
             )
-        labels = panel.groups[site.known][np.unique(panel.owner, return_index=True)[1]]
+        labels = panel.groups[site.known][panel.first_of_owner]
         places = {str(k): k for k in range(site.size)} | {UNKNOWN: -1}
         strange = [label for label in labels if str(label) not in places]
         if strange:
@@ -347,11 +348,9 @@ def histories_of(
     owner = panel.owner[trajectory]
     order = np.argsort(owner, kind="stable")
     entry, owner = entry[order].astype(np.int32), owner[order]
-    n = int(panel.owner.max()) + 1
-    length = np.bincount(owner, minlength=n)
+    length = np.bincount(owner, minlength=panel.n_owners)
     offsets = np.append(0, length.cumsum())
-    leading = np.unique(panel.owner, return_index=True)[1]
-    start = panel.state[panel.offsets[:-1]][leading].astype(np.int32)
+    start = panel.state[panel.offsets[:-1]][panel.first_of_owner].astype(np.int32)
     of_agent, first_of = _distinct(entry, offsets, start, known)
     weight = np.bincount(of_agent).astype(float)
     ends = np.append(0, length[first_of].cumsum())

@@ -69,8 +69,7 @@ def replay_kinds(
     law, panel = model.law, with_rows(model.panel, "replay")
     assert isinstance(law, KindsLikelihood)
     log_policies, logs = law.table_arrays(core)
-    first = np.unique(panel.owner, return_index=True)[1]
-    weights = np.exp(logs[:, panel.state[panel.offsets[:-1]][first]]).T
+    weights = np.exp(logs[:, panel.state[panel.offsets[:-1]][panel.first_of_owner]]).T
     node = draw_category(np.random.default_rng([random_seed, 1]), weights.cumsum(1))
     chances = np.exp(log_policies).cumsum(-1)
     of_trajectory = node[panel.owner]
