@@ -6,7 +6,6 @@ Run `python analyses/benchmarks/hierarchy.py --out FOLDER` on a quiet machine.
 # %% Constants
 
 import argparse
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ import numpyro
 import numpyro.distributions as numpyro_dist
 import pyro
 import pyro.distributions as dist
+from chains import chains_of_numpyro, chains_of_ours, least_effective
 from jax import lax
 from jax.scipy.special import logsumexp
-from numpyro_chains import chains_of, least_effective
 from tables import markdown
 
 import mfgppl as mfg
@@ -85,20 +84,6 @@ def numpyro_model(moves: np.ndarray, counts: np.ndarray) -> Callable[[], None]:
     return declared
 
 
-# %% Inference
-
-
-def by_us(model: mfg.TrajectoryModel, draws: int) -> tuple[dict[str, np.ndarray], float]:
-    """Return draws by site, and seconds with tuning but without compilation."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = mfg.nuts(
-            model, draws=draws, tune=draws, chains=4, random_seed=1, log_likelihood=False,
-            flow_bias=False, progressbar=False,
-        )  # fmt: skip
-    return {k: tree["posterior"][k].values for k in SITES}, float(tree.attrs["sampling_time"])
-
-
 # %% Answer
 
 
@@ -117,8 +102,8 @@ def main(quick: bool, out: Path) -> str:
     model = mfg.TrajectoryModel(world, reward, panel, mean_field=played.mean_field)
     counts = panel.counts.actions.reshape(T, n_types, S, A)
     moves = world.transition[0].numpy() if n_types > 1 else world.transition.numpy()
-    ours, our_time = by_us(model, draws)
-    theirs, their_time = chains_of(numpyro_model(moves, counts), SITES, draws)
+    ours, our_time = chains_of_ours(model, SITES, draws)
+    theirs, their_time = chains_of_numpyro(numpyro_model(moves, counts), SITES, draws)
     rows = []
     speeds = [least_effective(d) / s for d, s in ((ours, our_time), (theirs, their_time))]
     for name, found, seconds, speed in zip(

@@ -7,7 +7,6 @@ Run `python analyses/benchmarks/mixtures.py --out FOLDER` on a quiet machine.
 
 import argparse
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ import numpyro.distributions as numpyro_dist
 import pyro
 import pyro.distributions as dist
 import torch
+from chains import chains_of_numpyro, chains_of_ours, least_effective
 from jax import lax
 from jax.scipy.special import logsumexp
-from numpyro_chains import chains_of, least_effective
 from tables import markdown
 from timing import time_in_turns
 
@@ -176,25 +175,14 @@ def numpyro_model(model: mfg.TrajectoryModel) -> Callable[[], None]:
     return declared
 
 
-def by_us(model: mfg.TrajectoryModel, draws: int) -> tuple[dict[str, np.ndarray], float]:
-    """Return draws of shared parameters, and seconds with tuning but without compilation."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = mfg.nuts(
-            model, draws=draws, tune=draws, chains=4, random_seed=1, log_likelihood=False,
-            flow_bias=False, progressbar=False,
-        )  # fmt: skip
-    found = {k: tree["posterior"][k].values for k in SHARED}
-    found["menu"] = np.sort(tree["posterior"]["menu"].values, axis=-1)
-    return found, float(tree.attrs["sampling_time"])
-
-
 def sampling(n_agents: int, draws: int) -> str:
     """Return a table of both samplers."""
     model = simulated(T, n_agents)
-    ours = by_us(model, draws)
-    theirs = chains_of(numpyro_model(model), [*SHARED, "menu"], draws)
-    theirs[0]["menu"].sort(axis=-1)  # kinds in the order of their costs, as ours
+    names = [*SHARED, "menu"]
+    ours = chains_of_ours(model, names, draws)
+    theirs = chains_of_numpyro(numpyro_model(model), names, draws)
+    for found, _ in (ours, theirs):
+        found["menu"].sort(axis=-1)  # kinds in the order of their costs
     speeds = [least_effective(d) / s for d, s in (ours, theirs)]
     rows = []
     for name, (found, seconds), speed in zip(
