@@ -75,7 +75,8 @@ def _curved(
     """Return a message for each direction (n, P) that is flat at the mean, and turns elsewhere.
 
     Along such a ridge, as of a scale beside a temperature, the prior alone ends the posterior: it
-    is named if a parameter that it moves is no narrower than under the prior.
+    is named if a parameter that it moves is no narrower than under the prior. Not named is the
+    ridge of a hierarchy written as a mean and a spread times deviations, whose prior is its law.
     """
     mean = theta.reshape(-1, theta.shape[-1]).mean(0)
     rows = flat @ np.linalg.pinv(slope).T
@@ -85,7 +86,9 @@ def _curved(
     prior = np.stack([density.program.draw(seed) for seed in range(PRIOR_DRAWS)])
     narrower = contracted(np.eye(rows.shape[1]), theta, prior)
     size = np.abs(rows) / np.abs(rows).max(1, keepdims=True)
-    open_ = rows[((size > MOVED) & ~narrower).any(1)]
+    moved = size > MOVED
+    of_hierarchy = (moved & density.program.deviations()).any(1)
+    open_ = rows[(moved & ~narrower).any(1) & ~of_hierarchy]
     named = combinations(open_, slope, list(names), entries)
     return [f"{NOT_IDENTIFIED}{weights}, at the mean of the draws; the prior ends its posterior"
             for weights in named]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import biject_to
@@ -356,6 +357,22 @@ class Program(Keeper):
             with pyro.poutine.block(expose=names):
                 meet_sites(self.reward, self.inputs)
         return {name: tracer.trace.nodes[name]["fn"] for name in names}
+
+    def deviations(self) -> np.ndarray:
+        """Return which unconstrained values are standard normal entries of one site, (K,).
+
+        So a hierarchy is written that is not centred, as a mean and a spread times each entry: its
+        prior is what the entries have in common, and is meant to decide.
+        """
+        mask = np.zeros(self.n_dim, dtype=bool)
+        priors = self._distributions(0)
+        for site in self.sites:
+            prior = innermost(priors[site.name])
+            standard = isinstance(prior, dist.Normal) and bool(
+                ((prior.loc == 0) & (prior.scale == 1)).all()
+            )
+            mask[site.start : site.stop] = standard and site.size > 1
+        return mask
 
     @functools.cached_property
     def nodes(self) -> Nodes | None:

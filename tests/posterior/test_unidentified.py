@@ -56,6 +56,14 @@ def scattered(x):
     return (mean + scale * part) * (x.action == "a")
 
 
+def not_centred(x):
+    """A weight for each time, of one law whose mean and spread are inferred with deviations."""
+    mean = pyro.sample("mean", STANDARD)
+    spread = pyro.sample("spread", dist.LogNormal(0.0, 0.5))
+    lean = pyro.sample("lean", STANDARD.expand([2]).to_event(1))
+    return (mean + spread * lean[x.time.long()]) * (x.action == "a")
+
+
 def squared(x):
     return -(pyro.sample("w", STANDARD) ** 2) * (x.action == "a")
 
@@ -110,6 +118,21 @@ def test_a_point_of_symmetry_is_not_a_flat_direction():
     density = density_of(mfg.TrajectoryModel(GAME, squared, PANEL))
     sides = np.tile([-1.0, 1.0], 200).reshape(2, 200, 1)
     assert unidentified_messages(density, sides) == []
+
+
+def test_a_hierarchy_written_by_deviations_is_no_ridge():
+    """Draws may leave deviations their prior, which is what the user declared."""
+    rows = [
+        (k, t, "only", "a" if (k < 30, k % 10 < 3)[t] else "b") for k in range(100) for t in (0, 1)
+    ]
+    table = pd.DataFrame(rows, columns=["agent", "time", "state", "action"])
+    density = density_of(mfg.TrajectoryModel(GAME, not_centred, mfg.Trajectories.from_frame(table)))
+    rng = np.random.default_rng(0)
+    lean, log_spread = rng.standard_normal((4000, 2)), rng.normal(-0.3, 0.3, 4000)
+    lean += np.array([0.5, -0.5])
+    mean = rng.normal(-0.85, 0.2, 4000) - np.exp(log_spread) * lean.mean(1)
+    draws = np.column_stack([mean, log_spread, lean]).reshape(4, 1000, 4)
+    assert unidentified_messages(density, draws) == []
 
 
 def test_contraction_is_that_of_the_part_which_data_leave_alone():
