@@ -12,6 +12,7 @@ from . import (
     hypotheses,
     interop,
     kinds,
+    networks,
     plots,
     results,
 )
@@ -34,6 +35,7 @@ from .estimation.group_jackknife import jackknife
 from .estimation.point import map_estimate, mle
 from .game import MeanFieldGame
 from .likelihood.model import TrajectoryModel
+from .network import Network
 from .posterior.behaviour import choice_probabilities, log_likelihood, policy
 from .posterior.files import load, save
 from .posterior.laplace import laplace
@@ -55,6 +57,7 @@ __all__ = [
     "discretise",
     # a game and what its agents may care about
     "MeanFieldGame",
+    "Network",
     "Preferences",
     "RewardInputs",
     "linear_reward",
@@ -103,6 +106,7 @@ __all__ = [
     "hypotheses",
     "interop",
     "kinds",
+    "networks",
     "plots",
     "results",
     "__version__",

@@ -20,8 +20,8 @@ from mfgppl.data.trajectories import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
 RESERVED = (
-    "action", "agents", "among", "crowd", "density", "expect", "first_state", "game", "mean_field",
-    "occupancy", "shape", "share", "state", "time", "type", "within",
+    "action", "agents", "among", "crowd", "density", "everyone", "expect", "first_state", "game",
+    "mean_field", "neighbours", "occupancy", "shape", "share", "state", "time", "type", "within",
 )  # fmt: skip
 ROW_SUM = 1e-8  # how far the rows of a distribution may be from 1
 AXES = ("time", "state", "action")

@@ -35,23 +35,25 @@ class Fault(NamedTuple):
 
 
 class DataError(ValueError):
-    """All faults of a panel, reported together.
+    """All faults of a panel or a network, reported together.
 
     Parameters
     ----------
     faults : sequence of Fault
         The faults found; nothing was repaired.
+    subject : str
+        What has them.
     """
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__(self.faults)  # what copies and pickles are made from
+    def __init__(self, faults: Sequence[Fault], subject: str = "the panel") -> None:
+        self.faults, self.subject = tuple(faults), subject
+        super().__init__(self.faults, subject)  # what copies and pickles are made from
 
     def __str__(self) -> str:
-        return fault_table(self.faults)
+        return fault_table(self.faults, self.subject)
 
 
-def fault_table(faults: Sequence[Fault]) -> str:
+def fault_table(faults: Sequence[Fault], subject: str = "the panel") -> str:
     """Lay out faults as a text table: what, rows, the first three, remedy."""
     header = ("fault", "rows", "first three", "remedy")
     rows = [(f.what, str(f.n_rows), "; ".join(f.examples), f.remedy) for f in faults]
@@ -61,7 +63,7 @@ def fault_table(faults: Sequence[Fault]) -> str:
         for row in [header, *rows]
     ]
     count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
-    return "\n".join([f"the panel has {count}; nothing was changed.", *lines])
+    return "\n".join([f"{subject} has {count}; nothing was changed.", *lines])
 
 
 class ConvergenceError(RuntimeError):

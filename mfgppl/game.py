@@ -83,10 +83,10 @@ class MeanFieldGame(Keeper):
     beliefs : "equilibrium", "static" or int
         What agents expect of the crowd: its flow; that it stays as it is now; or, as those of a
         level of reasoning, that others are one level below, and act at random below the first.
-    meets : "everyone", str, list of str or DataFrame
-        Whom agents meet: all; those who share a type, or several types; or an exposure matrix with
-        the cells' labels on both sides, whose rows weigh the cells' own distributions. Rewards and
-        dynamics read what an agent meets.
+    meets : "everyone", str, list of str, Network or DataFrame
+        Whom agents meet: all; those who share a type, or several types; neighbours on a network
+        between types; or an exposure matrix with the cells' labels on both sides, whose rows weigh
+        the cells' own distributions. Rewards and dynamics read what an agent meets.
 
     Raises
     ------
@@ -459,11 +459,11 @@ class MeanFieldGame(Keeper):
         -------
         Tensor, shape (R, T, S), or (R, T, S, A) in a joint game
             S is the number of states of one cell; `game.meets.row` says which exposure a cell
-            has. They sum to 1, but for an exposure matrix.
+            has. They sum to 1, but for an exposure matrix and a network that is not normalised.
         """
         T, C = len(mean_field), self.n_cells
         rows = self.meets.rows(mean_field.reshape(T, C, -1))
-        if self.meets.by_mass and not self.meets.everyone:
+        if self.meets.normalised and not self.meets.everyone:
             rows = ratio(rows, rows.sum(2, keepdim=True))
         return rows.reshape(-1, T, *((self.space.within.size, self.n_actions)[: 1 + self.joint]))
 

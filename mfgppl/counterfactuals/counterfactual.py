@@ -233,11 +233,12 @@ def _changes(before: MeanFieldGame, after: MeanFieldGame, reward: bool) -> tuple
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
-    if isinstance(one, list) and isinstance(other, list):
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(_equal, one, other))
     if isinstance(one, Meeting) and isinstance(other, Meeting):
-        return one.by_mass == other.by_mass and all(
-            map(_equal, (one.weights, one.row), (other.weights, other.row))
+        ways = (one.by_mass, one.normalised), (other.by_mass, other.normalised)
+        return ways[0] == ways[1] and all(
+            map(_equal, (one.weights, one.row, one.links), (other.weights, other.row, other.links))
         )
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
         return bool(one is other or one == other)

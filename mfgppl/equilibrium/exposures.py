@@ -1,8 +1,8 @@
 """Flows of many cells as the few that agents meet: what a response reads of the crowd.
 
 Where all agents of several cells count alike for whoever meets them, rewards and dynamics read the
-sum of these cells alone; of an exposure matrix of rank R they read R combinations of the cells'
-own distributions. A flow w over all cells is then read through `z = L w`, whose number does not
+sum of these cells alone; of a network or an exposure matrix of rank R they read R combinations of
+the cells' flows, as two of the graphon `1 - x y`. A flow w over all cells is then read through `z = L w`, whose number does not
 grow with the cells, and linear systems are solved for changes of z: with the response
 `F(w) = G(L w)` and any right inverse of L,
 
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 
 from mfgppl._meeting import Meeting
 from mfgppl.game import MeanFieldGame
@@ -98,7 +99,11 @@ def exposures_of(game: MeanFieldGame, *, by_cell: bool) -> Exposures | None:
         return None
     mass = game.initial.numpy().reshape(game.n_cells, -1).sum(1)
     meeting: Meeting = game.meets
-    return _sums(meeting, mass) if meeting.by_mass else _combinations(game, mass)
+    if scipy.sparse.issparse(meeting.matrix):
+        return None  # as good as none of its combinations can be left out
+    if meeting.by_mass and meeting.network is None:
+        return _sums(meeting, mass)
+    return _combinations(game, mass)
 
 
 def _sums(meeting: Meeting, mass: Array) -> Exposures | None:
@@ -114,11 +119,16 @@ def _sums(meeting: Meeting, mass: Array) -> Exposures | None:
 
 
 def _combinations(game: MeanFieldGame, mass: Array) -> Exposures | None:
-    """Return the combinations of distributions that an exposure matrix of low rank reads."""
+    """Return the combinations of the cells' flows that weights of low rank read.
+
+    Weights multiply masses, which a flow has in it; or they multiply distributions, for which each
+    cell's flow is divided by its mass.
+    """
     n_cells = game.n_cells
     width = game.n_states // n_cells * (game.n_actions if game.joint else 1)
     per_mass = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
-    _, sizes, rows = np.linalg.svd(game.meets.weights.numpy() * (mass > 0), full_matrices=False)
+    per_mass = np.where(mass > 0, 1.0, 0.0) if game.meets.by_mass else per_mass
+    _, sizes, rows = np.linalg.svd(game.meets.matrix * (mass > 0), full_matrices=False)
     kept = rows[sizes > NEGLIGIBLE * sizes.max(initial=0.0)]
     if len(kept) in (0, n_cells) or width < 2:
         return None

@@ -6,13 +6,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mfgppl._arguments import suggestion
-from mfgppl._meeting import ratio
+from mfgppl._meeting import Meeting, ratio
 from mfgppl.data.space import StateSpace
 from mfgppl.game import MeanFieldGame
+from mfgppl.network import Network
 from mfgppl.reward.coordinates import Labels
 from mfgppl.reward.named_inputs import named_inputs
 
@@ -57,12 +59,12 @@ class Part(NamedTuple):
     ----------
     inside : Tensor or None, shape (C, S)
         1 for the types and states that are part of it; None where all are.
-    same : Tensor or None, shape (C, C)
-        1 where a cell's agents are part of it for those of another; None where all are.
+    alike : Tensor of int or None, shape (C,)
+        A code of each cell: those with one's own are part of it; None where all are.
     """
 
     inside: Tensor | None = None
-    same: Tensor | None = None
+    alike: Tensor | None = None
 
 
 WHOLE = Part()
@@ -81,10 +83,19 @@ class Crowd:
         Shares of the crowd over types and states.
     part : Part, optional
         The part of the crowd that is looked at; its shares sum to 1.
+    meeting : Meeting, optional
+        Who meets whom; by default as the game says.
     """
 
-    def __init__(self, game: MeanFieldGame, flow: Tensor, part: Part = WHOLE) -> None:
+    def __init__(
+        self,
+        game: MeanFieldGame,
+        flow: Tensor,
+        part: Part = WHOLE,
+        meeting: Meeting | None = None,
+    ) -> None:
         self._game, self._part = game, part
+        self._meeting = game.meets if meeting is None else meeting
         self._flow = flow.reshape(len(flow), game.n_cells, -1)  # by cell
 
     @property
@@ -174,7 +185,69 @@ class Crowd:
         inside = _inside_of(self._game, "among", labels)
         before = self._part.inside
         part = self._part._replace(inside=inside if before is None else before * inside)
-        return Crowd(self._game, self._flow.flatten(1), part)
+        return self._of(part)
+
+    def edge(self, name: str) -> Tensor:
+        """Return a number of each edge of the network of those whom one meets, shape (E,).
+
+        Parameters
+        ----------
+        name : str
+            "weight", or another column of the network's edges, whose order this is.
+
+        Raises
+        ------
+        ValueError
+            If agents do not meet through a network, or its edges have no such column.
+        """
+        network = self._network("edge")
+        known = {"weight": network.weight, **network.attributes}
+        if name not in known:
+            raise ValueError(
+                f"x.neighbours.edge({name!r}): the edges have {', '.join(known)}."
+                f"{suggestion(name, known)}"
+            )
+        return torch.from_numpy(known[name].copy())
+
+    def weighted(self, weights: Tensor) -> "Crowd":
+        """Return the crowd that one meets if each edge's weight is multiplied by another.
+
+        Parameters
+        ----------
+        weights : Tensor, shape (E,)
+            Not negative, in the order of `edge`, as `torch.exp(-rho * x.neighbours.edge("km"))`;
+            they may depend on parameters.
+
+        Raises
+        ------
+        ValueError
+            If agents do not meet through a network.
+        TypeError
+            If there is not one weight for each edge.
+        """
+        network = self._network("weighted")
+        if not isinstance(weights, Tensor) or tuple(weights.shape) != (network.n_edges,):
+            came = tuple(weights.shape) if isinstance(weights, Tensor) else repr(weights)
+            raise TypeError(
+                f"x.neighbours.weighted takes a tensor with one weight for each of the "
+                f"{network.n_edges} edges; got {came}."
+            )
+        note_cells()
+        meeting = self._meeting.weighted(weights.to(torch.float64))
+        return type(self)(self._game, self._flow.flatten(1), self._part, meeting)
+
+    def _network(self, method: str) -> Network:
+        network = self._meeting.network
+        if network is None:
+            raise ValueError(
+                f"x.neighbours.{method} needs a network; declare "
+                "MeanFieldGame(meets=mfg.Network(edges))."
+            )
+        return network
+
+    def _of(self, part: Part) -> "Crowd":
+        """Return another part of the same crowd."""
+        return type(self)(self._game, self._flow.flatten(1), part, self._meeting)
 
     def _shares(self) -> Tensor:
         """Return shares of states among those met, (C, T, S)."""
@@ -184,16 +257,16 @@ class Crowd:
     @property
     def _is_whole(self) -> bool:
         """Whether what is met sums to what is known: to 1, or as an exposure matrix says."""
-        meeting = self._game.meets
-        nobody_left_out = self._part.inside is None and self._part.same is None
-        return nobody_left_out and (meeting.everyone or not meeting.by_mass)
+        meeting = self._meeting
+        nobody_left_out = self._part.inside is None and self._part.alike is None
+        return nobody_left_out and (meeting.everyone or not meeting.normalised)
 
     def _met(self, crowd: Tensor) -> Tensor:
         """Return what those met of this part have, (C, T, M), of numbers (T, C, M) by cell."""
-        inside, same = self._part
-        if same is not None or (inside is not None and bool((inside != inside[:1]).any())):
+        inside, alike = self._part
+        if alike is not None or (inside is not None and bool((inside != inside[:1]).any())):
             note_cells()
-        return self._game.meets.seen(crowd if inside is None else crowd * inside, same)
+        return self._meeting.seen(crowd if inside is None else crowd * inside, alike)
 
     def _conditional(self, values: Tensor, within: str | Sequence[str]) -> Tensor:
         """Return the mean of values (T or 1, C or 1, S) of those met with one's own labels."""
@@ -210,17 +283,17 @@ class Crowd:
         states = [name for name in names if name not in space.types]
         part = self._part
         if types:
-            same = _alike(space.cells, types)
-            part = part._replace(same=same if part.same is None else part.same * same)
-        crowd = Crowd(self._game, self._flow.flatten(1), part)
+            part = part._replace(alike=_codes(space.cells, types))
+        crowd = self._of(part)
         if not states:
             weighed = crowd._met(self._flow * values).sum(2, keepdim=True)
             if not crowd._is_whole:
                 weighed = ratio(weighed, crowd._met(self._flow).sum(2, keepdim=True))
             return self._out(weighed)[..., None]
-        alike = _alike(space.within, states)
+        code = _codes(space.within, states)
+        same = (code[:, None] == code[None]).to(torch.float64)
         weighed, all_met = crowd._met(self._flow * values), crowd._met(self._flow)
-        return self._out(ratio(weighed @ alike, all_met @ alike))[..., None]
+        return self._out(ratio(weighed @ same, all_met @ same))[..., None]
 
     def _out(self, by_cell: Tensor) -> Tensor:
         """Return a tensor (C, ...) without the axis of cells where there are no types."""
@@ -259,10 +332,8 @@ def _inside_of(game: MeanFieldGame, what: str, labels: dict[str, Any]) -> Tensor
     return inside.reshape(space.n_cells, -1)
 
 
-def _alike(space: StateSpace, names: Sequence[str]) -> Tensor:
-    """Return 1 where two entries of a space have the same labels of some coordinates, (n, n)."""
-    codes = dict(zip(space.coordinates, torch.as_tensor(space.codes), strict=True))
-    same = torch.ones(space.size, space.size, dtype=torch.float64)
-    for name in names:
-        same = same * (codes[name][:, None] == codes[name][None])
-    return same
+def _codes(space: StateSpace, names: Sequence[str]) -> Tensor:
+    """Return one number for each entry of a space, the same where it has the same labels, (n,)."""
+    codes = dict(zip(space.coordinates, space.codes, strict=True))
+    sizes = [len(space.coordinates[name]) for name in names]
+    return torch.from_numpy(np.ravel_multi_index([codes[name] for name in names], sizes))

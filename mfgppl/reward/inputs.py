@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mfgppl._arguments import suggestion
+from mfgppl._meeting import meeting_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AgentLevel, FirstState
 from mfgppl.reward.crowd import Crowd, note_cells
@@ -48,6 +49,10 @@ class RewardInputs:
     occupancy : Tensor, shape (C, T, S, A)
         In joint games only: share of those whom one meets who are in one's own state and take
         one's own action.
+    neighbours : Crowd
+        Where agents meet through a network: the same as `crowd`, for what is said of its edges.
+    everyone : Crowd
+        All agents, whomever one meets.
     agents : AgentLevel
         The context in which sites have one value for each agent, which is not seen.
     first_state : FirstState
@@ -62,11 +67,29 @@ class RewardInputs:
             seen = rows[game.meets.row] if game.n_cells > 1 else rows
             self.occupancy = seen if game.space.types else seen[0]
             mean_field = mean_field.sum(-1)
+        self._states = mean_field
         self.crowd = Crowd(game, mean_field)
         self.mean_field = self.crowd.mean_field
         self.density = self.mean_field[..., None]
         for name, values in named_inputs(game).items():
             setattr(self, name, values)
+
+    @property
+    def neighbours(self) -> Crowd:
+        """Those whom one meets on a network: the crowd, with its edges and weights of them."""
+        if self.game.meets.network is None:
+            raise AttributeError(
+                "x.neighbours is there where agents meet through a network; declare "
+                "MeanFieldGame(meets=mfg.Network(edges))."
+            )
+        return self.crowd
+
+    @property
+    def everyone(self) -> Crowd:
+        """All agents, whomever one meets: the crowd of a game with `meets="everyone"`."""
+        if not self.game.meets.everyone:
+            note_cells()
+        return Crowd(self.game, self._states, meeting=meeting_of("everyone", self.game.space))
 
     @property
     def agents(self) -> AgentLevel:
@@ -129,7 +152,7 @@ class RewardInputs:
                 "states and actions, is there with MeanFieldGame(joint=True)."
             )
         known = [k for k in vars(self) if not k.startswith("_")]
-        known += ["expect", "share", "among", "agents", "first_state"]
+        known += ["expect", "share", "among", "agents", "first_state", "everyone", "neighbours"]
         raise AttributeError(
             f"a reward program has no input x.{name};{suggestion(name, known)} "
             f"inputs: {', '.join(sorted(known))}."

@@ -69,7 +69,9 @@ def as_types(
     types: dict[str, Any] = {site.name: range(site.size) for site in nodes.sites} | own
     shares = nodes.log_weights.exp()
     changes: dict[str, Any] = {"types": types, "initial": (shares * game.initial).reshape(-1)}
-    if not game.meets.by_mass:
+    if game.meets.network is not None:
+        changes["meets"] = game.meets.network  # between the types that it was between
+    elif not game.meets.by_mass:
         changes["meets"] = _exposures(game, types, shares * game.initial)
     return game.replace(**changes), _of_types(game, bound)
 
@@ -80,7 +82,7 @@ def _exposures(game: MeanFieldGame, types: Mapping[str, Any], start: Tensor) -> 
     mass = start.reshape(len(start), n_cells, -1).sum(-1)
     total = mass.sum(0)
     within = mass / total.masked_fill(total == 0, 1.0)
-    weights = game.meets.weights[game.meets.row]  # (C, C)
+    weights = torch.from_numpy(game.meets.matrix)[game.meets.row]  # (C, C)
     each = (weights[:, None, :] * within).reshape(n_cells, -1).repeat(len(start), 1)
     labels = list(pd.MultiIndex.from_product(list(map(list, types.values()))))
     texts = [", ".join(map(str, label)) for label in labels]
