@@ -28,6 +28,7 @@ from mfgppl._game_arguments import (
     transition_by_cell,
 )
 from mfgppl._keep import Keeper, keep
+from mfgppl._many_crowds import agrees_at_once, at_once
 from mfgppl._meeting import Meeting, meeting_of, ratio
 from mfgppl.control.plans import LAWS
 from mfgppl.control.steps import Steps, as_steps
@@ -372,6 +373,8 @@ class MeanFieldGame(Keeper):
             return keep(self, "last_move", lambda: as_steps(self._last[None], 1))
         time = (self.horizon or 1) - 1
         made = self._tables_at(mean_field, time)
+        if isinstance(made, Tensor):
+            return as_steps(made[None], 1)
         if not all(isinstance(t, Tensor) for t in made):
             return as_steps(self.transition_at(mean_field, time)[None], 1)
         return as_steps((made[0] if self.n_cells == 1 else stacked(made))[None], 1)
@@ -412,6 +415,8 @@ class MeanFieldGame(Keeper):
             shape = "(S, A)" if self.joint else "(S,)"
             message = f"`transition` failed at time {time} of a mean field {shape}: {error!r}"
             raise ValueError(message) from error
+        if isinstance(made, Tensor):
+            return self._checked_at_once(made, time)
         checked = {id(table): self._checked(table, time) for table in made}
         tables = [checked[id(table)] for table in made]
         return tables[0] if self.n_cells == 1 else stacked(tables)
@@ -425,17 +430,25 @@ class MeanFieldGame(Keeper):
             If they are not dense tensors.
         """
         made = self._tables_at(mean_field, time)
+        if isinstance(made, Tensor):
+            return made.to(torch.float64)
         if not all(isinstance(t, Tensor) and t.layout == torch.strided for t in made):
             raise TypeError("only dense tensors move with the crowd in kernels")
         shared = all(t is made[0] for t in made)
         return torch.stack([t.to(torch.float64) for t in (made[:1] if shared else made)])
 
-    def _tables_at(self, mean_field: Tensor, time: int) -> list[Any]:
-        """Return each cell's table at a time, the same object where cells share it."""
+    def _tables_at(self, mean_field: Tensor, time: int) -> list[Any] | Tensor:
+        """Return each cell's table at a time, the same object where cells share it.
+
+        Or all in one tensor (C, S, A, S), where the function takes many crowds at once.
+        """
         if self.n_cells == 1:
             return [self.transition(mean_field, time)]
-        one = not isinstance(self.transition, list)
-        functions = [self.transition] * self.n_cells if one else self.transition
+        if self._takes_many:
+            tables = at_once(self.transition[0], self.exposures(mean_field[None])[:, 0], time)
+            own = torch.equal(self.meets.row, torch.arange(len(tables)))
+            return tables if own else tables[self.meets.row]
+        functions = self.transition
         crowds, rows = self.exposures(mean_field[None])[:, 0], self.meets.row.tolist()
         known: dict[tuple[int, int], Any] = {}
         for function, row in zip(functions, rows, strict=True):
@@ -446,6 +459,27 @@ class MeanFieldGame(Keeper):
             else:
                 known[id(function), row] = function[time] if function.ndim == 4 else function
         return [known[id(f), row] for f, row in zip(functions, rows, strict=True)]
+
+    @property
+    def _takes_many(self) -> bool:
+        """Whether one function gives the dynamics of many crowds at once as it gives each."""
+        one, shape = self.transition[0], (3, *self._crowd_shape)
+        if len(torch.unique(self.meets.row)) == 1 or any(f is not one for f in self.transition):
+            return False
+        return keep(self, "takes_many", lambda: agrees_at_once(one, shape))
+
+    @property
+    def _crowd_shape(self) -> tuple[int, ...]:
+        return (self.space.within.size, self.n_actions)[: 1 + self.joint]
+
+    def _checked_at_once(self, tables: Tensor, time: int) -> Tensor:
+        """Return tables of all cells (C, S, A, S) if they are transitions, else raise."""
+        shape = (self.n_cells, *table_shape(self._within))
+        array = probabilities("transition", tables, shape, f"(C, S, A, S) at time {time}")
+        sums = array.detach().sum(-1)
+        worst = int((sums - 1).abs().amax((1, 2)).argmax())
+        check_rows(self._within, sums[worst], time)
+        return array
 
     def exposures(self, mean_field: Tensor) -> Tensor:
         """Return the crowds that agents meet, one for each exposure that there is.
@@ -465,7 +499,7 @@ class MeanFieldGame(Keeper):
         rows = self.meets.rows(mean_field.reshape(T, C, -1))
         if self.meets.normalised and not self.meets.everyone:
             rows = ratio(rows, rows.sum(2, keepdim=True))
-        return rows.reshape(-1, T, *((self.space.within.size, self.n_actions)[: 1 + self.joint]))
+        return rows.reshape(-1, T, *self._crowd_shape)
 
     def _checked(self, value: Any, time: int) -> Tensor:
         """Return what a callable transition gave as a table (S, A, S), else raise."""

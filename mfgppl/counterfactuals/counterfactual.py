@@ -31,7 +31,7 @@ from mfgppl.density.of_model import density_of
 from mfgppl.design.derivatives import program_along
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.model import TrajectoryModel, needs_crowd
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import nearest_to_mean, values_or_replications
 from mfgppl.posterior.results import labels
@@ -121,6 +121,7 @@ def counterfactual(
        generalizability from multiple experts in inverse reinforcement learning*, NeurIPS.
     """
     is_a("model", model, TrajectoryModel)
+    needs_crowd(model.panel, "a counterfactual")
     before = model.game if baseline is None else baseline
     _check_alike(model.game, "baseline", before)
     _check_alike(model.game, "changed", changed)

@@ -10,6 +10,14 @@ import pandas as pd
 
 from mfgppl._arguments import one_of, strict_keywords
 from mfgppl.data.columns import MISSING
+from mfgppl.data.exposure import (
+    Exposure,
+    bin_ends,
+    bin_labels,
+    note_alone,
+    states_met,
+    weights_of,
+)
 from mfgppl.data.panel import Counts, Panel, check_types
 from mfgppl.data.parts import parts_of
 from mfgppl.data.reading import read_panel
@@ -53,6 +61,8 @@ class Trajectories(Panel):
     owner : ndarray of int, shape (J,)
         Number of the agent of each trajectory, from 0 in the order of the rows. An agent who is
         drawn twice, as in a bootstrap, counts as two.
+    exposures : dict of str to Exposure
+        State coordinates that say what an agent's own neighbours do, by name.
     """
 
     space: StateSpace
@@ -69,6 +79,7 @@ class Trajectories(Panel):
     carried: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     pooled_times: bool = False
     owner: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    exposures: dict[str, Exposure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Carry nobody, and number agents by their labels, where nothing is said of it."""
@@ -409,6 +420,92 @@ class Trajectories(Panel):
             for k, label in enumerate(coordinates[name])
             if (ours == k).any()
         }
+
+    @strict_keywords
+    def exposure(
+        self,
+        edges: Any,
+        *,
+        of: Mapping[str, Any],
+        bins: Any,
+        name: str,
+        alone: str | None = None,
+    ) -> "Trajectories":
+        """Return the panel with what an agent's own neighbours do as a coordinate of its state.
+
+        It is the share of an agent's neighbours who are in given states at the time, in bins:
+        neighbours who are absent at a time do not count, those carried forward do. It is seen
+        before the agent acts.
+
+        Parameters
+        ----------
+        edges : table, labelled matrix, networkx graph or libpysal graph
+            Who sees whom, by the agents' labels, as `Network` takes it; a table may have a column
+            `time`, where edges change.
+        of : mapping of str to label or list
+            The states of neighbours that count, as `{"capacity": [0, 1]}`: labels of coordinates
+            or types, all of them at once.
+        bins : int or list of float
+            How many bins with about as many rows in each; or ascending ends, the first and last
+            among them. A bin is called by the mean share of its rows, so that programs can reckon
+            with it.
+        name : str
+            Name of the coordinate, the last of the state.
+        alone : str, optional
+            Label of those without a neighbour at a time, who are a fault without it.
+
+        Returns
+        -------
+        Trajectories
+            The panel, its `exposures` with one more name.
+
+        Raises
+        ------
+        DataError
+            With the faults of the edges, and agents who have nobody around.
+        ValueError, TypeError
+            If a name, a label or the bins are wrong.
+
+        Notes
+        -----
+        There is no equilibrium of such a coordinate, which no flow moves: its law is estimated,
+        and taken as it is whatever an agent does (`mfgppl.networks.dynamics`).
+        """
+        if name in self.space.coordinates:
+            raise ValueError(f"`name` must be new; the panel has a coordinate {name!r}.")
+        n_times = self.horizon + 1
+        who, agents = pd.factorize(self.agents)
+        weights = weights_of(edges, list(agents), self.first_time, n_times)
+        met = states_met(of, self.space)
+        draft = Exposure(weights, met, np.zeros(0), (), alone=alone is not None)
+        present = self.present(who, len(agents))
+        around = np.stack([draft.shares(state, t) for t, state in enumerate(present)])
+        shares = around[self.time, who[self.trajectory]]
+        nobody = np.isnan(shares)
+        if nobody.any() and alone is None:
+            rows = np.flatnonzero(nobody)
+            times = (self.time[rows] + self.first_time).tolist()
+            raise note_alone(self.agents[self.trajectory[rows]].tolist(), times)
+        ends = bin_ends(bins, shares)
+        labels = bin_labels(shares, ends) + ((alone,) if alone is not None else ())
+        made = draft._replace(ends=ends, labels=labels)
+        space = StateSpace({**self.space.coordinates, str(name): labels}, self.space.types)
+        state = self.state * len(labels) + made.codes(shares)
+        return replace(self, space=space, state=state, exposures={**self.exposures, name: made})
+
+    def present(self, who: np.ndarray, n_agents: int) -> np.ndarray:
+        """Return the state of each agent at each time, (T + 1, n_agents), -1 where absent."""
+        present = np.full((self.horizon + 1, n_agents), -1)
+        present[self.time, who[self.trajectory]] = self.state
+        for j in np.flatnonzero(self.carried):
+            last = self.offsets[j + 1] - 1
+            until = self.time[last] + 1 + self.carried[j]
+            present[self.time[last] + 1 : until, who[j]] = self.state[last]
+        return present
+
+    def redrawn(self, state: np.ndarray, action: np.ndarray) -> "Trajectories":
+        """Return the same agents and times with other states and actions (n_rows,)."""
+        return replace(self, state=state, action=action)
 
     def drop_type(self, name: str) -> "Trajectories":
         """Return the panel as it is where nobody sees a type.

@@ -349,6 +349,7 @@ class TrajectoryModel(Keeper):
                 "mean_field='equilibrium' needs likelihood='causal': the equilibrium is one of "
                 "agents who act by the causal law."
             )
+        needs_crowd(self.panel, "mean_field='equilibrium'")
         if self.game.crowd_moves_dynamics and transition.layout != torch.strided:
             raise ValueError(
                 "mean_field='equilibrium' needs a `transition` that returns dense tensors computed "
@@ -443,6 +444,18 @@ def needs_one_kind(model: TrajectoryModel, what: str) -> None:
         raise ValueError(
             f"{what} takes agents of one kind, or of kinds that are seen; the reward program has "
             f"the agent-level site {model.nodes.sites[-1].name!r}."
+        )
+
+
+def needs_crowd(panel: Panel, what: str) -> None:
+    """Raise a `ValueError` if agents have few neighbours each, of whom there is no equilibrium."""
+    names = list(panel.exposures) if isinstance(panel, Trajectories) else []
+    if names:
+        raise ValueError(
+            f"{what} needs a crowd that many make up; the state coordinate {names[0]!r} says what "
+            "an agent's own few neighbours do, of whom no flow averages out and no equilibrium is "
+            "defined. Fit along the observed flow, and simulate on the network "
+            "(mfgppl.networks.simulate)."
         )
 
 

@@ -3,6 +3,8 @@
 May import what is below hypotheses and design.
 """
 
+from mfgppl.networks.audit import audit
 from mfgppl.networks.graphons import graphon, sampled
+from mfgppl.networks.peers import dynamics, simulate
 
-__all__ = ["graphon", "sampled"]
+__all__ = ["audit", "dynamics", "graphon", "sampled", "simulate"]

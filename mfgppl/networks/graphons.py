@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import is_a, positive_int, strict_keywords, suggestion
+from mfgppl._arguments import Seed, positive_int, real_between, seed_of, suggestion
 from mfgppl.network import Network
 
 Array = np.ndarray
@@ -45,10 +45,9 @@ GRAPHONS: dict[str, Callable[..., Array]] = {
     "erdos_renyi": _erdos_renyi,
     "power_law": _power_law,
 }
-NUMBERS = {"erdos_renyi": ("p", 0.0, 1.0), "power_law": ("a", 0.0, 1.0)}
+NUMBERS = {"erdos_renyi": "p", "power_law": "a"}
 
 
-@strict_keywords
 def graphon(
     law: Any, *, positions: int = 100, of: str = "position", normalise: str | None = None,
     **numbers: float,
@@ -91,9 +90,8 @@ def graphon(
     )
 
 
-@strict_keywords
 def sampled(
-    law: Any, *, nodes: int = 100, random_seed: Any, of: str = "node", **numbers: float
+    law: Any, *, nodes: int = 100, random_seed: Seed = None, of: str = "node", **numbers: float
 ) -> Network:
     """Return a finite network drawn from a graphon: edges with probability `W(x, y)`.
 
@@ -126,7 +124,7 @@ def sampled(
         If a weight is no probability.
     """
     n = positive_int("nodes", nodes)
-    rng = np.random.default_rng(random_seed)
+    rng = np.random.default_rng(seed_of(random_seed))
     place = np.sort(rng.random(n))
     chances = _weights(law, place, numbers)
     if chances.max() > 1:
@@ -175,12 +173,10 @@ def _weights(law: Any, places: Array, numbers: dict[str, float]) -> Array:
 
 def _numbers(law: str, numbers: dict[str, float]) -> dict[str, float]:
     """Return the numbers of a graphon by name, else raise."""
-    name, low, high = NUMBERS.get(law, ("", 0.0, 0.0))
-    for given, value in numbers.items():
+    name = NUMBERS.get(law)
+    for given in numbers:
         if given != name:
             known = f"takes {name}=" if name else "takes no number"
             raise TypeError(f"the graphon {law!r} {known}; got {given}=.")
-        is_a(given, value, (int, float))  # type: ignore[arg-type]
-        if not low <= value <= high or (law == "power_law" and value == high):
-            raise ValueError(f"`{given}` must lie between {low:g} and {high:g}; got {value:g}.")
-    return numbers
+    bounds = {"above": 0.0, "upto": 1.0, "strict": law == "power_law"}
+    return {k: real_between(k, v, **bounds) for k, v in numbers.items()}  # type: ignore[arg-type]

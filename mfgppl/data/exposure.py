@@ -1,0 +1,176 @@
+"""What an agent's own few neighbours do, as a coordinate of its state.
+
+Where each agent has few neighbours they do not average out, and there is no flow to meet. The share
+of the neighbours in given states at a time, in bins, is then part of the state: it is seen before
+the agent acts, so that nothing is decided at once by both sides.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+
+from mfgppl._arguments import suggestion
+from mfgppl.data.edges import edge_table, node_label, read_edges
+from mfgppl.data.space import StateSpace, plain_label
+from mfgppl.exceptions import DataError, Fault
+
+TIME = "time"
+DIGITS = 3  # of a bin's mean share, by which it is called
+
+
+class Exposure(NamedTuple):
+    """How the share of neighbours in given states becomes a label.
+
+    Attributes
+    ----------
+    weights : list of sparse array (n, n)
+        Weights of neighbours, rows see columns, at each time of the panel or once for all.
+    met : ndarray of bool, shape (S,)
+        The states, of those before the coordinate is added, that count.
+    ends : ndarray, shape (B - 1,)
+        Upper ends of the bins but the last.
+    labels : tuple
+        Labels of the bins, then that of those without neighbours, if there are any.
+    alone : bool
+        Whether there is such a label.
+    """
+
+    weights: list[Any]
+    met: np.ndarray
+    ends: np.ndarray
+    labels: tuple[Any, ...]
+    alone: bool
+
+    def shares(self, state: np.ndarray, time: int) -> np.ndarray:
+        """Return the share (n,) of each agent's neighbours that counts, NaN where there is none.
+
+        Parameters
+        ----------
+        state : ndarray of int, shape (n,)
+            The agents' states at a time, -1 where absent.
+        time : int
+            The time.
+        """
+        there = state >= 0
+        counts = there & self.met[np.where(there, state, 0)]
+        weights = self.weights[min(time, len(self.weights) - 1)]
+        around = weights @ there.astype(float)
+        share = weights @ counts.astype(float)
+        return np.divide(share, around, out=np.full(len(state), np.nan), where=around > 0)
+
+    def codes(self, shares: np.ndarray) -> np.ndarray:
+        """Return the bin of each share."""
+        bins = np.searchsorted(self.ends, shares, side="left")
+        return np.where(np.isnan(shares), len(self.ends) + 1, bins)
+
+
+def weights_of(edges: Any, agents: Sequence[Any], first_time: int, n_times: int) -> list[Any]:
+    """Return the weights of neighbours among agents, by time where the edges have times.
+
+    Raises
+    ------
+    DataError
+        With all faults of the edges.
+    """
+    labels = [node_label(v) for v in agents]
+    table, _ = edge_table(edges, None)
+    n = len(labels)
+
+    def matrix(rows: pd.DataFrame) -> Any:
+        if not len(rows):
+            return scipy.sparse.csr_array((n, n))
+        found = read_edges(rows, labels, self_loops=False, subject="the edge table", known=True)
+        where = found.source, found.target
+        return scipy.sparse.csr_array((found.weight, where), shape=(n, n))
+
+    if TIME not in table:
+        return [matrix(table)]
+    when = pd.to_numeric(table[TIME], errors="coerce")
+    if when.isna().any():
+        rows = tuple(f"row {k}" for k in np.flatnonzero(when.isna())[:3])
+        fault = Fault("a time that is no number", int(when.isna().sum()), rows, "as in the panel")
+        raise DataError([fault], "the edge table")
+    rest = table.drop(columns=TIME)
+    return [matrix(rest[(when == first_time + t).to_numpy()]) for t in range(n_times)]
+
+
+def states_met(of: Any, space: StateSpace) -> np.ndarray:
+    """Return which states (S,) have the labels asked for, else raise.
+
+    Parameters
+    ----------
+    of : mapping of str to label or list of labels
+        Labels of some coordinates or types.
+    space : StateSpace
+        The states.
+    """
+    if not isinstance(of, Mapping) or not of:
+        raise TypeError(
+            "`of` must say which states of neighbours count, as in {'capacity': [0, 1]}; got "
+            f"{of!r}."
+        )
+    met = np.ones(space.size, dtype=bool)
+    for name, wanted in of.items():
+        if name not in space.coordinates:
+            known = list(space.coordinates)
+            raise ValueError(
+                f"`of` names {name!r}; the coordinates are {known}.{suggestion(name, known)}"
+            )
+        known = space.coordinates[name]
+        listed = wanted if isinstance(wanted, (list, tuple, set, range)) else [wanted]
+        asked = {plain_label(label) for label in listed}
+        unknown = sorted(map(str, asked - set(known)))
+        if unknown:
+            raise ValueError(f"`of` asks for {name} = {unknown[0]}, which has {list(known)}.")
+        codes = space.codes[list(space.coordinates).index(name)]
+        met &= np.isin(codes, [k for k, label in enumerate(known) if label in asked])
+    return met
+
+
+def bin_ends(bins: Any, shares: np.ndarray) -> np.ndarray:
+    """Return the upper ends of all bins but the last: of as many, or of those given."""
+    known = shares[~np.isnan(shares)]
+    if np.ndim(bins) == 0:
+        if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or bins < 2:
+            raise ValueError(f"`bins` must be at least 2, or ends of bins; got {bins!r}.")
+        inner = np.unique(np.quantile(known, np.arange(1, bins) / bins))
+        ends = inner[inner < known.max(initial=-np.inf)]
+    else:
+        ends = np.asarray(bins, dtype=float)[1:-1]
+        outer = np.asarray(bins, dtype=float)[[0, -1]]
+        if (np.diff(np.asarray(bins, dtype=float)) <= 0).any() or len(ends) < 1:
+            raise ValueError(f"`bins` must be at least three ascending ends; got {list(bins)}.")
+        if len(known) and (known.min() < outer[0] or known.max() > outer[1]):
+            raise ValueError(
+                f"`bins` must hold all shares; they lie in [{known.min():.3g}, {known.max():.3g}]."
+            )
+    if not len(ends):
+        raise ValueError("all agents have neighbours alike: the share does not vary; no bins.")
+    return ends
+
+
+def bin_labels(shares: np.ndarray, ends: np.ndarray) -> tuple[Any, ...]:
+    """Return the mean share of each bin, with as many digits as keep them apart."""
+    known = shares[~np.isnan(shares)]
+    code = np.searchsorted(ends, known, side="left")
+    n = len(ends) + 1
+    size = np.bincount(code, minlength=n)
+    edges = np.concatenate([[0.0], ends, [1.0]])
+    middle = (edges[:-1] + edges[1:]) / 2
+    mean = np.where(size > 0, np.bincount(code, known, minlength=n) / np.maximum(size, 1), middle)
+    for digits in range(DIGITS, 17):
+        labels = tuple(plain_label(float(f"{m:.{digits}g}")) for m in mean)
+        if len(set(labels)) == n:
+            return labels
+    raise ValueError("`bins` lie too close to be told apart.")
+
+
+def note_alone(agents: Sequence[Any], times: Sequence[int]) -> DataError:
+    """Return the fault of agents without a neighbour at a time."""
+    examples = tuple(f"{a!r} at {t}" for a, t in zip(agents[:3], times[:3], strict=True))
+    remedy = "give edges, or alone='none', a label of its own"
+    return DataError([Fault("nobody around", len(agents), examples, remedy)], "the edge table")
+
