@@ -297,7 +297,7 @@ def with_networks(plays: int, seeds: Any, tasks: Any) -> pd.DataFrame:
     rows = []
     for name in tasks:
         truth = truth_of(name)
-        network = mfg.network_reward(HIDDEN)
+        network = mfg.baselines.network_reward(HIDDEN)
         for seed in seeds:
             panel = truth.panel(plays, seed)
             fits = {k: METHODS[k] for k in ("MFIRL", "MF-AIRL")} | {"variational": variational}

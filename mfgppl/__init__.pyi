@@ -44,7 +44,6 @@ from .posterior.variational import vi
 from .reporting.page import report
 from .reporting.tables import compare_fits
 from .reward.inputs import RewardInputs
-from .reward.network import network_reward
 from .reward.period_effects import period_effects
 from .reward.preferences import Preferences
 from .reward.program import linear_reward
@@ -61,7 +60,6 @@ __all__ = [
     "Preferences",
     "RewardInputs",
     "linear_reward",
-    "network_reward",
     "period_effects",
     "taxed",
     # the forward problem

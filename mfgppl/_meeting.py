@@ -60,6 +60,8 @@ class Meeting:
         Between which cells there are weights, of a network.
     network : Network or None
         The network that it comes from.
+    estimated : bool
+        Whether weights may depend on parameters.
     """
 
     weights: Tensor
@@ -68,13 +70,23 @@ class Meeting:
     normalised: bool = True
     links: Links | None = None
     network: Network | None = None
+    estimated: bool = False
 
     @property
     def everyone(self) -> bool:
         """Whether all see all, each agent the same."""
-        if self.weights.ndim == 1 or len(self.weights) > 1 or not self.normalised:
+        if self.weights.ndim == 1 or len(self.weights) > 1 or self.estimated:
+            return False
+        if not self.normalised:
             return False
         return bool((self.weights == 1).all())
+
+    @property
+    def own(self) -> bool:
+        """Whether each cell sees itself alone."""
+        if self.weights.ndim == 1 or self.estimated:
+            return False
+        return torch.equal(self.weights, torch.eye(len(self.row), dtype=self.weights.dtype))
 
     @property
     def matrix(self) -> Any:
@@ -102,6 +114,8 @@ class Meeting:
         if self.everyone:
             return crowd.sum(1)[None]
         counted = self._counted(crowd)
+        if self.own:
+            return counted.permute(1, 0, 2)
         if self.weights.ndim == 2:
             return _mixed(self.weights, counted)
         assert self.links is not None
@@ -124,9 +138,10 @@ class Meeting:
         assert self.links is not None
         row, cell, edge = self.links
         if self.weights.ndim == 1:
-            return replace(self, weights=self.weights * weights[edge])
+            return replace(self, weights=self.weights * weights[edge], estimated=True)
         values = self.weights[row, cell] * weights[edge]
-        return replace(self, weights=torch.zeros_like(self.weights).index_put((row, cell), values))
+        table = torch.zeros_like(self.weights).index_put((row, cell), values)
+        return replace(self, weights=table, estimated=True)
 
     @property
     def _n_rows(self) -> int:
@@ -152,10 +167,8 @@ class Meeting:
 def _mixed(weights: Tensor, crowd: Tensor) -> Tensor:
     """Return weighed sums (R, N, M) over the cells of a crowd (N, C, M)."""
     N, C, M = crowd.shape
-    by_cell = crowd.permute(1, 0, 2)
-    if torch.equal(weights, torch.eye(C, dtype=weights.dtype)):
-        return by_cell
-    return torch.mm(weights, by_cell.reshape(C, N * M)).reshape(-1, N, M)
+    by_cell = crowd.permute(1, 0, 2).reshape(C, N * M)
+    return torch.mm(weights, by_cell).reshape(-1, N, M)
 
 
 def _along(row: Tensor, cell: Tensor, weights: Tensor, crowd: Tensor, n_rows: int) -> Tensor:

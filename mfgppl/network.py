@@ -245,7 +245,7 @@ class Network:
 def _names(of: Any) -> tuple[str, ...] | None:
     if of is None:
         return None
-    names = (of,) if isinstance(of, str) else tuple(of)
+    names = (of,) if isinstance(of, str) or not isinstance(of, Sequence) else tuple(of)
     if not names or not all(isinstance(name, str) for name in names):
         raise TypeError(f"`of` must be the name of a type, or a list of them; got {of!r}.")
     return names

@@ -25,9 +25,7 @@ PLACES, BAR, WIND = 10, 5, 0.1
 STEPS = {"left": -1, "stay": 0, "right": 1}
 
 
-def game(
-    *, positions: int = 10, temperature: float = 0.3, horizon: int = 50
-) -> mfg.MeanFieldGame:
+def game(*, positions: int = 10, temperature: float = 0.3, horizon: int = 50) -> mfg.MeanFieldGame:
     """Return the game; all places are as full at the start."""
     network = mfg.networks.graphon("power_law", a=0.5, positions=positions)
     transition = np.zeros((PLACES, 3, PLACES))

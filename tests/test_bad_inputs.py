@@ -888,8 +888,9 @@ BASELINES = [
     ("metrics stationary", lambda: mfg.baselines.recovery_metrics(
         forever(), avoid_crowds, avoid_crowds, parameters=ROADS_TRUTH), ValueError,
      "needs a game with a horizon"),
-    ("network without layers", lambda: mfg.network_reward(()), ValueError, "at least one layer"),
-    ("network of a number", lambda: mfg.network_reward(8), TypeError,
+    ("network without layers", lambda: mfg.baselines.network_reward(()), ValueError,
+     "at least one layer"),
+    ("network of a number", lambda: mfg.baselines.network_reward(8), TypeError,
      "`hidden` must be a sequence of layer sizes"),
     ("Gymnasium stationary", lambda: mfg.interop.to_gymnasium(
         forever(), avoid_crowds, FLOW[:1], parameters=ROADS_TRUTH), ValueError,

@@ -10,6 +10,7 @@ from mfgppl.baselines.individual_level import mfirl
 from mfgppl.baselines.maximum_entropy import max_causal_entropy
 from mfgppl.baselines.metrics import RecoveryMetrics, recovery_metrics
 from mfgppl.baselines.population_level import plirl
+from mfgppl.reward.neural_network import network_reward
 
 __all__ = [
     "Estimate",
@@ -18,6 +19,7 @@ __all__ = [
     "max_causal_entropy",
     "mfairl",
     "mfirl",
+    "network_reward",
     "plirl",
     "recovery_metrics",
 ]

@@ -112,8 +112,8 @@ def read_edges(
     weight = _numbers(table, WEIGHT) if WEIGHT in table else np.ones(len(table))
     others = [name for name in table.columns if name not in (SOURCE, TARGET, WEIGHT)]
     attributes = {str(n): v for n in others if (v := _numbers(table, n)) is not None}
-    rows = [f"{a} -> {b}" for a, b in zip(*ends.values(), strict=True)]
-    missing = np.array([_is_missing(a) or _is_missing(b) for a, b in zip(*ends.values())])  # fmt: skip
+    pairs = list(zip(ends[SOURCE], ends[TARGET], strict=True))
+    missing = np.array([_is_missing(a) or _is_missing(b) for a, b in pairs])
     if weight is None:
         raise TypeError(f"`edges` must have numbers in the column {WEIGHT!r}.")
     there = {*ends[SOURCE], *ends[TARGET]}
@@ -121,13 +121,13 @@ def read_edges(
     position = {label: k for k, label in enumerate(labels)}
     source, target = (np.array([position.get(v, -1) for v in ends[s]], dtype=int) for s in ends)
     unknown = ((source < 0) | (target < 0)) & ~missing if len(table) else np.zeros(0, bool)
-    pairs = pd.Series(rows)
+    shown = pd.Series([f"{a} -> {b}" for a, b in pairs], dtype=object)
     faults: list[Fault] = []
 
     def note(wrong: Any, what: str, remedy: str) -> None:
         wrong = np.asarray(wrong, dtype=bool)
         if wrong.any():
-            found = pairs[wrong]
+            found = shown[wrong]
             faults.append(Fault(what, int(wrong.sum()), tuple(found.iloc[:3]), remedy))
 
     if not len(table):
@@ -138,9 +138,9 @@ def read_edges(
         note(unknown, "an unknown node", "name nodes as the panel names its agents")
         note(~np.isfinite(weight), "a weight is no finite number", "give each edge a weight")
         note(weight < 0, "a negative weight", "weights are shares of attention, at least 0")
-        note(pairs.duplicated(keep=False), "an edge that comes twice", "add up or drop them")
+        note(shown.duplicated(keep=False), "an edge that comes twice", "add up or drop them")
         if not self_loops:
-            itself = (np.array([a == b for a, b in zip(*ends.values())])) & (weight != 0)  # fmt: skip
+            itself = np.array([a == b for a, b in pairs]) & (weight != 0)
             note(itself, "a node that sees itself", "drop them, or self_loops=True")
         for name, values in attributes.items():
             note(~np.isfinite(values), f"{name!r} is missing", "give each edge a number")

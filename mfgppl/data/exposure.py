@@ -119,14 +119,14 @@ def states_met(of: Any, space: StateSpace) -> np.ndarray:
             raise ValueError(
                 f"`of` names {name!r}; the coordinates are {known}.{suggestion(name, known)}"
             )
-        known = space.coordinates[name]
+        labels = space.coordinates[name]
         listed = wanted if isinstance(wanted, (list, tuple, set, range)) else [wanted]
         asked = {plain_label(label) for label in listed}
-        unknown = sorted(map(str, asked - set(known)))
+        unknown = sorted(map(str, asked - set(labels)))
         if unknown:
-            raise ValueError(f"`of` asks for {name} = {unknown[0]}, which has {list(known)}.")
+            raise ValueError(f"`of` asks for {name} = {unknown[0]}, which has {list(labels)}.")
         codes = space.codes[list(space.coordinates).index(name)]
-        met &= np.isin(codes, [k for k, label in enumerate(known) if label in asked])
+        met &= np.isin(codes, [k for k, label in enumerate(labels) if label in asked])
     return met
 
 
@@ -173,4 +173,3 @@ def note_alone(agents: Sequence[Any], times: Sequence[int]) -> DataError:
     examples = tuple(f"{a!r} at {t}" for a, t in zip(agents[:3], times[:3], strict=True))
     remedy = "give edges, or alone='none', a label of its own"
     return DataError([Fault("nobody around", len(agents), examples, remedy)], "the edge table")
-

@@ -2,9 +2,9 @@
 
 Where all agents of several cells count alike for whoever meets them, rewards and dynamics read the
 sum of these cells alone; of a network or an exposure matrix of rank R they read R combinations of
-the cells' flows, as two of the graphon `1 - x y`. A flow w over all cells is then read through `z = L w`, whose number does not
-grow with the cells, and linear systems are solved for changes of z: with the response
-`F(w) = G(L w)` and any right inverse of L,
+the cells' flows, as two of the graphon `1 - x y`. A flow w over all cells is then read through
+`z = L w`, whose number does not grow with the cells, and linear systems are solved for changes of
+z: with the response `F(w) = G(L w)` and any right inverse of L,
 
     (I - F_w)^-1 b = b + G_z y,  where  (I - L G_z) y = L b.
 

@@ -200,9 +200,15 @@ def _deviations(share: np.ndarray, weights: np.ndarray) -> tuple[float, float, f
     """Return a mean, the standard deviation within columns and that over all entries (C, T)."""
     mean = (weights * share).sum()
     at_time = weights.sum(0)
-    each = np.divide((weights * share).sum(0), at_time, out=np.zeros_like(at_time), where=at_time > 0)
+    each = np.divide(
+        (weights * share).sum(0), at_time, out=np.zeros_like(at_time), where=at_time > 0
+    )
     within = (weights * (share - each) ** 2).sum()
-    return float(mean), float(np.sqrt(within)), float(np.sqrt((weights * (share - mean) ** 2).sum()))
+    return (
+        float(mean),
+        float(np.sqrt(within)),
+        float(np.sqrt((weights * (share - mean) ** 2).sum())),
+    )
 
 
 def _sentences(found: NetworkAudit) -> list[str]:
@@ -211,7 +217,7 @@ def _sentences(found: NetworkAudit) -> list[str]:
     if found.isolates:
         shown = ", ".join(map(str, found.isolates[:3]))
         said.append(
-            f"{len(found.isolates)} see nobody and are seen by nobody ({shown}): they are "
+            f"Nodes without an edge to another: {len(found.isolates)} ({shown}); they are "
             "informative about everything but the crowd."
         )
     if len(found.components) - len(found.isolates) > 1:
@@ -240,9 +246,8 @@ def _sentences(found: NetworkAudit) -> list[str]:
 
 
 def _of_exposure(table: pd.DataFrame) -> str:
-    largest = table["within a time"].idxmax()
-    row = table.loc[largest]
-    name, label = largest
+    largest = int(table["within a time"].argmax())
+    row, (name, label) = table.iloc[largest], list(table.index)[largest]
     said = (
         f"At one time the share met with {name} = {label} varies by {row['within a time']:.3g} "
         f"(standard deviation; {row['over all']:.3g} over all times)"

@@ -49,7 +49,7 @@ NUMBERS = {"erdos_renyi": "p", "power_law": "a"}
 
 
 def graphon(
-    law: Any, *, positions: int = 100, of: str = "position", normalise: str | None = None,
+    law: Any, *, positions: int = 100, of: str | None = None, normalise: str | None = None,
     **numbers: float,
 ) -> Network:  # fmt: skip
     """Return a graphon at the middles of equal intervals, `(k + 1/2) / positions`.
@@ -62,8 +62,9 @@ def graphon(
         that returns weights; or a matrix of blocks of equal length, (B, B).
     positions : int
         Number of positions C.
-    of : str
-        The game's type whose labels the positions are: `types={"position": network.labels}`.
+    of : str, optional
+        The game's type whose labels the positions are, `types={"position": network.labels}`; by
+        default its only one.
     normalise : None or "rows"
         By default exposures are integrals, whose sum is the degree.
     **numbers
@@ -85,13 +86,11 @@ def graphon(
     weights = _weights(law, middles, numbers)
     labels = [float(x) for x in middles]
     table = pd.DataFrame(weights, labels, labels)
-    return Network(
-        table, of=of, normalise=normalise, self_loops=True, isolates=True, labels=labels
-    )
+    return Network(table, of=of, normalise=normalise, self_loops=True, isolates=True, labels=labels)
 
 
 def sampled(
-    law: Any, *, nodes: int = 100, random_seed: Seed = None, of: str = "node", **numbers: float
+    law: Any, *, nodes: int = 100, random_seed: Seed = None, of: str | None = None, **numbers: float
 ) -> Network:
     """Return a finite network drawn from a graphon: edges with probability `W(x, y)`.
 
@@ -107,8 +106,8 @@ def sampled(
         Number of nodes, labelled 0, 1, ...
     random_seed : int or SeedSequence
         Seed of positions and edges.
-    of : str
-        The game's type whose labels the nodes are.
+    of : str, optional
+        The game's type whose labels the nodes are; by default its only one.
     **numbers
         As in `graphon`.
 

@@ -128,7 +128,9 @@ def simulate(
     is_a("game", game, MeanFieldGame)
     around = _exposed(panel)
     if game.crowd_moves_dynamics:
-        raise ValueError("`game` must have dynamics that no crowd moves; those of a panel's do not.")
+        raise ValueError(
+            "`game` must have dynamics that no crowd moves; those of a panel's do not."
+        )
     if game.space.coordinates != panel.space.coordinates or game.actions != panel.actions:
         raise ValueError("`game` must have the panel's states and actions, in the same order.")
     acts = check_policy(game, policy).detach().numpy().cumsum(-1)

@@ -78,7 +78,7 @@ class RewardInputs:
     def neighbours(self) -> Crowd:
         """Those whom one meets on a network: the crowd, with its edges and weights of them."""
         if self.game.meets.network is None:
-            raise AttributeError(
+            raise ValueError(
                 "x.neighbours is there where agents meet through a network; declare "
                 "MeanFieldGame(meets=mfg.Network(edges))."
             )

@@ -25,7 +25,7 @@ def sites(reward, game):
 def test_a_network_is_its_formula():
     """Two hidden layers against NumPy on one-hot inputs, entry by entry."""
     game = games.shop()
-    w, table, flow = sites(mfg.network_reward((3, 2)), game)
+    w, table, flow = sites(mfg.baselines.network_reward((3, 2)), game)
     for t, s, a in [(0, 0, 0), (2, 5, 3), (4, 1, 2)]:
         first = (
             w["state_weights"][s] + w["action_weights"][a] + flow[t].numpy() @ w["crowd_weights"]
@@ -39,7 +39,7 @@ def test_a_network_is_its_formula():
 def test_a_network_without_a_crowd_does_not_see_it():
     """Its table is the same along any flow."""
     game = games.two_roads()
-    w, table, _ = sites(mfg.network_reward((4,), crowd=False), game)
+    w, table, _ = sites(mfg.baselines.network_reward((4,), crowd=False), game)
     assert "crowd_weights" not in w
     assert table.shape[0] == 1
 
@@ -47,7 +47,7 @@ def test_a_network_without_a_crowd_does_not_see_it():
 def test_the_scale_is_that_of_the_prior():
     """The last layer's prior has the standard deviation asked for over the root of its inputs."""
     with pyro.poutine.trace() as tracer, torch.random.fork_rng(devices=[]):
-        mfg.network_reward((16,), scale=2.0)(
+        mfg.baselines.network_reward((16,), scale=2.0)(
             mfg.RewardInputs(games.two_roads(), torch.full((4, 2), 0.5).double())
         )
     last = tracer.trace.nodes["last_weights"]["fn"]
@@ -64,7 +64,7 @@ def test_the_earlier_methods_fit_a_network(method, roads_panel):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         found = getattr(baselines, method)(
-            panel, game, reward=mfg.network_reward((6,)), random_seed=1, **options
+            panel, game, reward=mfg.baselines.network_reward((6,)), random_seed=1, **options
         )
     policy = mfg.equilibrium.soft_backward_induction(found.reward, game.transition).log_policy
     if method == "plirl":
@@ -78,7 +78,7 @@ def test_the_earlier_methods_fit_a_network(method, roads_panel):
 def test_a_networks_posterior_is_sampled_by_the_main_path(roads_panel):
     """Variational inference over its weights predicts choices as the declared reward does."""
     game = games.two_roads()
-    model = mfg.TrajectoryModel(game, mfg.network_reward((4,)), roads_panel)
+    model = mfg.TrajectoryModel(game, mfg.baselines.network_reward((4,)), roads_panel)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         draws = mfg.vi(model, guide="diagonal", draws=50, max_steps=150, particles=2, random_seed=1)
@@ -103,4 +103,4 @@ def test_a_networks_posterior_is_sampled_by_the_main_path(roads_panel):
 def test_a_wrong_network_is_refused(wrong, words):
     """Each wrong argument is named."""
     with pytest.raises((ValueError, TypeError), match=words):
-        mfg.network_reward(**wrong)
+        mfg.baselines.network_reward(**wrong)
