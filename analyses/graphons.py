@@ -22,7 +22,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
-from output import resumed, run, write_figure, write_table
+from output import resumed, run, significant, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.equilibrium.response import Equilibrium
@@ -310,7 +310,7 @@ def main(quick: bool, out: Path) -> None:
     """Fit, judge and write tables and figures."""
     out.mkdir(parents=True, exist_ok=True)
     found = limits(quick)
-    write_table(found, out, "limits", csv=False)
+    write_table(found, out, "limits", significant(2), csv=False)
     write_figure(figure_of_limits(found), out, "limits")
     known = information()
     write_table(known, out, "information", csv=False)

@@ -28,6 +28,7 @@ from mfgppl.hypotheses.profile import Profile
 from mfgppl.hypotheses.vuong import VuongTest
 from mfgppl.kinds.description import Description
 from mfgppl.kinds.number import NumberOfKinds
+from mfgppl.networks.audit import NetworkAudit
 from mfgppl.reporting.tables import FitTable
 from mfgppl.reward.crowd import Crowd
 
@@ -49,6 +50,7 @@ __all__ = [
     "Identification",
     "Imperfection",
     "NestedPseudoLikelihood",
+    "NetworkAudit",
     "NumberOfKinds",
     "ObservedExploitability",
     "PointEstimate",

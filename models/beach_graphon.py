@@ -1,4 +1,4 @@
-"""A beach shared with those whom one knows: sparse acquaintance by a power law.
+"""A beach shared with those whom one knows: how much does the company of acquaintances cost?
 
 Bathers walk on a ring of ten places with a bar at one of them. They have positions on [0, 1], and
 mind the company of those whom they know, weighed by the graphon `(1 - a)^2 (x y)^-a` of a sparse
@@ -25,7 +25,7 @@ PLACES, BAR, WIND = 10, 5, 0.1
 STEPS = {"left": -1, "stay": 0, "right": 1}
 
 
-def game(*, positions: int = 10, temperature: float = 0.3, horizon: int = 50) -> mfg.MeanFieldGame:
+def game(*, positions: int = 10, temperature: float = 1.0, horizon: int = 50) -> mfg.MeanFieldGame:
     """Return the game; all places are as full at the start."""
     network = mfg.networks.graphon("power_law", a=0.5, positions=positions)
     transition = np.zeros((PLACES, 3, PLACES))

@@ -28,7 +28,7 @@ def game(
     *,
     graphon: str = "uniform_attachment",
     positions: int = 10,
-    temperature: float = 0.3,
+    temperature: float = 1.0,
     horizon: int = 50,
 ) -> mfg.MeanFieldGame:
     """Return the game; all firms begin with quality 0."""

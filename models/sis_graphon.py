@@ -30,7 +30,7 @@ def game(
     *,
     graphon: str = "uniform_attachment",
     positions: int = 20,
-    temperature: float = 0.3,
+    temperature: float = 1.0,
     changed: bool = False,
     horizon: int = 50,
 ) -> mfg.MeanFieldGame:

@@ -10,6 +10,7 @@ import counting
 import coupled
 import density
 import efficient
+import networks
 import samplers
 from tables import machine
 
@@ -37,6 +38,7 @@ def main(quick: bool, out: Path) -> str:
         subprocess.run([sys.executable, str(script), "--out", str(out), *options], check=True)
         sections.append(f"## {title}\n\n{(out / f'{name}.md').read_text()}\n")
     sections.append(f"## Agents of many kinds\n\n{cells.main(quick, out)}\n")
+    sections.append(f"## Networks\n\n{networks.main(quick, out)}\n")
     sections.append(f"## Tables\n\n{counting.main(quick, out)}\n")
     text = "\n".join(sections)
     (out / "benchmarks.md").write_text(text)

@@ -5,6 +5,7 @@ Types are coordinates that never change in an agent. They lead: with C combinati
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,7 +38,7 @@ def check_labels(name: str, labels: Iterable[Any]) -> tuple[Any, ...]:
         number = isinstance(label, (int, float)) and math.isfinite(label)
         if not (isinstance(label, str) or number):
             raise TypeError(f"`{name}` takes strings and finite numbers as labels; got {label!r}.")
-    repeated = sorted({str(v) for v in plain if plain.count(v) > 1})
+    repeated = sorted(str(v) for v, n in Counter(plain).items() if n > 1)
     if repeated:
         raise ValueError(f"`{name}` repeats the label {', '.join(repeated)}; labels must differ.")
     return plain

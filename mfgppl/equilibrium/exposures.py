@@ -22,6 +22,8 @@ from mfgppl._meeting import Meeting
 from mfgppl.game import MeanFieldGame
 
 Array = np.ndarray
+LARGEST_SYSTEM = 3000  # up to which a dense matrix is worth its room
+MOST_OF_IT = 1000  # size of a system that leaves out what is read least, where all is larger
 NEGLIGIBLE = 1e-12  # singular value of an exposure matrix, relative to the largest
 
 
@@ -36,11 +38,14 @@ class Exposures(NamedTuple):
         A right inverse: how a change of what is read may come about.
     basis : ndarray, shape (M - 1, M), or None
         Orthonormal coordinates of what sums to zero over the states, where masses do not count.
+    exact : bool
+        Whether this is all that is read; else most of it, and systems so reduced are a help alone.
     """
 
     reads: Array
     spreads: Array
     basis: Array | None
+    exact: bool = True
 
     def size(self, flow: Array) -> int:
         """Return how many numbers are read of a flow (T, C * M)."""
@@ -130,7 +135,14 @@ def _combinations(game: MeanFieldGame, mass: Array) -> Exposures | None:
     per_mass = np.where(mass > 0, 1.0, 0.0) if game.meets.by_mass else per_mass
     _, sizes, rows = np.linalg.svd(game.meets.matrix * (mass > 0), full_matrices=False)
     kept = rows[sizes > NEGLIGIBLE * sizes.max(initial=0.0)]
-    if len(kept) in (0, n_cells) or width < 2:
+    if not len(kept) or width < 2:
+        return None
+    each = game.shape[0] * (width - 1)
+    exact = each * len(kept) <= LARGEST_SYSTEM
+    if exact and len(kept) == n_cells:
+        return None
+    kept = kept if exact else kept[: MOST_OF_IT // each]
+    if not len(kept):
         return None
     reads = kept * per_mass
-    return Exposures(reads, np.linalg.pinv(reads), scipy.linalg.helmert(width))
+    return Exposures(reads, np.linalg.pinv(reads), scipy.linalg.helmert(width), exact)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._kernels import crowd
-from mfgppl.equilibrium.exposures import Exposures
+from mfgppl.equilibrium.exposures import LARGEST_SYSTEM, Exposures
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
@@ -24,7 +24,6 @@ from mfgppl.reward.site_values import site_values
 from mfgppl.reward.valued import valued
 
 SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is quickest
-LARGEST_SYSTEM = 3000  # and up to which it is worth its room
 ACCURACY = 1e-12  # of iterative linear solutions, relative
 ROUGHLY, CLOSELY = 1e-1, 1e-4  # of those that a Newton step needs, and a move along a path
 LOG_TEMPERATURE_STEP = 1e-5  # of central differences in the logarithm of the temperature
@@ -98,7 +97,7 @@ def inverse(
         If the system is singular.
     """
     exposures = response_map.exposures
-    if exposures is not None and exposures.size(image.flow) <= LARGEST_SYSTEM:
+    if exposures is not None and exposures.exact and exposures.size(image.flow) <= LARGEST_SYSTEM:
         return _inverse_by_exposures(response_map, image, temperature, exposures)
     size, shape = image.flow.size, image.flow.shape
     rows = response_map.jacobian(image, temperature) if size <= LARGEST_SYSTEM else None

@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
+import xarray as xr
 from scipy.sparse.csgraph import connected_components
 
 from mfgppl._arguments import is_a, strict_keywords
 from mfgppl._meeting import meeting_of, ratio
+from mfgppl.data.space import state_labels, text_labels
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.network import Network
 
@@ -55,6 +57,10 @@ class NetworkAudit(NamedTuple):
         decide at a time, on average over times, and that over all; of a panel.
     verdict : str
         All of it in words.
+    network : Network
+        The network.
+    met : DataArray or None
+        Shares of states that each type meets, dims (type, time, state), of a panel.
     """
 
     n_nodes: int
@@ -68,6 +74,8 @@ class NetworkAudit(NamedTuple):
     intransitive: float
     exposure: pd.DataFrame | None
     verdict: str
+    network: Network
+    met: xr.DataArray | None
 
     def summary(self) -> pd.Series:
         """Return the numbers as one column."""
@@ -131,7 +139,8 @@ def audit(network: Network, panel: Trajectories | None = None) -> NetworkAudit:
     isolates = tuple(network.labels[k] for k in np.flatnonzero(sees + seen == 0))
     rank, condition = _independence(weights)
     both = there.multiply(there.T).sum()
-    exposure = None if panel is None else _spread(network, is_a("panel", panel, Trajectories))
+    met = None if panel is None else _shares_met(network, is_a("panel", panel, Trajectories))
+    exposure = None if panel is None or met is None else _spread(met, panel)
     found = NetworkAudit(
         n_nodes=network.n_nodes,
         n_edges=network.n_edges,
@@ -144,6 +153,8 @@ def audit(network: Network, panel: Trajectories | None = None) -> NetworkAudit:
         intransitive=_intransitive(there),
         exposure=exposure,
         verdict="",
+        network=network,
+        met=met,
     )
     return found._replace(verdict=" ".join(_sentences(found)))
 
@@ -173,22 +184,35 @@ def _intransitive(there: scipy.sparse.csr_array) -> float:
     return float(1 - paths.multiply(there).sum() / ends)
 
 
-def _spread(network: Network, panel: Trajectories) -> pd.DataFrame:
-    """Return how the shares met vary, at a time and over all, weighed by those who decide."""
-    space = panel.space
-    meeting = meeting_of(network, space)
+def _by_cell(panel: Trajectories) -> torch.Tensor:
     flow = torch.from_numpy(np.asarray(panel.mean_field(), dtype=float))
-    by_cell = flow.reshape(len(flow), space.n_cells, -1)
-    met = meeting.seen(by_cell)
+    return flow.reshape(len(flow), panel.space.n_cells, -1)
+
+
+def _shares_met(network: Network, panel: Trajectories) -> xr.DataArray:
+    """Return the shares of states that each type meets at each time."""
+    meeting = meeting_of(network, panel.space)
+    met = meeting.seen(_by_cell(panel))
     if meeting.normalised:
         met = ratio(met, met.sum(2, keepdim=True))
-    weights = by_cell.sum(2).T.numpy()  # (C, T): who is there at a time
+    coords = {
+        "type": text_labels(panel.space.cells.labels),
+        "time": panel.first_time + np.arange(met.shape[1]),
+        "state": state_labels(panel.space.within),
+    }
+    return xr.DataArray(met.numpy(), coords, ("type", "time", "state"))
+
+
+def _spread(met: xr.DataArray, panel: Trajectories) -> pd.DataFrame:
+    """Return how the shares met vary, at a time and over all, weighed by those who are there."""
+    space = panel.space
+    weights = _by_cell(panel).sum(2).T.numpy()  # (C, T)
     weights = weights / weights.sum()
     rows = {}
     inner = space.within
     for code, (name, labels) in zip(inner.codes, inner.coordinates.items(), strict=True):
         for k, label in enumerate(labels):
-            share = met[..., torch.from_numpy(code == k)].sum(-1).numpy()
+            share = met.values[..., code == k].sum(-1)
             rows[name, label] = _deviations(share, weights)
     columns = ["mean", "within a time", "over all"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

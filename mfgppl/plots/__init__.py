@@ -17,6 +17,7 @@ from mfgppl.plots.counterfactual import (
 from mfgppl.plots.coupling import plot_coupling
 from mfgppl.plots.imperfect_choices import plot_imperfection
 from mfgppl.plots.kinds import plot_kinds, plot_number_of_kinds
+from mfgppl.plots.networks import plot_network
 from mfgppl.plots.prior import plot_prior_choices, plot_prior_flows
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.plots.types import plot_types
@@ -32,6 +33,7 @@ __all__ = [
     "plot_flow_check",
     "plot_imperfection",
     "plot_kinds",
+    "plot_network",
     "plot_number_of_kinds",
     "plot_prior_choices",
     "plot_prior_flows",
