@@ -156,7 +156,7 @@ def statistics(panel: mfg.Trajectories) -> dict[str, float]:
     return {
         "share far below": below.mean(),
         "spread of rivals within a week": float(np.sqrt((other**2).mean())),
-        "likeness of rivals": float((own * other).sum() / np.sqrt((own**2).sum() * (other**2).sum())),
+        "likeness of rivals": float(np.corrcoef(own, other)[0, 1]),
         "share of adding": added[frame["action"].notna()].mean(),
     }
 

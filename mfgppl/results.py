@@ -28,7 +28,7 @@ from mfgppl.hypotheses.profile import Profile
 from mfgppl.hypotheses.vuong import VuongTest
 from mfgppl.kinds.description import Description
 from mfgppl.kinds.number import NumberOfKinds
-from mfgppl.networks.audit import NetworkAudit
+from mfgppl.networks.structure import NetworkAudit
 from mfgppl.reporting.tables import FitTable
 from mfgppl.reward.crowd import Crowd
 

@@ -43,9 +43,7 @@ def row(file: ModuleType, graphon: str, positions: int, rounds: int) -> list[str
         return mfg.solve_equilibrium(game, file.reward, parameters=file.TRUTH, throw=True).value
 
     world = solve()
-    panel = mfg.simulate(
-        game, world.policy, world.mean_field, n_agents=N_AGENTS, random_seed=SEED
-    )
+    panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=N_AGENTS, random_seed=SEED)
     counts = mfg.CountedPanel.from_trajectories(panel)
     model = mfg.TrajectoryModel(game, file.reward, counts, mean_field=world.mean_field)
     fit = mfg.mle(model, svi_steps=0, progressbar=False)
@@ -98,7 +96,8 @@ def edges_row(nodes: int, edges: int) -> list[str]:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     times = time_in_turns({"exposures": lambda: mfg.RewardInputs(game, flow)}, rounds=5)
     return [
-        f"{nodes:,}", f"{network.n_edges:,}", f"{made:.1f}", f"{times['exposures'].median / 1e3:.0f}",
+        f"{nodes:,}", f"{network.n_edges:,}", f"{made:.1f}",
+        f"{times['exposures'].median / 1e3:.0f}",
         f"{grown / 1024:.0f}", f"{8 * nodes * nodes / 2**20:,.0f}",
     ]  # fmt: skip
 

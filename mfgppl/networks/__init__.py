@@ -3,7 +3,7 @@
 May import what is below hypotheses and design.
 """
 
-from mfgppl.networks.audit import audit
+from mfgppl.networks.structure import audit
 from mfgppl.networks.graphons import graphon, sampled
 from mfgppl.networks.peers import dynamics, simulate
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfgppl._arguments import is_a
-from mfgppl.networks.audit import NetworkAudit
+from mfgppl.networks.structure import NetworkAudit
 from mfgppl.plots.plain_text import in_plain_text
 from mfgppl.plots.style import BAND, DOT, INK
 

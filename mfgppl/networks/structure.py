@@ -103,7 +103,7 @@ class NetworkAudit(NamedTuple):
 
 @strict_keywords
 def audit(network: Network, panel: Trajectories | None = None) -> NetworkAudit:
-    """Look at a network before any fit: what can be learned of those who meet through it?
+    """Look at what a network can show of those who meet through it, before any fit.
 
     Parameters
     ----------
