@@ -363,7 +363,8 @@ def test_numbers_as_text_are_said_to_be():
         (lambda: mfg.Network(EDGES).without(edges=[("oslo", "bodo")]), ValueError, "no edge from"),
         (lambda: game(mfg.Network(EDGES), types=None, initial=np.ones(S) / S),
          ValueError, "declare types"),
-        (lambda: mfg.RewardInputs(game("everyone"), FLOW).neighbours, ValueError, "meets=mfg.Network"),
+        (lambda: mfg.RewardInputs(game("everyone"), FLOW).neighbours,
+         ValueError, "meets=mfg.Network"),
         (lambda: mfg.RewardInputs(game(mfg.Network(EDGES)), FLOW).neighbours.edge("miles"),
          ValueError, "weight, km"),
         (lambda: mfg.RewardInputs(game(mfg.Network(EDGES)), FLOW).neighbours
