@@ -202,7 +202,7 @@ def draw_flow(panel: SubFigure, played: Played, flow: np.ndarray) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         return
     image = axis.imshow(flow.T, cmap=COLOURS, vmin=0, aspect="auto", interpolation="nearest")
-    every = 1 if len(labels) <= MOST_LABELS else 2
+    every = -(-len(labels) // MOST_LABELS)
     axis.set_yticks(np.arange(0, len(labels), every), labels[::every], fontsize=8)
     axis.xaxis.set_major_locator(plt.MaxNLocator(8, integer=True))
     axis.set_xlabel("time")

@@ -27,6 +27,7 @@ from output import resumed, run, significant, write_figure, write_table
 import mfgppl as mfg
 from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.models import sis_graphon
+from mfgppl.plots.style import DOT, GREEN, INK
 
 CI_PROB, PANELS, N_AGENTS, SEED = 0.9, 500, 2000, 20262
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "graphons"
@@ -140,9 +141,9 @@ def figure_of_limits(rows: pd.DataFrame) -> plt.Figure:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     names = {"positions": "positions of the graphon", "network": "nodes of a network drawn from it",
              "population": "nodes with ten agents each"}  # fmt: skip
-    for kind, name in names.items():
+    for (kind, name), colour in zip(names.items(), (INK, DOT, GREEN), strict=True):
         here = rows[rows["kind"] == kind]
-        axes.loglog(here["n"], here["error"], marker="o", label=name)
+        axes.loglog(here["n"], here["error"], marker="o", color=colour, label=name)
     axes.set(
         xlabel="number", ylabel="error of the share of infected at time 25\n(root mean square)"
     )
@@ -242,16 +243,16 @@ def figure_of_information(table: pd.DataFrame) -> plt.Figure:
     """Return the standard errors as points, nothing where no data can identify."""
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     place = np.arange(len(table))[::-1]
-    for column, marker in zip(table.columns[1:], ("o", "s"), strict=True):
-        axes.plot(table[column], place, marker, label=column)
+    for column, colour in zip(table.columns[1:], (INK, DOT), strict=True):
+        axes.plot(table[column], place, "o", color=colour, label=column)
     for k in np.flatnonzero(table["with effects of time"].isna()):
         axes.annotate(
-            "not identified with effects of time", (axes.get_xlim()[1], place[k]), ha="right",
-            va="bottom", fontsize=8,
+            "with effects of time: not identified", (0.02, place[k]), color=DOT, va="center",
+            fontsize=8,
         )  # fmt: skip
     axes.set(yticks=place, yticklabels=table["network"], xlabel="standard error of crowding",
-             xscale="log")  # fmt: skip
-    axes.legend(frameon=False)
+             xlim=(0, None), ylim=(-0.6, len(table) - 0.4))  # fmt: skip
+    axes.legend(frameon=False, loc="lower right")
     return figure
 
 
