@@ -96,7 +96,7 @@ def exposures_of(game: MeanFieldGame, *, by_cell: bool) -> Exposures | None:
     """
     if game.n_cells == 1 or by_cell:
         return None
-    mass = game.initial.numpy().reshape(game.n_cells, -1).sum(1)
+    mass = game.initial.detach().numpy().reshape(game.n_cells, -1).sum(1)
     meeting: Meeting = game.meets
     return _sums(meeting, mass) if meeting.by_mass else _combinations(game, mass)
 

@@ -21,13 +21,14 @@ from mfgppl._keep import keep
 from mfgppl._replication import replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.climb import Objective
+from mfgppl.density.groups import start_from_groups
 from mfgppl.density.kinds import kinds_table, node_shares
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
 from mfgppl.estimation.counted_flow import CountedFlow, counted_flow, is_counted
 from mfgppl.estimation.judgement import judged, kinks, warn_of, warned
-from mfgppl.estimation.kinds import messages_of_kinds, start_from_groups
+from mfgppl.estimation.kinds import messages_of_kinds
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
