@@ -239,7 +239,7 @@ def _maximise(
     density = density_of(model, progressbar=settings.progressbar)
     objective = Objective(density, prior, jacobian)
     start = starting_values(density, init, settings.random_seed)
-    if init is None:
+    if init is None and not model.coupled:  # whose anchor is already reached from groups
         start = _with_kinds(objective, start, seeds_of(settings.random_seed, 1)[0])
     climbs = [_climb(objective, start, settings)]
     if settings.restarts:
