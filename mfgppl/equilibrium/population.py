@@ -131,6 +131,11 @@ def check_mixture(game: MeanFieldGame, reward: RewardProgram, nodes: Nodes) -> N
     """Raise a `ValueError` where agents of several kinds have no equilibrium here."""
     check_site_names(game, nodes)
     site = nodes.sites[-1].name
+    if any(own.agents is not None for own in nodes.sites):
+        raise ValueError(
+            f"{site!r} is sampled for each agent, and with mean_field='equilibrium' the crowd is "
+            "made of shares, not of the agents seen: use `with x.agents:`, or the observed flow."
+        )
     if not game.meets.by_mass and game.crowd_moves_dynamics:
         raise ValueError(
             f"the program has the agent-level site {site!r}, the crowd moves the dynamics, and "

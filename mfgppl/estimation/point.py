@@ -109,6 +109,11 @@ def mle(
         restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
     )
     boolean("flow_bias", flow_bias)
+    if isinstance(model, TrajectoryModel) and model.samples_agents:
+        raise ValueError(
+            "the law of coefficients that are sampled, x.agents(sampled=True), is a prior, which "
+            "mle drops: use nuts, or `with x.agents:`, which sums over nodes."
+        )
     fit = _maximise(model, init, settings, kind="mle", prior=0.0, jacobian=0.0)
     if not flow_bias or not isinstance(model, TrajectoryModel):
         return fit
@@ -124,7 +129,7 @@ def with_counted_flow(fit: PointEstimate, cost: CountedFlow | None) -> PointEsti
 
 def cost_of_counting(model: TrajectoryModel) -> CountedFlow | None:
     """Return what the counted flow costs the maximum likelihood estimate, fitted where not yet."""
-    if not isinstance(model, TrajectoryModel) or not is_counted(model):
+    if not isinstance(model, TrajectoryModel) or model.samples_agents or not is_counted(model):
         return None
 
     def measured() -> CountedFlow | None:

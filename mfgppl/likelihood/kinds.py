@@ -366,6 +366,10 @@ def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
     """
     known = None
     for site in nodes.sites:
+        if site.agents is not None:
+            seen = _places(panel, site.agents)[:, None]
+            own = seen == nodes.value_of(site.name)
+            known = own if known is None else known & own
         if site.known is None:
             continue
         if site.known not in panel.groups:
@@ -385,6 +389,24 @@ def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
         allowed = (seen < 0) | (seen == nodes.value_of(site.name))
         known = allowed if known is None else known & allowed
     return None if known is None else np.where(known, 0.0, -np.inf)
+
+
+def owner_names(panel: Trajectories) -> tuple[str, ...]:
+    """Return the label of each agent of a panel."""
+    return tuple(str(name) for name in panel.agents[panel.first_of_owner])
+
+
+def _places(panel: Trajectories, agents: tuple[str, ...]) -> np.ndarray:
+    """Return the place of a panel's agents among those whose coefficients are sampled."""
+    places = {name: k for k, name in enumerate(agents)}
+    strange = [name for name in owner_names(panel) if name not in places]
+    if strange:
+        raise ValueError(
+            f"no coefficient is sampled for the agent {strange[0]!r}, who is not of the panel that "
+            "the model is of; what is left out, or drawn anew, needs `with x.agents:`, which sums "
+            "over nodes."
+        )
+    return np.array([places[name] for name in owner_names(panel)])
 
 
 def histories_of(

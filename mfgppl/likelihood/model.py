@@ -23,7 +23,7 @@ from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
-from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes
+from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes, owner_names
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (
@@ -111,7 +111,7 @@ class TrajectoryModel(Keeper):
         mean_field: Any = "empirical",
     ) -> None:
         self._set_up(game, reward, panel, likelihood, start, mean_field)
-        check_program(reward, game, self.mean_field, coupled=self.coupled)
+        check_program(reward, self.inputs, coupled=self.coupled)
 
     def _set_up(
         self,
@@ -150,7 +150,9 @@ class TrajectoryModel(Keeper):
         self.likelihood, self.start = likelihood, start
         self.flow_kind = mean_field if isinstance(mean_field, str) else "known"
         self.mean_field = self._flow(mean_field)
-        self.inputs = RewardInputs(game, self.mean_field, energy=likelihood == "energy")
+        names = owner_names(self.panel) if isinstance(self.panel, Trajectories) else None
+        energy = likelihood == "energy"
+        self.inputs = RewardInputs(game, self.mean_field, energy=energy, agent_names=names)
         self.forbidden = ~game.available
         self.forbids = bool(self.forbidden.any())
         transition = game.transition_along(self.mean_field)
@@ -195,7 +197,7 @@ class TrajectoryModel(Keeper):
         drawn = {name: values[name] for name in self.sites}
         crowd = self.population
         flow = crowd.equilibrium(drawn, self.mean_field, throw=True).value.mean_field
-        along = RewardInputs(self.game, crowd.summed(flow))
+        along = self.inputs.along(crowd.summed(flow))
         with pyro.poutine.block(hide_fn=latent), pyro.poutine.condition(data=drawn):
             answer = answered(self.reward, along, checked=True)
         transition = self.game.transition_along(along.whole_flow)
@@ -205,6 +207,11 @@ class TrajectoryModel(Keeper):
         if self.law.moves is not None:
             pyro.factor("moves", self.law.log_moves(transition))
         return answer.reward
+
+    @property
+    def samples_agents(self) -> bool:
+        """Whether a coefficient of each agent is a parameter."""
+        return self.nodes is not None and any(s.agents is not None for s in self.nodes.sites)
 
     @property
     def population(self) -> Population:
@@ -346,9 +353,7 @@ class TrajectoryModel(Keeper):
         """Return the reward along a flow at the parameters that `_sites` draws."""
         with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            energy = self.likelihood == "energy"
-            along = RewardInputs(self.game, mean_field, energy=energy)
-            return answered(self.reward, along, checked=True).core
+            return answered(self.reward, self.inputs.along(mean_field), checked=True).core
 
     def _check_coupled(self, transition: Tensor) -> None:
         """Raise where the equilibrium's flow has no likelihood here."""
