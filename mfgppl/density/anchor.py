@@ -246,21 +246,23 @@ class Search:
         return as_shares(self.anchor.flow + change)
 
     def _worth(self, image: Image, slope: Array) -> Array | None:
-        """Return lambda: by the anchor's factors, or those at the equilibrium itself."""
-        worth = self._valued(image, slope)
+        """Return lambda: by the anchor's factors, or those at the equilibrium itself.
+
+        Agents answer what they read of the flow, `F(mu) = G(L mu)`, so that
+        `lambda = slope + L' y` with `y = G_z' (slope + L' y)`.
+        """
         scale = ACCURATE * max(float(np.abs(slope).max()), 1e-300)
-        last = np.inf
+        y, last = self._first(slope), np.inf
         for _ in range(MOST_STEPS):
-            pulled = self._pull(image, self._still, worth, self._unmoved)
-            assert pulled is not None
-            left = self._felt(slope - worth + pulled[0])
+            worth = slope + self._lifted(y)
+            left = self._returned(image, worth) - y
             size = float(np.abs(left).max())
             if size <= scale:
                 return worth
             if not size < SLOWEST * last:
                 break
             last = size
-            worth = worth + self._valued(image, left)
+            y = y + self._nearly(left)
         solution = self._by_krylov(image, slope)
         if solution is not None:
             return solution
@@ -271,29 +273,49 @@ class Search:
 
     def _by_krylov(self, image: Image, slope: Array) -> Array | None:
         """Return lambda by GMRES, with the anchor's factors to help; None where it is slow."""
-        shape = slope.shape
+        right = self._returned(image, slope)
+        shape = right.shape
 
         def residual(v: Array) -> Array:
-            slopes = self._pull(image, self._still, v.reshape(shape), self._unmoved)
-            assert slopes is not None
-            return np.asarray(v - slopes[0].ravel())
+            y = v.reshape(shape)
+            return np.asarray((y - self._returned(image, self._lifted(y))).ravel())
 
         def near_inverse(v: Array) -> Array:
-            return self._valued(image, v.reshape(shape)).ravel()
+            return self._nearly(v.reshape(shape)).ravel()
 
         system, help_ = (
-            scipy.sparse.linalg.LinearOperator((slope.size, slope.size), matvec=f, dtype=float)
+            scipy.sparse.linalg.LinearOperator((right.size, right.size), matvec=f, dtype=float)
             for f in (residual, near_inverse)
         )
         solution, failed = scipy.sparse.linalg.gmres(
-            system, slope.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
+            system, right.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
         )
-        return None if failed else np.asarray(solution).reshape(shape)
+        return None if failed else slope + self._lifted(np.asarray(solution).reshape(shape))
 
-    def _felt(self, weights: Array) -> Array:
-        """Return weights of a flow less what no change of it can feel."""
+    def _first(self, slope: Array) -> Array:
+        """Return the y at which a search for lambda begins: at the anchor's own, where known."""
         exposures = self.response_map.exposures
-        return weights if exposures is None else exposures.tangent(weights)
+        if exposures is not None:
+            return np.zeros_like(exposures.spread_transposed(slope))
+        return self._nearly(slope) - slope
+
+    def _returned(self, image: Image, weights: Array) -> Array:
+        """Return the weights of what is read of a flow that what it generates has: `G_z'`."""
+        pulled = self._pull(image, self._still, np.ascontiguousarray(weights), self._unmoved)
+        assert pulled is not None
+        exposures = self.response_map.exposures
+        return pulled[0] if exposures is None else exposures.spread_transposed(pulled[0])
+
+    def _lifted(self, y: Array) -> Array:
+        """Return weights of the flow from those of what is read of it: `L'`."""
+        exposures = self.response_map.exposures
+        return y if exposures is None else exposures.sums_transposed(y)
+
+    def _nearly(self, weights: Array) -> Array:
+        """Return the solution of the transposed system at the anchor; itself without factors."""
+        if self._factors is None:
+            return weights
+        return solved(self._factors, weights, transposed=True)
 
     def _closed(self, gap: Array) -> Array:
         """Return what closes a gap at the anchor; the gap itself where its factors are not kept.
@@ -307,18 +329,6 @@ class Search:
             return solved(self._factors, gap, transposed=False)
         sums = exposures.sums(gap)
         return gap + exposures.spread(solved(self._factors, sums, transposed=False) - sums)
-
-    def _valued(self, image: Image, slope: Array) -> Array:
-        """Return lambda for a slope, near enough, by the anchor's factors; else the slope."""
-        if self._factors is None:
-            return slope
-        exposures = self.response_map.exposures
-        if exposures is None:
-            return solved(self._factors, slope, transposed=True)
-        pulled = self._pull(image, self._still, np.ascontiguousarray(slope), self._unmoved)
-        assert pulled is not None
-        sums = solved(self._factors, exposures.spread_transposed(pulled[0]), transposed=True)
-        return slope + exposures.sums_transposed(sums)
 
     def _pulled(self, image: Image, told: Told, worth: Array) -> tuple[Array, Array] | None:
         """Return slopes of what the panel says, and of the flow at its worth."""

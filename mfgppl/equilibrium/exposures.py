@@ -63,13 +63,6 @@ class Exposures(NamedTuple):
         """Return weights of what is read from those of the flow that has it."""
         return self._flat(self._narrowed(self.spreads.T @ self._by_cell(weights)))
 
-    def tangent(self, weights: Array) -> Array:
-        """Return weights of a flow (T, C * M) less what weighs no change that keeps the masses."""
-        if self.basis is None:
-            return weights
-        by_cell = self._by_cell(weights)
-        return self._flat(by_cell - by_cell.mean(-1, keepdims=True))
-
     def _by_cell(self, flow: Array) -> Array:
         return flow.reshape(len(flow), self.reads.shape[1], -1)
 

@@ -294,7 +294,8 @@ class ResponseMap:
         moved : ndarray, shape (T-1, S, S * A)
             Weights of the dynamics, next state first, where the crowd moves them.
         shared : ndarray, shape (N, S), optional
-            Weights of the log shares of kinds, where the start moves with the parameters.
+            Weights of the log shares of kinds, where the start moves with the parameters. Without
+            them it is held.
 
         Returns
         -------
@@ -321,9 +322,8 @@ class ResponseMap:
         slopes = crowd.pull_back(by_reward, image.flow, on_reward, size)
         if moved.size:
             slopes += crowd.pull_back(by_moves, image.flow, on_tables + moved, size)
-        if self.moving_start is not None:
-            on_shares = self.arrays.initial * on_start
-            on_shares += 0.0 if shared is None else shared.ravel()
+        if self.moving_start is not None and shared is not None:
+            on_shares = self.arrays.initial * on_start + shared.ravel()
             slopes[n_shares:] += self.moving_start.pulled(self.values, on_shares)
         return slopes[:n_shares].reshape(image.flow.shape), slopes[n_shares:]
 
