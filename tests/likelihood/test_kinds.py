@@ -504,7 +504,7 @@ def test_where_kinds_have_no_likelihood():
     site = trace.nodes["actions"]
     with pytest.raises(ValueError, match="the panel's own trajectories"):
         site["fn"].log_prob(site["value"] + 1)
-    with pytest.raises(TypeError, match="takes `nodes` and `known` by name"):
+    with pytest.raises(TypeError, match="takes `nodes`, `known` and `sampled` by name"):
         mfg.RewardInputs(game(), torch.from_numpy(FLOW)).agents(20)
 
 
