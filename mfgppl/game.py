@@ -1,5 +1,6 @@
 """The mean field game: its spaces, dynamics, start and constants. It knows no reward."""
 
+import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,6 +202,13 @@ class MeanFieldGame(Keeper):
             If an argument has no such name.
         """
         return MeanFieldGame(**(self._given | changes))
+
+    def starting(self, initial: Tensor) -> "MeanFieldGame":
+        """Return the game with another start (S,), which may require grad and is not checked."""
+        other = copy.copy(self)
+        object.__setattr__(other, "initial", initial)
+        object.__setattr__(other, "_given", self._given | {"initial": initial})
+        return other
 
     @property
     def n_states(self) -> int:

@@ -355,8 +355,10 @@ def jacobian(arrays, reward_slope, moves_slope, flow, temperature, values, polic
 
 
 @jit
-def pull(arrays, counts, weights, temperature, values, policy, on_reward, on_tables):
-    """Fill the slopes of `sum counts log policy + sum weights generated` in reward and tables.
+def pull(arrays, counts, weights, temperature, values, policy, on_reward, on_tables, on_start):
+    """Fill the slopes of `sum counts log policy + sum weights generated`.
+
+    In the reward, the tables and the distribution (S,) with which the flow begins.
 
     The adjoint of `slope`, at what `image` has filled. With `h_t` the worth of a share of states
     and actions, `e_t = sum_a pi h_t` (plus the weight of a share of states), `h_t = P_t e_{t+1}`:
@@ -379,6 +381,7 @@ def pull(arrays, counts, weights, temperature, values, policy, on_reward, on_tab
                 k = s * A + a
                 h[k] += 0.0 if by_state else weights[t, k]
                 arriving[t, s] += p[k] * h[k]
+    on_start[:] = arriving[0]
     n_moves = arrays.moves.ends.size - 1
     shares, later, sent = arrays.initial.copy(), np.zeros(S), np.empty(S * A)
     onward = np.empty(S * A)

@@ -18,13 +18,14 @@ from mfgppl._kernels.dynamics import Dense
 from mfgppl.density.protocol import TOLERANCE
 from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, find_fixed_point
 from mfgppl.equilibrium.linearisation import AnyResponseMap, factored, inverse, solved
+from mfgppl.equilibrium.population import Population
 from mfgppl.equilibrium.recording import pushed_forward
-from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.reward.parameters import Program
-from mfgppl.reward.program import bind, double_precision
+from mfgppl.reward.program import double_precision
 
 EXACT = 1e-13  # residual that a search aims at; it must reach `TOLERANCE`
 ACCURATE = 1e-12  # of lambda, relative
@@ -61,37 +62,109 @@ class Anchor(NamedTuple):
     others: list[Array]
 
 
+class Told(NamedTuple):
+    """What a panel says at an equilibrium.
+
+    Attributes
+    ----------
+    value : float
+        The log likelihood.
+    counts : ndarray, shape (T, S, A)
+        Its slope in the log policy.
+    moved : ndarray, shape (n, B, S, S * A)
+        Its slope in the moving tables, laid out as the kernels' tables.
+    shared : ndarray, shape (N, S), or None
+        Its slope in the log shares of kinds, where there are any.
+    """
+
+    value: float
+    counts: Array
+    moved: Array
+    shared: Array | None
+
+
 class Counted:
     """The coupled likelihood's counts as arrays, those of moves laid out as the kernels' tables."""
 
-    def __init__(self, likelihood: CoupledLikelihood) -> None:
-        self.counts = np.ascontiguousarray(likelihood.counts.actions)
-        self.moves = np.zeros((0, 1, 0, 0))
-        if likelihood.moves is not None:
-            tables, moves = likelihood.kernel_tables, likelihood.moves
-            assert isinstance(tables, Dense)  # which the model checks
-            by_cell = bridge.by_next_state(moves if moves.ndim == 5 else moves[:, None])
-            self.moves = np.zeros((len(by_cell), *tables.tables.shape[1:]))
-            for c, b in enumerate(tables.block):  # cells that share a table add up
-                self.moves[:, b] += by_cell[:, c]
+    def __init__(self, law: CoupledLikelihood) -> None:
+        self.counts = np.ascontiguousarray(law.counts.actions)
+        self.moves = _moves_of(law)
         self.acted, self.moved = self.counts > 0, self.moves > 0
 
-    def value(self, image: Image, response_map: ResponseMap) -> tuple[float, Array]:
-        """Return the log likelihood at an equilibrium, and its slope in the moving tables."""
-        slope = np.zeros_like(self.moves)
-        with np.errstate(divide="ignore"):
-            value = self.actions(image)
-            if self.moves.size:
-                tables = response_map.arrays.tables
-                assert isinstance(tables, Dense)  # which the model checks
-                chance, n = tables.tables[self.moved], self.moves[self.moved]
-                value += float(n @ np.log(chance))
-                slope[self.moved] = n / chance
-        return value, slope
+    def told(self, image: Image, response_map: ResponseMap) -> Told:
+        """Return what the panel says at an equilibrium."""
+        value, slope = _of_moves(self.moves, self.moved, response_map)
+        return Told(value + self.actions(image), self.counts, slope, None)
 
     def actions(self, image: Image) -> float:
         """Return the log likelihood of the actions."""
-        return float(self.counts[self.acted] @ np.log(image.policy[self.acted]))
+        with np.errstate(divide="ignore"):
+            return float(self.counts[self.acted] @ np.log(image.policy[self.acted]))
+
+
+class CountedByKind:
+    """The same where the kinds of agents are not seen: counts are expected, given the kinds."""
+
+    def __init__(self, law: KindsLikelihood) -> None:
+        assert isinstance(law.one, CoupledLikelihood)
+        self.law, self.moves = law, _moves_of(law.one, law.n_nodes)
+        self.moved = self.moves > 0
+
+    def told(self, image: Image, response_map: ResponseMap) -> Told:
+        """Return what the panel says at an equilibrium."""
+        law, start = self.law, response_map.moving_start
+        assert start is not None
+        value, slope = _of_moves(self.moves, self.moved, response_map)
+        N, T, S, A = law.shape
+        with np.errstate(divide="ignore"):
+            log_policies = np.log(by_node(image.policy, N))
+        found = law.posterior_of(log_policies, start.log_shares(response_map.values))
+        counts, first = law.expected_counts(found.share)
+        stacked = np.ascontiguousarray(counts.transpose(1, 0, 2, 3).reshape(T, N * S, A))
+        value += float(law.histories.weight @ found.log_likelihood)
+        return Told(value, stacked, slope, first)
+
+
+def counted(law: CoupledLikelihood | KindsLikelihood) -> Counted | CountedByKind:
+    """Return a coupled law's counts as arrays."""
+    return Counted(law) if isinstance(law, CoupledLikelihood) else CountedByKind(law)
+
+
+def by_node(table: Array, n_nodes: int) -> Array:
+    """Return a table over stacked states of all nodes (T, N * S, A) as one by node (N, T, S, A)."""
+    T, _, A = table.shape
+    return table.reshape(T, n_nodes, -1, A).swapaxes(0, 1)
+
+
+def _moves_of(law: CoupledLikelihood, n_nodes: int = 1) -> Array:
+    """Return the counts of moves laid out as the kernels' tables, those of the first node's cells.
+
+    Where each cell has a table of its own, all nodes move alike, and these stand for the others'.
+    """
+    if law.moves is None:
+        return np.zeros((0, 1, 0, 0))
+    tables, seen = law.kernel_tables, law.moves
+    assert isinstance(tables, Dense)  # which the model checks
+    by_cell = bridge.by_next_state(seen if seen.ndim == 5 else seen[:, None])
+    n_blocks = tables.tables.shape[1]
+    n_blocks *= n_nodes if n_blocks > 1 else 1
+    laid_out = np.zeros((len(by_cell), n_blocks, *tables.tables.shape[2:]))
+    for c, b in enumerate(tables.block):  # cells that share a table add up
+        laid_out[:, b] += by_cell[:, c]
+    return laid_out
+
+
+def _of_moves(moves: Array, moved: Array, response_map: ResponseMap) -> tuple[float, Array]:
+    """Return the log likelihood of moves along the tables as they are, and its slope in these."""
+    slope = np.zeros_like(moves)
+    if not moves.size:
+        return 0.0, slope
+    tables = response_map.arrays.tables
+    assert isinstance(tables, Dense)  # which the model checks
+    chance, n = tables.tables[moved], moves[moved]
+    slope[moved] = n / chance
+    with np.errstate(divide="ignore"):
+        return float(n @ np.log(chance)), slope
 
 
 class Search:
@@ -148,23 +221,22 @@ class Search:
         end = find_fixed_point(self.response_map, self.anchor.flow, self.temperature, BUDGET).image
         return end if end.residual <= TOLERANCE else None
 
-    def climb(self, law: Counted, values: Array) -> tuple[float, Array]:
+    def climb(self, law: Counted | CountedByKind, values: Array) -> tuple[float, Array]:
         """Return the log likelihood at constrained parameters (P,) and its slope in them."""
         image = self.at(values)
         if image is None:
             return -np.inf, np.zeros_like(values)
         if law.moves.size:  # the search may have left the tables along a flow beside it
             image = self.response_map.image(image.flow, self.temperature)
-        value, moved = law.value(image, self.response_map)
-        nothing = np.zeros_like(image.flow)
-        slopes = self._pull(image, law.counts, nothing, moved)
-        if slopes is None or not np.isfinite(value) or not np.isfinite(slopes[0]).all():
+        told = law.told(image, self.response_map)
+        slopes = self._pulled(image, told, np.zeros_like(image.flow))
+        if slopes is None or not np.isfinite(told.value) or not np.isfinite(slopes[0]).all():
             return -np.inf, np.zeros_like(values)
         worth = self._worth(image, slopes[0])
         if worth is None:
             return -np.inf, np.zeros_like(values)
-        _, slope = self._pull(image, law.counts, worth, moved) or slopes
-        return value, slope
+        _, slope = self._pulled(image, told, worth) or slopes
+        return told.value, slope
 
     def _begin(self, values: Array) -> Array:
         """Return the flow on the anchor's tangent, the anchor's own where that leads far away."""
@@ -174,21 +246,23 @@ class Search:
         return as_shares(self.anchor.flow + change)
 
     def _worth(self, image: Image, slope: Array) -> Array | None:
-        """Return lambda: by the anchor's factors, or those at the equilibrium itself."""
-        worth = self._valued(image, slope)
+        """Return lambda: by the anchor's factors, or those at the equilibrium itself.
+
+        Agents answer what they read of the flow, `F(mu) = G(L mu)`, so that
+        `lambda = slope + L' y` with `y = G_z' (slope + L' y)`.
+        """
         scale = ACCURATE * max(float(np.abs(slope).max()), 1e-300)
-        last = np.inf
+        y, last = self._first(slope), np.inf
         for _ in range(MOST_STEPS):
-            pulled = self._pull(image, self._still, worth, self._unmoved)
-            assert pulled is not None
-            left = self._felt(slope - worth + pulled[0])
+            worth = slope + self._lifted(y)
+            left = self._returned(image, worth) - y
             size = float(np.abs(left).max())
             if size <= scale:
                 return worth
             if not size < SLOWEST * last:
                 break
             last = size
-            worth = worth + self._valued(image, left)
+            y = y + self._nearly(left)
         solution = self._by_krylov(image, slope)
         if solution is not None:
             return solution
@@ -199,29 +273,49 @@ class Search:
 
     def _by_krylov(self, image: Image, slope: Array) -> Array | None:
         """Return lambda by GMRES, with the anchor's factors to help; None where it is slow."""
-        shape = slope.shape
+        right = self._returned(image, slope)
+        shape = right.shape
 
         def residual(v: Array) -> Array:
-            slopes = self._pull(image, self._still, v.reshape(shape), self._unmoved)
-            assert slopes is not None
-            return np.asarray(v - slopes[0].ravel())
+            y = v.reshape(shape)
+            return np.asarray((y - self._returned(image, self._lifted(y))).ravel())
 
         def near_inverse(v: Array) -> Array:
-            return self._valued(image, v.reshape(shape)).ravel()
+            return self._nearly(v.reshape(shape)).ravel()
 
         system, help_ = (
-            scipy.sparse.linalg.LinearOperator((slope.size, slope.size), matvec=f, dtype=float)
+            scipy.sparse.linalg.LinearOperator((right.size, right.size), matvec=f, dtype=float)
             for f in (residual, near_inverse)
         )
         solution, failed = scipy.sparse.linalg.gmres(
-            system, slope.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
+            system, right.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
         )
-        return None if failed else np.asarray(solution).reshape(shape)
+        return None if failed else slope + self._lifted(np.asarray(solution).reshape(shape))
 
-    def _felt(self, weights: Array) -> Array:
-        """Return weights of a flow less what no change of it can feel."""
+    def _first(self, slope: Array) -> Array:
+        """Return the y at which a search for lambda begins: at the anchor's own, where known."""
         exposures = self.response_map.exposures
-        return weights if exposures is None else exposures.tangent(weights)
+        if exposures is not None:
+            return np.zeros_like(exposures.spread_transposed(slope))
+        return self._nearly(slope) - slope
+
+    def _returned(self, image: Image, weights: Array) -> Array:
+        """Return the weights of what is read of a flow that what it generates has: `G_z'`."""
+        pulled = self._pull(image, self._still, np.ascontiguousarray(weights), self._unmoved)
+        assert pulled is not None
+        exposures = self.response_map.exposures
+        return pulled[0] if exposures is None else exposures.spread_transposed(pulled[0])
+
+    def _lifted(self, y: Array) -> Array:
+        """Return weights of the flow from those of what is read of it: `L'`."""
+        exposures = self.response_map.exposures
+        return y if exposures is None else exposures.sums_transposed(y)
+
+    def _nearly(self, weights: Array) -> Array:
+        """Return the solution of the transposed system at the anchor; itself without factors."""
+        if self._factors is None:
+            return weights
+        return solved(self._factors, weights, transposed=True)
 
     def _closed(self, gap: Array) -> Array:
         """Return what closes a gap at the anchor; the gap itself where its factors are not kept.
@@ -236,17 +330,12 @@ class Search:
         sums = exposures.sums(gap)
         return gap + exposures.spread(solved(self._factors, sums, transposed=False) - sums)
 
-    def _valued(self, image: Image, slope: Array) -> Array:
-        """Return lambda for a slope, near enough, by the anchor's factors; else the slope."""
-        if self._factors is None:
-            return slope
-        exposures = self.response_map.exposures
-        if exposures is None:
-            return solved(self._factors, slope, transposed=True)
-        pulled = self._pull(image, self._still, np.ascontiguousarray(slope), self._unmoved)
-        assert pulled is not None
-        sums = solved(self._factors, exposures.spread_transposed(pulled[0]), transposed=True)
-        return slope + exposures.sums_transposed(sums)
+    def _pulled(self, image: Image, told: Told, worth: Array) -> tuple[Array, Array] | None:
+        """Return slopes of what the panel says, and of the flow at its worth."""
+        return self.response_map.pull(
+            image, self.temperature, counts=told.counts, weights=worth, moved=told.moved,
+            shared=told.shared,
+        )  # fmt: skip
 
     def _pull(
         self, image: Image, counts: Array, weights: Array, moved: Array
@@ -257,7 +346,11 @@ class Search:
 
 
 def linearise(
-    response_map: AnyResponseMap, image: Image, values: Array, program: Program
+    response_map: AnyResponseMap,
+    image: Image,
+    values: Array,
+    program: Program,
+    population: Population,
 ) -> tuple[tuple[Array, Array] | None, Array]:
     """Return the factors of `I - F_mu` at a flow, and the flow's slopes in the parameters."""
     game = response_map.game
@@ -267,8 +360,7 @@ def linearise(
     flow = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
 
     def generated(flat: Tensor) -> Tensor:
-        given = bind(program.reward, program.by_site(flat))
-        return soft_response(game, given, flow, temperature=game.temperature).mean_field
+        return population.response(program.by_site(flat), flow).mean_field
 
     tangent = []
     for along in torch.eye(len(values), dtype=torch.float64):

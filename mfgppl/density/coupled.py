@@ -7,7 +7,8 @@ With `mu(theta)` the flow that its own response F generates, and lambda the wort
 both by one sweep backwards (`ResponseMap.pull`). The search begins at one anchor, the equilibrium
 at the posterior's mode, itself reached from the observed flow, so that the density is a function of
 the parameters alone. Where a game has several equilibria, it is that of the one reached from the
-anchor.
+anchor. Flows are over the kinds of agents too, where these are not seen: each kind is a type of the
+game that is solved, and its start moves with the parameters.
 """
 
 import copy
@@ -23,20 +24,20 @@ from torch import Tensor
 from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge
 from mfgppl._quasi_newton import maximise
-from mfgppl.density.anchor import BUDGET, Anchor, Counted, Search, linearise
+from mfgppl.density.anchor import BUDGET, Anchor, Search, by_node, counted, linearise
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
 from mfgppl.density.protocol import TOLERANCE, Certificates
 from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
 from mfgppl.equilibrium.iterations import anderson, find_fixed_point
-from mfgppl.equilibrium.linearisation import inverse, response_map_of
+from mfgppl.equilibrium.linearisation import inverse
 from mfgppl.equilibrium.recording import pushed_forward
-from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap, flat_shape, uniform_flow
 from mfgppl.exceptions import CompilationWarning, ConvergenceError
-from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.coupled import CoupledLikelihood, log_likelihood_along, tables_along
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.parameters import Program
-from mfgppl.reward.program import bind, double_precision
+from mfgppl.reward.program import double_precision
 
 STEP = 1e-3  # of central differences of the gradient, in the parameters' units
 SEARCHES = 20  # for other equilibria at the anchor
@@ -59,15 +60,15 @@ class CoupledDensity(Keeper):
     ----------
     model : TrajectoryModel
         With mean_field="equilibrium".
-    law : CoupledLikelihood
+    law : CoupledLikelihood or KindsLikelihood
         Its law of trajectories.
     theta : ndarray, shape (K,)
         Unconstrained parameters from which the posterior's mode is sought.
     units : ndarray, shape (K,)
         Step of each that is of order one.
     flow : Tensor, shape (T, S), or (T, S, A) in a joint game, optional
-        A flow from which the equilibrium at `theta` is reached: the anchor is then there. By
-        default it is at the posterior's mode.
+        A flow of all agents together from which the equilibrium at `theta` is reached: the anchor
+        is then there. By default it is at the posterior's mode.
 
     Attributes
     ----------
@@ -83,16 +84,18 @@ class CoupledDensity(Keeper):
     def __init__(
         self,
         model: TrajectoryModel,
-        law: CoupledLikelihood,
+        law: CoupledLikelihood | KindsLikelihood,
         theta: Array,
         units: Array,
         *,
         flow: Tensor | None = None,
     ) -> None:
         self.model, self.law, self.units = model, law, units
+        self.population = model.population
         self.program, self.compiled = compiled_parameters(model)
         self.n_dim = self.program.n_dim
-        self.anchor = self._anchor(theta, model.mean_field if flow is None else flow)
+        start = model.mean_field if flow is None else flow
+        self.anchor = self._anchor(theta, self.population.spread(start))
         self._local = threading.local()  # one search per thread, as it writes to its own arrays
         if flow is None:
             self._move_to_mode()
@@ -109,7 +112,7 @@ class CoupledDensity(Keeper):
 
     def for_model(self, model: TrajectoryModel) -> "CoupledDensity":
         """Return the density of a model with the same game and program, of another panel."""
-        assert isinstance(model.law, CoupledLikelihood)
+        assert isinstance(model.law, (CoupledLikelihood, KindsLikelihood))
         density = copy.copy(self)
         density.model, density.law = model, model.law
         return density
@@ -131,7 +134,7 @@ class CoupledDensity(Keeper):
             compiled = compile_program(self.program, coupled=True, prior=False)
         weights = np.array([prior, jacobian])
         forward, pullback = compiled.stages()
-        law = Counted(self.law)
+        law = counted(self.law)
         search = self._search()
 
         def evaluate(theta: Array) -> tuple[float, Array]:
@@ -156,7 +159,7 @@ class CoupledDensity(Keeper):
 
         Deterministics are those along each point's own equilibrium, NaN where there is none.
         """
-        flows = [image.flow for image in self.images(self.constrained(points))]
+        flows = [self._summed(image) for image in self.images(self.constrained(points))]
         rows = np.hstack([points, np.reshape(flows, (len(points), -1))])
         return self.compiled.by_group(rows)
 
@@ -169,28 +172,54 @@ class CoupledDensity(Keeper):
         return [self._nothing if image is None else image for image in images]
 
     def rewards(self, values: Array) -> Array:
-        """Return reward tables (N, T, S, A) at flat constrained parameters (N, P)."""
+        """Return reward tables (N, T, S, A) at flat constrained parameters (N, P).
+
+        With agent-level sites they are all that the law reads, (N, 1, 1, n).
+        """
+        if isinstance(self.law, KindsLikelihood):
+            rows = [np.concatenate([part.ravel() for part in part]) for part in self._each(values)]
+            return np.reshape(rows, (len(values), *self.law.core_shape))
         return np.stack([image.reward for image in self.images(values)])
 
     def log_policies(self, values: Array) -> Array:
         """Return log policies (N, T, S, A) at flat constrained parameters (N, P)."""
+        if isinstance(self.law, KindsLikelihood):
+            return self.law.log_policy(self.rewards(values))
         return self.tables(values)[0]
+
+    def flows(self, values: Array) -> Array:
+        """Return the flows of all agents at flat constrained parameters, as a model takes them."""
+        flows = np.stack([self._summed(image) for image in self.images(values)])
+        return flows.reshape(len(values), *self.model.game.flow_shape)
 
     def tables(self, values: Array) -> tuple[Array, ...]:
         """Return the tables (N, ...) whose entries trajectories add up, at values (N, P)."""
-        by_draw = [self.tables_of(image) for image in self.images(values)]
-        return tuple(np.stack(tables) for tables in zip(*by_draw, strict=True))
+        return tuple(np.stack(tables) for tables in zip(*self._each(values), strict=True))
 
-    def tables_of(self, image: Image) -> tuple[Array, ...]:
-        """Return the tables along one equilibrium."""
+    def _each(self, values: Array) -> list[tuple[Array, ...]]:
+        """Return the tables at each point."""
+        pairs = zip(values, self.images(values), strict=True)
+        return [self.tables_of(image, row) for row, image in pairs]
+
+    def tables_of(self, image: Image, values: Array) -> tuple[Array, ...]:
+        """Return the tables along one equilibrium: of kinds, policies and log shares of each."""
         with np.errstate(divide="ignore"):
+            tables: tuple[Array, ...] = (np.log(image.policy),)
+            if isinstance(self.law, KindsLikelihood):
+                shares = self.population.log_shares(self.program.by_site(values))
+                tables = by_node(tables[0], self.law.n_nodes), shares.numpy()
             if self.law.moves is None:
-                return (np.log(image.policy),)
-            return np.log(image.policy), np.log(self._transition(image.flow).numpy())
+                return tables
+            return *tables, np.log(self._transition(self._summed(image)).numpy())
+
+    def _summed(self, image: Image) -> Array:
+        """Return the flow (T, F) of all agents together."""
+        flow = torch.from_numpy(image.flow.copy()).reshape(self.population.game.flow_shape)
+        return self.population.summed(flow).numpy().reshape(len(image.flow), -1)
 
     def heights(self, values: Array) -> Array:
         """Return log likelihoods (N,) at flat constrained parameters (N, P)."""
-        search, law = self._search(), Counted(self.law)
+        search, law = self._search(), counted(self.law)
         if search is None:
             return np.array([self.by_autograd(row)[0] for row in values])
         return np.array([search.climb(law, row)[0] for row in values])
@@ -218,23 +247,23 @@ class CoupledDensity(Keeper):
 
         NaN where no equilibrium is found.
         """
-        game, program, shape = self.model.game, self.program, self.model.game.flow_shape
-        values = self.constrained(theta[None])[0]
+        game, crowd, program = self.model.game, self.population, self.program
+        shape, values = crowd.game.flow_shape, self.constrained(theta[None])[0]
         (image,) = self.images(values[None])
         if not np.isfinite(image.residual):
-            yield from [self.tables_of(image)] * len(theta)
+            yield from [self.tables_of(image, values)] * len(theta)
             return
-        response_map = response_map_of(game, self.model.reward, program.by_site(values))
+        response_map = crowd.response_map(program.by_site(values))
         along_flow = inverse(response_map, image, game.temperature)[0]
         flow = torch.from_numpy(image.flow.copy()).reshape(shape)
 
         def generated(free: Tensor) -> Tensor:
-            given = bind(self.model.reward, program.run(program.split(free)).values)
-            return soft_response(game, given, flow, temperature=game.temperature).mean_field
+            return crowd.response(program.run(program.split(free)).values, flow).mean_field
 
         def tables(free: Tensor, along: Tensor) -> tuple[Tensor, ...]:
-            reward = program.run(program.split(free), mean_field=along).reward
-            return self.law.tables(reward, game.transition_along(along))
+            met = crowd.summed(along)
+            core = program.run(program.split(free), mean_field=met).reward
+            return tables_along(self.law, core, game.transition_along(met))
 
         point = torch.from_numpy(theta.copy())
         for along in torch.eye(len(theta), dtype=torch.float64):
@@ -246,15 +275,16 @@ class CoupledDensity(Keeper):
 
     def certificates(self, values: Array) -> Certificates:
         """Look at each point (N, P) for other equilibria, from where the anchor knows to begin."""
-        game, rows, search = self.model.game, [], self._search()
+        rows, search = [], self._search()
+        temperature = self.model.game.temperature
         for row, image in zip(values, self.images(values), strict=True):
             flows = [image.flow] if image.residual <= TOLERANCE else []
             if search is None:
-                response_map = response_map_of(game, self.model.reward, self.program.by_site(row))
+                response_map = self.population.response_map(self.program.by_site(row))
             else:
                 response_map = search.put(row)
             for start in self.anchor.others:
-                other = anderson(response_map, start, game.temperature, BUDGET).image
+                other = anderson(response_map, start, temperature, BUDGET).image
                 new = all(np.abs(other.flow - flow).max() > SAME for flow in flows)
                 flows += [other.flow] if other.residual <= TOLERANCE and new else []
             rows.append((image.residual, len(flows)))
@@ -263,8 +293,9 @@ class CoupledDensity(Keeper):
 
     @property
     def _nothing(self) -> Image:
-        T, S, A = self.model.game.shape
-        flow, table = np.full(flat_shape(self.model.game), np.nan), np.full((T, S, A), np.nan)
+        game = self.population.game
+        T, S, A = game.shape
+        flow, table = np.full(flat_shape(game), np.nan), np.full((T, S, A), np.nan)
         return Image(flow, flow, table, table, np.full((T, S), np.nan))
 
     def _transition(self, flow: Array) -> Tensor:
@@ -279,30 +310,29 @@ class CoupledDensity(Keeper):
         theta = maximise(self.evaluator(), self.anchor.theta, units=self.units).point
         (image,) = self.images(self.constrained(theta[None]))
         if np.isfinite(image.residual):
-            flow = torch.from_numpy(image.flow.copy()).reshape(self.model.game.flow_shape)
+            flow = torch.from_numpy(image.flow.copy()).reshape(self.population.game.flow_shape)
             self.anchor = self._anchor(theta, flow)
             self._local = threading.local()
 
     def _anchor(self, theta: Array, start: Tensor) -> Anchor:
         """Return the equilibrium at a point, reached from a flow."""
-        game, model = self.model.game, self.model
         values = self.constrained(theta[None])[0]
         sites = self.program.by_site(values)
+        game, reward = self.population.at(sites), self.population.reward
         with torch.no_grad():
             solution = solve_equilibrium(
-                game, model.reward, parameters=sites, mean_field=start,
-                tolerance=TOLERANCE,
-            )  # fmt: skip
+                game, reward, parameters=sites, mean_field=start, tolerance=TOLERANCE
+            )
             known = find_equilibria(
-                game, model.reward, parameters=sites, n_starts=SEARCHES, tolerance=TOLERANCE
+                game, reward, parameters=sites, n_starts=SEARCHES, tolerance=TOLERANCE
             ).solutions
         own = solution.value.mean_field if solution.converged else start
         flow = own.numpy().reshape(flat_shape(game)).copy()
-        response_map = response_map_of(game, model.reward, sites)
+        response_map = self.population.response_map(sites)
         image = response_map.image(flow, game.temperature)
         others = [s.value.mean_field.numpy().reshape(flow.shape) for s in known]
         others = [uniform_flow(game), *(f for f in others if np.abs(f - flow).max() > SAME)]
-        factors, tangent = linearise(response_map, image, values, self.program)
+        factors, tangent = linearise(response_map, image, values, self.program, self.population)
         return Anchor(theta, values, flow, tangent, factors, others)
 
     def _search(self) -> Search | None:
@@ -314,7 +344,7 @@ class CoupledDensity(Keeper):
 
     def _new_search(self) -> Search | None:
         sites = self.program.by_site(self.anchor.values)
-        response_map = response_map_of(self.model.game, self.model.reward, sites)
+        response_map = self.population.response_map(sites)
         if not isinstance(response_map, ResponseMap) or not response_map.recorded:
             return None
         search = Search(response_map, self.anchor)
@@ -322,9 +352,9 @@ class CoupledDensity(Keeper):
 
     def _equilibrium_at(self, values: Array) -> Image:
         """Return the equilibrium at a point where the response map is not recorded."""
-        game = self.model.game
-        response_map = response_map_of(game, self.model.reward, self.program.by_site(values))
-        image = find_fixed_point(response_map, self.anchor.flow, game.temperature, BUDGET).image
+        response_map = self.population.response_map(self.program.by_site(values))
+        temperature = self.model.game.temperature
+        image = find_fixed_point(response_map, self.anchor.flow, temperature, BUDGET).image
         return image if image.residual <= TOLERANCE else self._nothing
 
     def by_autograd(self, values: Array) -> tuple[float, Array]:
@@ -332,18 +362,25 @@ class CoupledDensity(Keeper):
 
         By autograd through the solution: the plain twin, and what runs where nothing is recorded.
         """
-        game, at = self.model.game, torch.from_numpy(values.copy()).requires_grad_(True)
-        start = torch.from_numpy(self.anchor.flow.copy()).reshape(game.flow_shape)
+        game, crowd = self.model.game, self.population
+        at = torch.from_numpy(values.copy()).requires_grad_(True)
+        start = torch.from_numpy(self.anchor.flow.copy()).reshape(crowd.game.flow_shape)
         sites = self.program.by_site(at)
         with double_precision(), pyro.validation_enabled(False):
             try:
                 solution = solve_equilibrium(
-                    game, self.model.reward, parameters=sites, mean_field=start,
+                    crowd.at(sites), crowd.reward, parameters=sites, mean_field=start,
                     tolerance=TOLERANCE, max_steps=BUDGET.max_steps, throw=True,
                 )  # fmt: skip
             except (ConvergenceError, ValueError):
                 return -np.inf, np.zeros_like(values)
-            transition = game.transition_along(solution.value.mean_field)
-            value = self.law.log_likelihood(solution.value.reward, transition)
+            core, flow = solution.value.reward, solution.value.mean_field
+            if isinstance(self.law, KindsLikelihood):
+                T, _, A = core.shape
+                tables = core.reshape(T, self.law.n_nodes, -1, A).transpose(0, 1)
+                parts = tables.reshape(-1), crowd.log_shares(sites).reshape(-1)
+                core = torch.cat(parts)[None, None]
+            transition = game.transition_along(crowd.summed(flow))
+            value = log_likelihood_along(self.law, core, transition)
             (slope,) = torch.autograd.grad(value, at)
         return float(value.detach()), slope.numpy()

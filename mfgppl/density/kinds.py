@@ -58,9 +58,9 @@ def kind_shares(model: TrajectoryModel, shares: np.ndarray, names: Sequence[str]
 
 
 def sites_of(model: TrajectoryModel, *, kinds: bool) -> list[Site]:
-    """Return a model's agent-level sites, of kinds or of coefficients, in the program's order."""
-    nodes = model.nodes
-    return [] if nodes is None else [s for s in reversed(nodes.sites) if s.kinds == kinds]
+    """Return the agent-level sites that are summed over, of kinds or of coefficients, in order."""
+    sites = [] if model.nodes is None else list(reversed(model.nodes.sites))
+    return [s for s in sites if s.kinds == kinds and s.agents is None]
 
 
 def agent_names(panel: Trajectories) -> np.ndarray:

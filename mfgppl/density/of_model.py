@@ -6,10 +6,12 @@ from mfgppl._keep import keep
 from mfgppl._quasi_newton import maximise
 from mfgppl.data.panel import Panel
 from mfgppl.density.coupled import CoupledDensity
+from mfgppl.density.groups import start_from_groups
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, effects_of, slope_at
 from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
 
 
@@ -21,8 +23,10 @@ def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> LogDensi
 def _compiled(
     model: TrajectoryModel, law: FixedFlow | CoupledLikelihood, progressbar: bool
 ) -> LogDensity:
-    if isinstance(law, CoupledLikelihood):
+    if model.coupled:
+        assert isinstance(law, (CoupledLikelihood, KindsLikelihood))
         return CoupledDensity(model, law, *_plug_in_mode(model, progressbar))
+    assert not isinstance(law, CoupledLikelihood)
     return PlugInDensity(model, law, progressbar=progressbar)
 
 
@@ -35,6 +39,8 @@ def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> tuple[np.ndarray
     start = density.start(0)
     slope = slope_at(density.program, start)[1]
     units = climbing_units(density, effects_of(density, start), slope, prior=1.0)
+    if model.nodes is not None:
+        start = start_from_groups(density, start, units, 0)
     return maximise(density.evaluator(), start, units=units).point, units
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.protocol import LogDensity
@@ -61,11 +62,11 @@ def log_likelihoods(density: LogDensity, values: np.ndarray, panel: Trajectories
     """
     if isinstance(density.model.law, KindsLikelihood):
         law = density.model.law.of_panel(panel)
-        of_agent, by_agent = law.histories.of_agent, np.empty((len(values), panel.n_owners))
+        moved, by_agent = law.agents_moves(panel), np.empty((len(values), panel.n_owners))
 
         def heights(part: slice, given: np.ndarray) -> None:
             for row, core in zip(by_agent[part], density.rewards(given), strict=True):
-                row[:] = law.posterior(core).log_likelihood[of_agent]
+                row[:] = law.by_agent(core, moved)
 
         over_draws(density, values, heights)
         return by_agent
@@ -86,8 +87,8 @@ def panel_at(density: LogDensity, value: np.ndarray, *, random_seed: int) -> Tra
     """Draw the panel of a density's model again, at flat constrained parameters (P,)."""
     model = density.model
     if isinstance(model.law, KindsLikelihood):
-        core = density.rewards(value[None])[0]
-        return replay_kinds(model, core, random_seed=random_seed)[0]
+        core, flow = density.rewards(value[None])[0], torch.from_numpy(density.flows(value[None]))
+        return replay_kinds(model, core, flow=flow[0], random_seed=random_seed)[0]
     policy = policies(density, value[None])[0]
     policy /= policy.sum(-1, keepdims=True)
     return replay(model, policy, random_seed=random_seed)

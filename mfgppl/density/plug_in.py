@@ -183,6 +183,11 @@ class PlugInDensity(Keeper):
         """Return log policies (N, T, S, A) at flat constrained parameters (N, K)."""
         return self.law.log_policy(self.rewards(values))
 
+    def flows(self, values: np.ndarray) -> np.ndarray:
+        """Return the flows that agents face at flat constrained parameters (N, K), all the same."""
+        flow = self.model.mean_field.numpy()
+        return np.broadcast_to(flow, (len(values), *flow.shape)).copy()
+
     def heights(self, values: np.ndarray) -> np.ndarray:
         """Return log likelihoods (N,) at flat constrained parameters (N, K)."""
         evaluate = self.law.evaluator()

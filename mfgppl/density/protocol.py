@@ -112,6 +112,9 @@ class LogDensity(Protocol):
     def log_policies(self, values: np.ndarray) -> np.ndarray:
         """Return log policies (N, T, S, A) at flat constrained parameters (N, P)."""
 
+    def flows(self, values: np.ndarray) -> np.ndarray:
+        """Return the flows that agents face at flat constrained parameters (N, P)."""
+
     def heights(self, values: np.ndarray) -> np.ndarray:
         """Return log likelihoods (N,) at flat constrained parameters (N, P)."""
 

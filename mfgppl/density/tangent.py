@@ -24,7 +24,7 @@ from mfgppl.equilibrium.linearisation import AnyResponseMap, FlowMap, inverse, r
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import Array, ResponseMap, uniform_flow
 from mfgppl.exceptions import ConvergenceError
-from mfgppl.likelihood.coupled import CoupledLikelihood
+from mfgppl.likelihood.coupled import CoupledLikelihood, log_likelihood_along
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program
@@ -196,7 +196,7 @@ class AlongTangent:
         try:
             image = response_map.image(flow, self.temperature)
             if isinstance(response_map, ResponseMap) and response_map.recorded:
-                return world.counted.value(image, response_map)[0]
+                return world.counted.told(image, response_map).value
             value = world.counted.actions(image)
             if world.law.moves is not None:
                 along = torch.from_numpy(flow.copy()).reshape(world.model.game.flow_shape)
@@ -216,7 +216,7 @@ class AlongTangent:
         world, response_map = self.world, self.world.put(values)
         here = response_map.image(self.flow, self.temperature)
         there = response_map.image(self._moved(here.generated), self.temperature)
-        value, moves = world.counted.value(there, response_map)
+        value, _, moves, _ = world.counted.told(there, response_map)
         pull = functools.partial(response_map.pull, temperature=self.temperature)
         found = pull(
             there, counts=world.counted.counts, weights=np.zeros_like(self.flow), moved=moves
@@ -241,7 +241,7 @@ class AlongTangent:
                 moved = self._moved(answer.mean_field.detach().numpy().reshape(self.flow.shape))
                 flow = torch.from_numpy(moved).reshape(shape).requires_grad_(True)
                 reward = model.masked(spread_reward(program, RewardInputs(game, flow)))
-                value = law.log_likelihood(reward, game.transition_along(flow))
+                value = log_likelihood_along(law, reward, game.transition_along(flow))
                 direct, by_flow = torch.autograd.grad(value, [at, flow], allow_unused=True)
                 slope = torch.zeros_like(at) if direct is None else direct
                 if by_flow is not None and answer.mean_field.requires_grad:

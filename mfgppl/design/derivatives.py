@@ -41,7 +41,7 @@ def program_along(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor
     """Return a checked reward program along a flow."""
     inputs = RewardInputs(game, mean_field)
     latent_sites(reward, inputs)
-    check_program(reward, game, mean_field, coupled=False)
+    check_program(reward, inputs, coupled=False)
     return Program(reward, inputs)
 
 

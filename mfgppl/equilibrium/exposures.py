@@ -69,13 +69,6 @@ class Exposures(NamedTuple):
         """Return weights of what is read from those of the flow that has it."""
         return self._flat(self._narrowed(self.spreads.T @ self._by_cell(weights)))
 
-    def tangent(self, weights: Array) -> Array:
-        """Return weights of a flow (T, C * M) less what weighs no change that keeps the masses."""
-        if self.basis is None:
-            return weights
-        by_cell = self._by_cell(weights)
-        return self._flat(by_cell - by_cell.mean(-1, keepdims=True))
-
     def _by_cell(self, flow: Array) -> Array:
         return flow.reshape(len(flow), self.reads.shape[1], -1)
 
@@ -102,7 +95,7 @@ def exposures_of(game: MeanFieldGame, *, by_cell: bool) -> Exposures | None:
     """
     if game.n_cells == 1 or by_cell:
         return None
-    mass = game.initial.numpy().reshape(game.n_cells, -1).sum(1)
+    mass = game.initial.detach().numpy().reshape(game.n_cells, -1).sum(1)
     meeting: Meeting = game.meets
     if scipy.sparse.issparse(meeting.matrix):
         return None  # as good as none of its combinations can be left out

@@ -44,9 +44,9 @@ def _apply_inverse(function: FlowMap, change: Tensor, flat: tuple[int, int]) -> 
 
 
 def has_gradient(game: MeanFieldGame, program: RewardProgram, at: Equilibrium) -> bool:
-    """Return whether reward or dynamics depend on a tensor that is differentiated."""
+    """Return whether start, reward or dynamics depend on a tensor that is differentiated."""
     with double_precision():
-        outputs = [spread_reward(program, RewardInputs(game, at.mean_field))]
+        outputs = [game.initial, spread_reward(program, RewardInputs(game, at.mean_field))]
         if game.crowd_moves_dynamics:
             outputs.append(game.transition_along(at.mean_field))
     if any(value.requires_grad for value in outputs):

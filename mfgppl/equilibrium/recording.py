@@ -145,7 +145,7 @@ def recording_of(
     game: MeanFieldGame, reward: RewardProgram, parameters: Mapping[str, Tensor]
 ) -> Recording | None:
     """Return a recording of a reward, kept with the game; None where it cannot be recorded."""
-    kept = _recordings(game)
+    kept = recordings_of(game)
     recording = kept[id(reward)][1] if id(reward) in kept else None
     if id(reward) not in kept or (recording is not None and not recording.fits(parameters)):
         try:
@@ -159,14 +159,14 @@ def recording_of(
     return recording
 
 
-def _recordings(game: MeanFieldGame) -> OrderedDict[int, tuple[RewardProgram, Recording | None]]:
+def recordings_of(game: MeanFieldGame) -> OrderedDict[int, tuple[RewardProgram, Recording | None]]:
     """Return the recordings kept with a game, the one used last at the end."""
     return keep(game, "recordings", OrderedDict)
 
 
 def forget(game: MeanFieldGame, reward: RewardProgram) -> None:
     """Let a reward run as it is from now on."""
-    _recordings(game)[id(reward)] = reward, None
+    recordings_of(game)[id(reward)] = reward, None
 
 
 def flat_values(parameters: Mapping[str, Tensor]) -> Tensor:

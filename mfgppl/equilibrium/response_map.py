@@ -15,7 +15,15 @@ import torch
 
 from mfgppl._kernels import bridge, crowd
 from mfgppl.equilibrium.exposures import exposures_of
-from mfgppl.equilibrium.recording import NOT_RECORDED, NOTHING, forget, masked_reward, recording_of
+from mfgppl.equilibrium.moving_start import MovingStart
+from mfgppl.equilibrium.recording import (
+    NOT_RECORDED,
+    NOTHING,
+    flat_values,
+    forget,
+    masked_reward,
+    recording_of,
+)
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.crowd import noted_reads
@@ -90,13 +98,19 @@ class ResponseMap:
         A reward program.
     parameters : mapping or Series, optional
         A value for each of its latent sites.
+    start : MovingStart, optional
+        The start, where it moves with the parameters.
 
     Attributes
     ----------
     recorded : bool
         Whether reward and dynamics run on the tape machine.
+    values : ndarray, shape (P,)
+        The parameters that it has, flat.
     exposures : Exposures or None
         What is read of flows, where it is less than all of them.
+    moving_start : MovingStart or None
+        As given.
     """
 
     def __init__(
@@ -104,10 +118,14 @@ class ResponseMap:
         game: MeanFieldGame,
         reward: RewardProgram,
         parameters: Mapping[str, Any] | pd.Series | None = None,
+        *,
+        start: MovingStart | None = None,
     ) -> None:
         values = placed_values(reward, game, parameters)
         self.game, self.program, self._reward = game, bind(reward, values), reward
+        self.moving_start = start
         self._values = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+        self.values = flat_values(self._values).numpy()
         flow = torch.from_numpy(uniform_flow(game))
         with double_precision(), torch.no_grad():
             # at the door, where the program's own errors are raised
@@ -115,9 +133,12 @@ class ResponseMap:
             with noted_reads() as reads:
                 table = reward_table(self.program, RewardInputs(game, along))
             tables = bridge.tables_of(game.transition_along(along))
-        initial = game.initial.numpy().copy()
+        initial = game.initial.detach().numpy().copy()
         self.arrays = crowd.Arrays(tables, NOTHING, NOTHING, initial, game.discount)
-        self.exposures = exposures_of(game, by_cell=reads.by_cell)
+        if start is None:
+            self.exposures = exposures_of(game, by_cell=reads.by_cell)
+        else:
+            self.exposures = start.exposures
         self._recording = recording_of(game, reward, self._values)
         self._slopes: tuple[crowd.Played, crowd.Played] | None = None
         self._pulls: tuple[crowd.Played, crowd.Played] | None = None
@@ -244,9 +265,19 @@ class ResponseMap:
             if played.inputs.size:
                 start = played.inputs[-1]
                 played.buffer[start : start + len(values)] = values
+        self.values = np.array(values, dtype=float)
+        if self.moving_start is not None:
+            self.arrays.initial[:] = self.moving_start.initial(self.values)
 
     def pull(
-        self, image: Image, temperature: float, *, counts: Array, weights: Array, moved: Array
+        self,
+        image: Image,
+        temperature: float,
+        *,
+        counts: Array,
+        weights: Array,
+        moved: Array,
+        shared: Array | None = None,
     ) -> tuple[Array, Array] | None:
         """Return slopes of weighed sums in the flow (T, F) and in the parameters (K,).
 
@@ -262,6 +293,9 @@ class ResponseMap:
             Weights of the flow generated.
         moved : ndarray, shape (T-1, S, S * A)
             Weights of the dynamics, next state first, where the crowd moves them.
+        shared : ndarray, shape (N, S), optional
+            Weights of the log shares of kinds, where the start moves with the parameters. Without
+            them it is held.
 
         Returns
         -------
@@ -277,16 +311,20 @@ class ResponseMap:
             return None
         by_reward, by_moves = self._pulls
         on_reward, on_tables = np.empty(image.policy.shape), np.empty(moved.shape)
+        on_start = np.empty(self.arrays.initial.shape)
         crowd.follow(self.arrays, image.flow)
         crowd.pull(
             self.arrays, counts, weights, temperature, image.values, image.policy,
-            on_reward, on_tables,
+            on_reward, on_tables, on_start,
         )  # fmt: skip
         n_shares = image.flow.size
         size = n_shares + sum(value.numel() for value in self._values.values())
         slopes = crowd.pull_back(by_reward, image.flow, on_reward, size)
         if moved.size:
             slopes += crowd.pull_back(by_moves, image.flow, on_tables + moved, size)
+        if self.moving_start is not None and shared is not None:
+            on_shares = self.arrays.initial * on_start + shared.ravel()
+            slopes[n_shares:] += self.moving_start.pulled(self.values, on_shares)
         return slopes[:n_shares].reshape(image.flow.shape), slopes[n_shares:]
 
     def confirms(self, flow: Array) -> bool:
@@ -370,7 +408,7 @@ def uniform_policy(game: MeanFieldGame) -> Array:
 
 def uniform_flow(game: MeanFieldGame) -> Array:
     """Return the flow (T, F) of those who stay where they began and take all actions as often."""
-    shares = np.tile(game.initial.numpy(), (game.shape[0], 1))
+    shares = np.tile(game.initial.detach().numpy(), (game.shape[0], 1))
     if not game.joint:
         return shares
     return (shares[..., None] * uniform_policy(game)).reshape(flat_shape(game))

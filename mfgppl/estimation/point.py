@@ -21,13 +21,14 @@ from mfgppl._keep import keep
 from mfgppl._replication import replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.climb import Objective
+from mfgppl.density.groups import start_from_groups
 from mfgppl.density.kinds import kinds_table, node_shares
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
 from mfgppl.estimation.counted_flow import CountedFlow, counted_flow, is_counted
 from mfgppl.estimation.judgement import judged, kinks, warn_of, warned
-from mfgppl.estimation.kinds import messages_of_kinds, start_from_groups
+from mfgppl.estimation.kinds import messages_of_kinds
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -108,6 +109,11 @@ def mle(
         restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
     )
     boolean("flow_bias", flow_bias)
+    if isinstance(model, TrajectoryModel) and model.samples_agents:
+        raise ValueError(
+            "the law of coefficients that are sampled, x.agents(sampled=True), is a prior, which "
+            "mle drops: use nuts, or `with x.agents:`, which sums over nodes."
+        )
     fit = _maximise(model, init, settings, kind="mle", prior=0.0, jacobian=0.0)
     if not flow_bias or not isinstance(model, TrajectoryModel):
         return fit
@@ -123,7 +129,7 @@ def with_counted_flow(fit: PointEstimate, cost: CountedFlow | None) -> PointEsti
 
 def cost_of_counting(model: TrajectoryModel) -> CountedFlow | None:
     """Return what the counted flow costs the maximum likelihood estimate, fitted where not yet."""
-    if not isinstance(model, TrajectoryModel) or not is_counted(model):
+    if not isinstance(model, TrajectoryModel) or model.samples_agents or not is_counted(model):
         return None
 
     def measured() -> CountedFlow | None:
@@ -238,7 +244,7 @@ def _maximise(
     density = density_of(model, progressbar=settings.progressbar)
     objective = Objective(density, prior, jacobian)
     start = starting_values(density, init, settings.random_seed)
-    if init is None:
+    if init is None and not model.coupled:  # whose anchor is already reached from groups
         start = _with_kinds(objective, start, seeds_of(settings.random_seed, 1)[0])
     climbs = [_climb(objective, start, settings)]
     if settings.restarts:

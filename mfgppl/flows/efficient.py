@@ -27,7 +27,7 @@ from mfgppl.estimation.starts import Start, starting_values
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
 from mfgppl.flows.pseudo_likelihood import printed_sequence
 from mfgppl.likelihood.coupled import CoupledLikelihood
-from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.model import TrajectoryModel, needs_one_kind
 
 LARGEST_CHANGE = 1e-2  # of a share: what moves by more is no fixed point
 MAXIMUM = 1e-6  # distance from a maximum, in standard errors, that counts as none
@@ -156,6 +156,7 @@ def efficient_pseudo_likelihood(
             "efficient_pseudo_likelihood needs likelihood='causal', whose policy generates the "
             "flow."
         )
+    needs_one_kind(model, "efficient_pseudo_likelihood")
     real_between("tolerance", tolerance, above=0.0, upto=LARGEST_CHANGE)
     positive_int("max_steps", max_steps)
     seed = seed_of(random_seed)

@@ -43,6 +43,8 @@ class ActionCounts(TorchDistribution):
         with own_modes():
             if isinstance(self.law, KindsLikelihood):
                 self._check_own(value)
+                if self.law.transition.requires_grad:
+                    return self.law.log_likelihood(self.reward)
                 return bridge.differentiable(self.reward, self.law.evaluator())
             if self.law.transition.requires_grad:
                 counts = self.law.counts._replace(actions=value.numpy())

@@ -6,6 +6,7 @@ about it too.
 """
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,15 +49,9 @@ class CoupledLikelihood(WithDynamics):
         kind = StationaryLikelihood if self.stationary else CausalLikelihood
         return kind(transition, self.counts, self.discount, self.temperature)
 
-    def tables(self, reward: Tensor, transition: Tensor) -> tuple[Tensor, ...]:
-        """Return the log policy, and the log transition where moves count, along a flow."""
-        (log_policy,) = self.along(transition).tables(reward)
-        return (log_policy,) if self.moves is None else (log_policy, transition.log())
-
-    def log_likelihood(self, reward: Tensor, transition: Tensor) -> Tensor:
-        """Return the log likelihood along a flow, in plain torch."""
-        value = self.along(transition).log_likelihood(reward)
-        return value if self.moves is None else value + self.log_moves(transition)
+    def log_policy(self, solved: np.ndarray) -> np.ndarray:
+        """Return log policies as they come: they are solved for with the flow."""
+        return solved
 
     def log_moves(self, transition: Tensor) -> Tensor:
         """Return what the moves add, with a slope also where others are impossible."""
@@ -70,6 +65,32 @@ class CoupledLikelihood(WithDynamics):
         if self.moves is not None:
             terms.append(Term(1, *moves(panel, tuple(self.moves.shape)), 1.0))
         return terms
+
+
+class Coupled(Protocol):
+    """A law along a flow that is solved for, of agents of one kind or of several."""
+
+    @property
+    def moves(self) -> Tensor | None:
+        """How often each move was seen, where the crowd moves the dynamics."""
+
+    def along(self, transition: Tensor) -> Any:
+        """Return the law of the actions along a flow, with its dynamics."""
+
+    def log_moves(self, transition: Tensor) -> Tensor:
+        """Return what the moves add."""
+
+
+def tables_along(law: Coupled, core: Tensor, transition: Tensor) -> tuple[Tensor, ...]:
+    """Return a law's tables along a flow, and the log transition where moves count."""
+    tables: tuple[Tensor, ...] = law.along(transition).tables(core)
+    return tables if law.moves is None else (*tables, transition.log())
+
+
+def log_likelihood_along(law: Coupled, core: Tensor, transition: Tensor) -> Tensor:
+    """Return the log likelihood along a flow, in plain torch."""
+    value: Tensor = law.along(transition).log_likelihood(core)
+    return value if law.moves is None else value + law.log_moves(transition)
 
 
 def moves_seen(steps: np.ndarray, n: np.ndarray, shape: tuple[int, ...]) -> Tensor:

@@ -4,6 +4,9 @@
 by the policy of kind k along the same flow, and `s_j` the state in which it was seen first. Nodes
 of a random coefficient are kinds whose weights are known. All trajectories of an agent are of one
 kind; those after its first are taken as if where they begin did not depend on the kind.
+
+Along a flow that is solved for, all kinds make up the crowd. The moves that it drives have one law
+whatever the kind, and each agent's add to its log likelihood.
 """
 
 import math
@@ -20,9 +23,10 @@ from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
+from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.dynamics import HasTables
 from mfgppl.likelihood.stationary import StationaryLikelihood
-from mfgppl.likelihood.terms import decisions
+from mfgppl.likelihood.terms import decisions, moves
 from mfgppl.reward.nodes import Nodes
 
 UNKNOWN = "unknown"  # label of agents of whose kind nothing is seen
@@ -82,10 +86,12 @@ class KindsLikelihood(Keeper):
     """The law of the actions of agents whose node is not seen.
 
     A reward is a flat array (1, 1, n) here: tables (N, T, S, A), and after them log weights (N, S).
+    Along a flow that is solved for, log policies stand in place of rewards, and log probabilities
+    of moves come last, where the crowd drives them.
 
     Attributes
     ----------
-    one : CausalLikelihood or StationaryLikelihood
+    one : CausalLikelihood, StationaryLikelihood or CoupledLikelihood
         The law of agents of one kind, with the counts of all.
     histories : Histories
         What agents do.
@@ -93,7 +99,7 @@ class KindsLikelihood(Keeper):
         The nodes, at some parameters.
     """
 
-    one: CausalLikelihood | StationaryLikelihood
+    one: CausalLikelihood | StationaryLikelihood | CoupledLikelihood
     histories: Histories
     nodes: Nodes
 
@@ -131,7 +137,23 @@ class KindsLikelihood(Keeper):
     def core_shape(self) -> tuple[int, int, int]:
         """Shape of a reward as this law takes it."""
         N, T, S, A = self.shape
-        return 1, 1, N * S * (T * A + 1)
+        n_moves = 0 if self.moves is None else self.moves.numel()
+        return 1, 1, N * S * (T * A + 1) + n_moves
+
+    @property
+    def moves(self) -> Tensor | None:
+        """How often each move was seen, where a flow is solved for and drives them."""
+        return self.one.moves if isinstance(self.one, CoupledLikelihood) else None
+
+    def along(self, transition: Tensor) -> "KindsLikelihood":
+        """Return the law of the actions along a flow that is solved for, with its dynamics."""
+        assert isinstance(self.one, CoupledLikelihood)
+        return replace(self, one=self.one.along(transition))
+
+    def log_moves(self, transition: Tensor) -> Tensor:
+        """Return what the moves add to the log likelihood of all."""
+        assert isinstance(self.one, CoupledLikelihood)
+        return self.one.log_moves(transition)
 
     def parts(self, core: Any) -> tuple[Any, Any]:
         """Return tables (..., N, T, S, A) and log weights (..., N, S) of rewards (..., 1, 1, n).
@@ -140,13 +162,14 @@ class KindsLikelihood(Keeper):
         """
         size, lead = math.prod(self.shape), core.shape[:-3]
         flat = core.reshape(*lead, -1)
-        weights = flat[..., size:].reshape(*lead, self.n_nodes, self.shape[2])
+        end = size + self.n_nodes * self.shape[2]
+        weights = flat[..., size:end].reshape(*lead, self.n_nodes, self.shape[2])
         return flat[..., :size].reshape(*lead, *self.shape), weights
 
     def arrays(self) -> bridge.Kinds:
         """Return what the kernel reads, with a workspace."""
-        if isinstance(self.one, StationaryLikelihood):
-            raise TypeError("stationary games have no kernel")
+        if not isinstance(self.one, CausalLikelihood):
+            raise TypeError("only the causal law along a flow that is given has a kernel")
         constants = {"discount": self.discount, "temperature": self.temperature}
         packed = keep(self, "packed", lambda: packed_histories(self.histories, self.shape[1:]))
         return bridge.kinds_law(self.kernel_tables, packed, self.shape, **constants)
@@ -159,6 +182,7 @@ class KindsLikelihood(Keeper):
 
     def _by_torch(self, core: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the log likelihood of a stationary game, and its gradient kind by kind."""
+        assert isinstance(self.one, StationaryLikelihood)
         rewards, _ = self.parts(core)
         found = self.posterior(core)
         counts, slopes = self.expected_counts(found.share)
@@ -188,11 +212,13 @@ class KindsLikelihood(Keeper):
 
     def tables(self, core: Tensor) -> tuple[Tensor, Tensor]:
         """Return log policies (N, T, S, A) and log weights (N, S), in torch."""
+        assert not isinstance(self.one, CoupledLikelihood)
         rewards, logs = self.parts(core)
         return torch.stack([self.one.tables(reward)[0] for reward in rewards]), logs
 
     def table_slopes(self, core: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """Return how the log policies and log weights change with the reward, in one direction."""
+        assert not isinstance(self.one, CoupledLikelihood)
         (rewards, _), (changes, logs) = self.parts(core), self.parts(change)
         if isinstance(self.one, CausalLikelihood):
             slopes = [self.one.table_slopes(r, c)[0] for r, c in zip(rewards, changes, strict=True)]
@@ -221,7 +247,7 @@ class KindsLikelihood(Keeper):
 
     def _seen_policy(self, core: np.ndarray) -> np.ndarray:
         log_policies, logs = self.table_arrays(core)
-        share = self._posterior(log_policies, logs).share
+        share = self.posterior_of(log_policies, logs).share
         visits = self.expected_counts(share)[0].sum(-1, keepdims=True)
         of_all = (self.histories.weight @ share) / self.histories.weight.sum()
         seen = visits.sum(0) > 0
@@ -232,9 +258,37 @@ class KindsLikelihood(Keeper):
 
     def posterior(self, core: np.ndarray) -> Posterior:
         """Return the log likelihood of each history, and the posterior of its node."""
-        return self._posterior(*self.table_arrays(np.ascontiguousarray(core)))
+        return self.posterior_of(*self.table_arrays(np.ascontiguousarray(core)))
 
-    def _posterior(self, log_policies: np.ndarray, logs: np.ndarray) -> Posterior:
+    def agents_moves(self, panel: Trajectories) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the agent of each move that the crowd drives, and its flat place in their table.
+
+        None where it drives none.
+        """
+        if self.moves is None:
+            return None
+        trajectory, entry = moves(panel, tuple(self.moves.shape))
+        return panel.owner[trajectory], entry
+
+    def by_agent(self, core: np.ndarray, moved: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+        """Return the log likelihood of each agent (n_agents,).
+
+        Parameters
+        ----------
+        core : ndarray
+            The reward, or what stands in its place.
+        moved : (ndarray, ndarray) or None
+            The panel's `agents_moves`.
+        """
+        found = self.posterior(core).log_likelihood[self.histories.of_agent]
+        if moved is not None:
+            assert self.moves is not None
+            table = core.reshape(-1)[-self.moves.numel() :]
+            bridge.add_entries(table, moved[1], moved[0], 1.0, found)
+        return found
+
+    def posterior_of(self, log_policies: np.ndarray, logs: np.ndarray) -> Posterior:
+        """Return the same at log policies (N, T, S, A) and log weights (N, S)."""
         return Posterior(*bridge.kinds_posterior(log_policies, logs, self.histories[:5]))
 
     def expected_counts(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -272,11 +326,14 @@ class KindsLikelihood(Keeper):
         first = panel.first_of_owner
         start = panel.state[panel.offsets[:-1]][first]
         of_entry, columns = share[trajectory].T, []
-        for policies, logs in slopes:
+        moved = None if self.moves is None else moves(panel, tuple(self.moves.shape))
+        for policies, logs, *moving in slopes:
             each = zip(of_entry, policies, strict=True)
             rows = sum(q * p.reshape(-1)[entry] for q, p in each)
             column = np.bincount(trajectory, rows, minlength=panel.n_trajectories)
             column[first] += (share[first] * logs[:, start].T).sum(1)
+            if moved is not None:
+                bridge.add_entries(moving[0], moved[1], moved[0], 1.0, column)
             columns.append(column)
         return np.stack(columns, axis=1)
 
@@ -309,6 +366,10 @@ def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
     """
     known = None
     for site in nodes.sites:
+        if site.agents is not None:
+            seen = _places(panel, site.agents)[:, None]
+            own = seen == nodes.value_of(site.name)
+            known = own if known is None else known & own
         if site.known is None:
             continue
         if site.known not in panel.groups:
@@ -328,6 +389,24 @@ def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
         allowed = (seen < 0) | (seen == nodes.value_of(site.name))
         known = allowed if known is None else known & allowed
     return None if known is None else np.where(known, 0.0, -np.inf)
+
+
+def owner_names(panel: Trajectories) -> tuple[str, ...]:
+    """Return the label of each agent of a panel."""
+    return tuple(str(name) for name in panel.agents[panel.first_of_owner])
+
+
+def _places(panel: Trajectories, agents: tuple[str, ...]) -> np.ndarray:
+    """Return the place of a panel's agents among those whose coefficients are sampled."""
+    places = {name: k for k, name in enumerate(agents)}
+    strange = [name for name in owner_names(panel) if name not in places]
+    if strange:
+        raise ValueError(
+            f"no coefficient is sampled for the agent {strange[0]!r}, who is not of the panel that "
+            "the model is of; what is left out, or drawn anew, needs `with x.agents:`, which sums "
+            "over nodes."
+        )
+    return np.array([places[name] for name in owner_names(panel)])
 
 
 def histories_of(

@@ -11,22 +11,21 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, one_of
-from mfgppl._keep import Keeper
+from mfgppl._keep import Keeper, keep
 from mfgppl.data.composition import composition_changes, turnover_message
 from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.admissible import check_moves
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.population import Population, check_mixture
 from mfgppl.equilibrium.response_map import uniform_flow
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
-from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes
+from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes, owner_names
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.nodes import Nodes
 from mfgppl.reward.parameters import (
     is_latent,
     labelled_entries,
@@ -38,7 +37,6 @@ from mfgppl.reward.program import (
     answered,
     double_precision,
     nodes_of,
-    reward_table,
 )
 from mfgppl.reward.soundness import check_program
 
@@ -113,7 +111,7 @@ class TrajectoryModel(Keeper):
         mean_field: Any = "empirical",
     ) -> None:
         self._set_up(game, reward, panel, likelihood, start, mean_field)
-        check_program(reward, game, self.mean_field, coupled=self.coupled)
+        check_program(reward, self.inputs, coupled=self.coupled)
 
     def _set_up(
         self,
@@ -152,7 +150,9 @@ class TrajectoryModel(Keeper):
         self.likelihood, self.start = likelihood, start
         self.flow_kind = mean_field if isinstance(mean_field, str) else "known"
         self.mean_field = self._flow(mean_field)
-        self.inputs = RewardInputs(game, self.mean_field, energy=likelihood == "energy")
+        names = owner_names(self.panel) if isinstance(self.panel, Trajectories) else None
+        energy = likelihood == "energy"
+        self.inputs = RewardInputs(game, self.mean_field, energy=energy, agent_names=names)
         self.forbidden = ~game.available
         self.forbids = bool(self.forbidden.any())
         transition = game.transition_along(self.mean_field)
@@ -162,6 +162,8 @@ class TrajectoryModel(Keeper):
         check_moves(self.panel, game, None if moves_elsewhere else transition)
         self.sites = latent_sites(reward, self.inputs)
         self.nodes = nodes_of(reward, self.inputs)
+        if self.coupled and self.nodes is not None:
+            check_mixture(game, reward, self.nodes)
         self.law = self.law_of(self.panel, transition)
         self.observed = torch.as_tensor(self.law.counts.actions)
         self.messages = self._crowd_messages(panel)
@@ -177,31 +179,44 @@ class TrajectoryModel(Keeper):
             If the flow is the equilibrium, and none is found at the parameters drawn.
         """
         with double_precision():
-            if isinstance(self.law, CoupledLikelihood):
-                return self._in_equilibrium(self.law)
+            if self.coupled:
+                return self._in_equilibrium()
+            assert not isinstance(self.law, CoupledLikelihood)
             answer = answered(self.reward, self.inputs, checked=True)
             reward = answer._replace(reward=self.masked(answer.reward)).core
             pyro.sample("actions", ActionCounts(self.law, reward), obs=self.observed)
         return answer.reward
 
-    def _in_equilibrium(self, law: CoupledLikelihood) -> Tensor:
+    def _in_equilibrium(self) -> Tensor:
         """Draw the parameters, solve for the flow, run the program along it, and observe."""
+        assert isinstance(self.law, (CoupledLikelihood, KindsLikelihood))
         latent = functools.partial(is_latent, self.sites)
         with pyro.poutine.block(expose_fn=latent), Drawn() as met:
-            reward_table(self.reward, self.inputs)
+            answered(self.reward, self.inputs, checked=True)
         values = met.values()
         drawn = {name: values[name] for name in self.sites}
-        equilibrium = solve_equilibrium(
-            self.game, self.reward, parameters=drawn, mean_field=self.mean_field, throw=True
-        ).value
+        crowd = self.population
+        flow = crowd.equilibrium(drawn, self.mean_field, throw=True).value.mean_field
+        along = self.inputs.along(crowd.summed(flow))
         with pyro.poutine.block(hide_fn=latent), pyro.poutine.condition(data=drawn):
-            reward = reward_table(self.reward, RewardInputs(self.game, equilibrium.mean_field))
-        transition = self.game.transition_along(equilibrium.mean_field)
-        counts = ActionCounts(law.along(transition), self.masked(reward))
+            answer = answered(self.reward, along, checked=True)
+        transition = self.game.transition_along(along.whole_flow)
+        reward = answer._replace(reward=self.masked(answer.reward)).core
+        counts = ActionCounts(self.law.along(transition), reward)
         pyro.sample("actions", counts, obs=self.observed)
-        if law.moves is not None:
-            pyro.factor("moves", law.log_moves(transition))
-        return reward
+        if self.law.moves is not None:
+            pyro.factor("moves", self.law.log_moves(transition))
+        return answer.reward
+
+    @property
+    def samples_agents(self) -> bool:
+        """Whether a coefficient of each agent is a parameter."""
+        return self.nodes is not None and any(s.agents is not None for s in self.nodes.sites)
+
+    @property
+    def population(self) -> Population:
+        """The agents, whose crowd is solved for in a coupled model."""
+        return keep(self, "population", lambda: Population(self.game, self.reward, self.nodes))
 
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
@@ -338,9 +353,7 @@ class TrajectoryModel(Keeper):
         """Return the reward along a flow at the parameters that `_sites` draws."""
         with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            energy = self.likelihood == "energy"
-            along = RewardInputs(self.game, mean_field, energy=energy)
-            return answered(self.reward, along, checked=True).core
+            return answered(self.reward, self.inputs.along(mean_field), checked=True).core
 
     def _check_coupled(self, transition: Tensor) -> None:
         """Raise where the equilibrium's flow has no likelihood here."""
@@ -357,47 +370,31 @@ class TrajectoryModel(Keeper):
             )
 
     def _law_of_kinds(
-        self, panel: Panel, transition: Tensor, counts: Counts, nodes: Nodes
+        self, panel: Panel, one: CausalLikelihood | StationaryLikelihood | CoupledLikelihood
     ) -> KindsLikelihood:
         """Return the law of a panel whose agents have sites of their own, else raise."""
-        game, site = self.game, nodes.sites[-1].name
-        if self.likelihood == "energy":
-            raise ValueError(
-                f"likelihood='energy' knows agents of one kind; the reward program has the "
-                f"agent-level site {site!r}: use likelihood='causal'."
-            )
-        if self.coupled:
-            raise ValueError(
-                f"mean_field='equilibrium' knows agents of kinds that are seen; the reward program "
-                f"has the agent-level site {site!r}: use the observed flow, or a given one."
-            )
+        assert self.nodes is not None
+        site = self.nodes.sites[-1].name
         if not isinstance(panel, Trajectories):
             raise ValueError(
                 f"the agent-level site {site!r} is summed over for each agent, which needs the "
                 f"trajectories one by one; a {type(panel).__name__} does not keep them. Read the "
                 "table with Trajectories.from_frame."
             )
-        one = StationaryLikelihood if game.stationary else CausalLikelihood
-        law = one(transition, counts, game.discount, game.temperature)
-        histories = histories_of(panel, game.shape, known_nodes(panel, nodes))
-        return KindsLikelihood(law, histories, nodes)
+        known = known_nodes(panel, self.nodes)
+        return KindsLikelihood(one, histories_of(panel, self.game.shape, known), self.nodes)
 
     def law_of(self, panel: Panel, transition: Tensor) -> Law:
         """Return the law of a panel of this model's game, with the dynamics along its flow."""
         game, counts = self.game, panel.counts_over(self.game.shape[0])
-        if self.nodes is not None:
-            return self._law_of_kinds(panel, transition, counts, self.nodes)
-        if self.coupled:
-            moved = game.crowd_moves_dynamics
-            seen = panel.transition_counts() if moved else None
-            moves = None if seen is None else moves_seen(*seen, tuple(transition.shape))
-            return CoupledLikelihood(
-                transition, counts, game.discount, game.temperature, moves, game.stationary
-            )
-        if game.stationary:
-            return StationaryLikelihood(transition, counts, game.discount, game.temperature)
         if self.likelihood == "causal":
-            return CausalLikelihood(transition, counts, game.discount, game.temperature)
+            one = self._law_of_one(panel, transition, counts)
+            return one if self.nodes is None else self._law_of_kinds(panel, one)
+        if self.nodes is not None:
+            raise ValueError(
+                "likelihood='energy' knows agents of one kind; the reward program has the "
+                f"agent-level site {self.nodes.sites[-1].name!r}: use likelihood='causal'."
+            )
         flow = self.mean_field.sum(-1) if game.joint else self.mean_field
         entry = flow.numpy().copy()
         entry[0] = game.initial.numpy()
@@ -407,6 +404,21 @@ class TrajectoryModel(Keeper):
             entry = (by_cell / np.where(mass > 0, mass, 1.0)).reshape(entry.shape)
         n_groups = game.n_cells if self.start == "marginal" else 0
         return EnergyLikelihood(transition, counts, entry, n_groups, game.temperature)
+
+    def _law_of_one(
+        self, panel: Panel, transition: Tensor, counts: Counts
+    ) -> CausalLikelihood | StationaryLikelihood | CoupledLikelihood:
+        """Return the causal law of agents of one kind."""
+        game = self.game
+        if self.coupled:
+            moved = game.crowd_moves_dynamics
+            seen = panel.transition_counts() if moved else None
+            moves = None if seen is None else moves_seen(*seen, tuple(transition.shape))
+            return CoupledLikelihood(
+                transition, counts, game.discount, game.temperature, moves, game.stationary
+            )
+        one = StationaryLikelihood if game.stationary else CausalLikelihood
+        return one(transition, counts, game.discount, game.temperature)
 
 
 def _digest(text: str, arrays: list[np.ndarray]) -> str:

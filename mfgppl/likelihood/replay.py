@@ -55,9 +55,20 @@ def replay(model: TrajectoryModel, policy: Any, *, random_seed: Seed = None) -> 
 
 
 def replay_kinds(
-    model: TrajectoryModel, core: np.ndarray, *, random_seed: int
+    model: TrajectoryModel, core: np.ndarray, *, flow: Tensor, random_seed: int
 ) -> tuple[Trajectories, np.ndarray]:
     """Draw the panel of a model whose agents' kinds are not seen, at a reward of its law.
+
+    Parameters
+    ----------
+    model : TrajectoryModel
+        The model.
+    core : ndarray
+        The reward.
+    flow : Tensor, shape (T, S), or (T, S, A) in a joint game
+        The flow that moves the dynamics.
+    random_seed : int
+        Seed of the draws.
 
     Returns
     -------
@@ -73,7 +84,7 @@ def replay_kinds(
     node = draw_category(np.random.default_rng([random_seed, 1]), weights.cumsum(1))
     chances = np.exp(log_policies).cumsum(-1)
     of_trajectory = node[panel.owner]
-    drawn = _drawn(model.game, panel, chances, of_trajectory, model.mean_field, random_seed)
+    drawn = _drawn(model.game, panel, chances, of_trajectory, flow, random_seed)
     return drawn, node
 
 

@@ -91,7 +91,7 @@ def _static(inputs: RewardInputs, ask: Asked) -> Plan:
     """Return what agents do who take the crowd, at each time, to stay as it is."""
     values, log_policies = [], []
     for t, crowd in enumerate(inputs.whole_flow):
-        still = RewardInputs(inputs.game, crowd[None].expand(inputs.game.flow_shape))
+        still = inputs.along(crowd[None].expand(inputs.game.flow_shape))
         found = _along(ask(still), still, first=t)
         values.append(found.values[0])
         log_policies.append(found.log_policy[0])

@@ -8,7 +8,7 @@ from torch import Tensor
 from mfgppl._arguments import suggestion
 from mfgppl._meeting import meeting_of
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.agents import AgentLevel, FirstState
+from mfgppl.reward.agents import AgentLevel, FirstState, SiteOptions
 from mfgppl.reward.crowd import Crowd, note_cells
 from mfgppl.reward.named_inputs import named_inputs
 
@@ -31,6 +31,8 @@ class RewardInputs:
         The flow of the whole crowd, over types and states.
     energy : bool
         Whether the reward is that of Theorem 4's trajectories.
+    agent_names : tuple of str, optional
+        The panel's agents, of whom each may have a coefficient that is sampled.
 
     Attributes
     ----------
@@ -60,8 +62,16 @@ class RewardInputs:
         read.
     """
 
-    def __init__(self, game: MeanFieldGame, mean_field: Tensor, *, energy: bool = False) -> None:
+    def __init__(
+        self,
+        game: MeanFieldGame,
+        mean_field: Tensor,
+        *,
+        energy: bool = False,
+        agent_names: tuple[str, ...] | None = None,
+    ) -> None:
         self.game, self._flow, self._energy = game, mean_field, energy
+        self._agent_names = agent_names
         if game.joint:
             rows = game.exposures(mean_field)
             seen = rows[game.meets.row] if game.n_cells > 1 else rows
@@ -94,12 +104,18 @@ class RewardInputs:
     @property
     def agents(self) -> AgentLevel:
         """The context of what each agent has for itself: `with x.agents:`."""
-        return AgentLevel()
+        return AgentLevel(SiteOptions(agents=self._agent_names))
 
     @property
     def first_state(self) -> FirstState:
         """The first state that is seen of an agent, by coordinate."""
         return FirstState(self.game.space.within, len(self.shape))
+
+    def along(self, mean_field: Tensor) -> "RewardInputs":
+        """Return the same along another flow."""
+        return RewardInputs(
+            self.game, mean_field, energy=self._energy, agent_names=self._agent_names
+        )
 
     @property
     def whole_flow(self) -> Tensor:

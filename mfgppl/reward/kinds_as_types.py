@@ -59,12 +59,12 @@ def as_types(
             "the reward program has no agent-level site; declare what each agent has for itself "
             "inside `with x.agents:`."
         )
-    for site in nodes.sites:
-        if site.name in game.space.coordinates:
-            raise ValueError(
-                f"the agent-level site {site.name!r} is called as a coordinate of the game; rename "
-                "one."
-            )
+    return typed_game(game, nodes), typed_program(game, bound)
+
+
+def typed_game(game: MeanFieldGame, nodes: Nodes) -> MeanFieldGame:
+    """Return the game in which the nodes of agents are types, in their shares."""
+    check_site_names(game, nodes)
     own = {k: game.space.coordinates[k] for k in game.space.types}
     types: dict[str, Any] = {site.name: range(site.size) for site in nodes.sites} | own
     shares = nodes.log_weights.exp()
@@ -73,7 +73,17 @@ def as_types(
         changes["meets"] = game.meets.network  # between the types that it was between
     elif not game.meets.by_mass:
         changes["meets"] = _exposures(game, types, shares * game.initial)
-    return game.replace(**changes), _of_types(game, bound)
+    return game.replace(**changes)
+
+
+def check_site_names(game: MeanFieldGame, nodes: Nodes) -> None:
+    """Raise a `ValueError` if a site is called as a coordinate of the game."""
+    for site in nodes.sites:
+        if site.name in game.space.coordinates:
+            raise ValueError(
+                f"the agent-level site {site.name!r} is called as a coordinate of the game; rename "
+                "one."
+            )
 
 
 def _exposures(game: MeanFieldGame, types: Mapping[str, Any], start: Tensor) -> pd.DataFrame:
@@ -89,19 +99,25 @@ def _exposures(game: MeanFieldGame, types: Mapping[str, Any], start: Tensor) -> 
     return pd.DataFrame(each.numpy(), index=texts, columns=texts)
 
 
-def _of_types(game: MeanFieldGame, bound: RewardProgram) -> RewardProgram:
-    """Return a program of the game with types that runs one of the game without them."""
+def typed_program(game: MeanFieldGame, reward: RewardProgram) -> RewardProgram:
+    """Return the program of the game with types that runs one of the game without them.
+
+    Its latent sites are those of the other, but for what agents have for themselves.
+    """
 
     def of_types(x: RewardInputs) -> Preferences:
-        flow = x.flow
-        pooled = flow.reshape(len(flow), -1, *game.flow_shape[1:]).sum(1)
-        inner = RewardInputs(game, pooled)
-        run = ran(bound, inner)
+        inner = RewardInputs(game, pooled(game, x.whole_flow))
+        run = ran(reward, inner)
         assert isinstance(run.nodes, Nodes)
         each = run.nodes.preferences(run.preferences, len(inner.shape))
         return Preferences(**{name: _by_type(name, each, inner) for name in _declared(each)})
 
     return of_types
+
+
+def pooled(game: MeanFieldGame, flow: Tensor) -> Tensor:
+    """Return a game's flow of one in which its agents are of several kinds: the sum over kinds."""
+    return flow.reshape(len(flow), -1, *game.flow_shape[1:]).sum(1)
 
 
 def _declared(each: list[Preferences]) -> list[str]:

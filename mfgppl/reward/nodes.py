@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import scipy.stats
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from mfgppl.reward.agents import AGENT_LEVEL
+from mfgppl.reward.agents import AGENT_LEVEL, ITSELF, SiteOptions
 from mfgppl.reward.coordinates import Numbers
 from mfgppl.reward.preferences import Preferences
 
@@ -37,12 +38,15 @@ class Site(NamedTuple):
         Whether these are kinds; else nodes of a quadrature.
     known : str or None
         The column of the panel that says of some agents of which kind they are.
+    agents : tuple of str, or None
+        Where values are sampled, one for each agent: the agents.
     """
 
     name: str
     size: int
     kinds: bool
     known: str | None = None
+    agents: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,21 +130,73 @@ class NodesMet(Messenger):
         self.shape = shape
         self.sites: list[Site] = []
         self._logs: list[Tensor] = []
+        self._names: list[str] = []
+        self._agents_axis: int | None = None  # number of axes right of it
 
     def _pyro_sample(self, msg: Any) -> None:
         options = (msg["infer"] or {}).get(AGENT_LEVEL)
         if options is None:
             return
         name, law = msg["name"], msg["fn"]
-        if name in [site.name for site in self.sites]:
+        if name in self._names:
             raise ValueError(f"two sites of the agents' level are called {name!r}; rename one.")
-        n_axes = len(self.shape) + 1 + len(self.sites)  # right of this site's own
+        self._names.append(name)
+        if options.sampled:
+            value = self._sampled(name, law, options.agents)
+        else:
+            value = self._summed(name, law, options)
+        msg["value"], msg["done"], msg["stop"] = value, True, True
+
+    def _summed(self, name: str, law: Any, options: SiteOptions) -> Tensor:
+        """Return the values of a site that is summed over, on an axis of its own."""
+        n_axes = self._n_axes
         if isinstance(law, dist.Categorical):
             value, logs = _kinds(name, law, n_axes)
-        else:
-            value, logs = _coefficient(name, law, n_axes, options.nodes)
-        kinds = isinstance(law, dist.Categorical)
-        self.sites.append(Site(name, len(logs), kinds, options.known if kinds else None))
+            self._add(Site(name, len(logs), True, options.known), logs)
+            return value
+        points, weights = standard_nodes(_dimension(name, law), options.nodes)
+        value = _coefficient(name, law, n_axes, torch.from_numpy(points))
+        logs = torch.from_numpy(np.log(weights)).reshape(-1, *[1] * n_axes)
+        self._add(Site(name, len(logs), False), logs)
+        return value
+
+    def _sampled(self, name: str, law: Any, agents: tuple[str, ...] | None) -> Tensor:
+        """Return values that are sampled, one per agent, on the axis of the agents.
+
+        Agents are nodes of which each agent is known to be one, and all such sites share them.
+        """
+        if isinstance(law, dist.Categorical):
+            raise ValueError(
+                f"{name!r} is an unseen kind, and x.agents(sampled=True) samples numbers: kinds "
+                "are summed over, exactly; declare it inside `with x.agents:`."
+            )
+        if agents is None:
+            raise ValueError(
+                f"x.agents(sampled=True) gives each agent of a panel a value of {name!r} of its "
+                "own, and there are no agents here: a panel with rows is needed, in a "
+                "TrajectoryModel; elsewhere take `with x.agents:`, which sums over nodes."
+            )
+        d, n = _dimension(name, law), len(agents)
+        if self._agents_axis is None:
+            self._agents_axis = self._n_axes
+            logs = torch.zeros(n, *[1] * self._n_axes, dtype=torch.float64)
+            self._add(Site(name, n, False, agents=agents), logs)
+        many = len(law.event_shape) > 0
+        prior = dist.Normal(0.0, 1.0).expand([n, d] if many else [n])
+        prior = prior.to_event(2 if many else 1)
+        entry = ((f"{name}_entry", tuple(range(d))),) if many else ()
+        prior.entries = (("agent", agents), *entry)
+        away = pyro.sample(f"{name}_deviation", prior, infer={ITSELF: True})
+        return _coefficient(name, law, self._agents_axis, away.to(torch.float64).reshape(n, d))
+
+    @property
+    def _n_axes(self) -> int:
+        """Number of axes right of the next site's own."""
+        return len(self.shape) + 1 + len(self.sites)
+
+    def _add(self, site: Site, logs: Tensor) -> None:
+        """Add an axis for a site, with the log weights of its values."""
+        self.sites.append(site)
         self._logs.append(logs)
         n_nodes = math.prod(site.size for site in self.sites)
         if n_nodes > MOST_NODES:
@@ -148,9 +204,8 @@ class NodesMet(Messenger):
                 f"the agent-level sites {', '.join(s.name for s in self.sites)} have {n_nodes} "
                 f"combinations of values, more than {MOST_NODES}: each costs a sweep over time. "
                 "Take fewer nodes, `x.agents(nodes=5)`, or one MultivariateNormal site for "
-                "several coefficients."
+                "several coefficients; sampled ones have a node for each agent."
             )
-        msg["value"], msg["done"], msg["stop"] = value, True, True
 
     def nodes(self) -> Nodes | None:
         """Return the nodes, once the program has run; None where there is no such site."""
@@ -184,15 +239,10 @@ def _kinds(name: str, law: Any, n_axes: int) -> tuple[Tensor, Tensor]:
     return kinds, logs
 
 
-def _coefficient(name: str, law: Any, n_axes: int, nodes: int) -> tuple[Tensor, Tensor]:
-    """Return the nodes of a random coefficient on such an axis, and their log weights."""
-    transforms: list[Any] = []
-    inner, n_events = law, len(getattr(law, "event_shape", ()))
-    while type(inner).__name__ in ("Independent", "ExpandedDistribution", "LogNormal"):
-        transforms = [*(getattr(inner, "transforms", None) or []), *transforms]
-        inner = inner.base_dist
-    many = isinstance(inner, dist.MultivariateNormal)
-    if not many and not isinstance(inner, dist.Normal):
+def _dimension(name: str, law: Any) -> int:
+    """Return how many numbers a random coefficient has, else raise."""
+    inner, n_events = _innermost(law)[0], len(getattr(law, "event_shape", ()))
+    if not isinstance(inner, (dist.Normal, dist.MultivariateNormal)):
         raise TypeError(
             f"the agent-level site {name!r} has the law {type(law).__name__}; it must be "
             "Categorical (an unseen kind), or Normal, LogNormal or MultivariateNormal (a random "
@@ -202,24 +252,38 @@ def _coefficient(name: str, law: Any, n_axes: int, nodes: int) -> tuple[Tensor, 
         raise ValueError(
             f"the agent-level site {name!r} must be a number or a vector for an agent."
         )
-    d = law.event_shape[0] if n_events else 1
-    points, weights = standard_nodes(d, nodes)
-    batch = len(law.batch_shape)
+    return int(law.event_shape[0]) if n_events else 1
+
+
+def _innermost(law: Any) -> tuple[Any, list[Any]]:
+    """Return the normal law that a coefficient's is made of, and what it is sent through."""
+    transforms: list[Any] = []
+    while type(law).__name__ in ("Independent", "ExpandedDistribution", "LogNormal"):
+        transforms = [*(getattr(law, "transforms", None) or []), *transforms]
+        law = law.base_dist
+    return law, transforms
+
+
+def _coefficient(name: str, law: Any, n_axes: int, points: Tensor) -> Tensor:
+    """Return a coefficient at standard normal points (Q, d), on an axis left of `n_axes` others."""
+    inner, transforms = _innermost(law)
+    batch, d = len(law.batch_shape), points.shape[1]
     if batch > n_axes:
         raise ValueError(
             f"the law of {name!r} has the batch shape {tuple(law.batch_shape)}; it may differ by "
-            "type and by agent-level sites declared before."
+            "type and by agent-level sites declared before; coefficients that are sampled are "
+            "declared one after the other."
         )
-    z = torch.from_numpy(points).reshape(len(points), *[1] * n_axes, d)
-    if many:
+    z = points.reshape(len(points), *[1] * n_axes, d)
+    if isinstance(inner, dist.MultivariateNormal):
         value = inner.loc + (inner.scale_tril @ z[..., None])[..., 0]
-    elif n_events:
+    elif law.event_shape:
         value = inner.loc + inner.scale * z
     else:
         value = inner.loc + inner.scale * z[..., 0]
     for transform in transforms:
         value = transform(value)
-    return value, torch.from_numpy(np.log(weights)).reshape(-1, *[1] * n_axes)
+    return value
 
 
 def standard_nodes(d: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -178,8 +178,7 @@ class Program(Keeper):
         """
         inputs = self.inputs
         if mean_field is not None:
-            flow = mean_field.reshape(self.game.flow_shape)
-            inputs = RewardInputs(self.game, flow, energy=self.inputs.energy)
+            inputs = inputs.along(mean_field.reshape(self.game.flow_shape))
         free = {site.name: part for site, part in zip(self.sites, parts, strict=True)}
         jacobian = []
 

@@ -63,23 +63,19 @@ class Point(NamedTuple):
     changes: Values
 
 
-def check_program(
-    program: RewardProgram, game: MeanFieldGame, mean_field: Tensor, *, coupled: bool
-) -> None:
+def check_program(program: RewardProgram, inputs: RewardInputs, *, coupled: bool) -> None:
     """Raise a `ValueError` that says why a reward program cannot be fitted.
 
     Parameters
     ----------
     program : callable
         The reward program.
-    game : MeanFieldGame
-        The game.
-    mean_field : Tensor
-        A flow.
+    inputs : RewardInputs
+        The game along a flow.
     coupled : bool
         Whether the flow moves with the parameters, so that its gradient counts too.
     """
-    inputs = RewardInputs(game, mean_field)
+    mean_field = inputs.whole_flow
     with (
         own_modes(gradients=True),
         double_precision(),
@@ -96,7 +92,7 @@ def check_program(
             point = Point({**values, **flow}, _changes({**values, **flow}, seed))
             with chance(seed):
                 shocks.append(_shock_at(program, inputs, values))
-                _check_gradients(_outcome(program, game, inputs), point)
+                _check_gradients(_outcome(program, inputs.game, inputs), point)
         _check_shocks(shocks)
 
 
@@ -230,7 +226,7 @@ def _outcome(program: RewardProgram, game: MeanFieldGame, inputs: RewardInputs) 
 
     def outcome(values: Values) -> list[Tensor]:
         flow = values.get(FLOW)
-        seen = inputs if flow is None else RewardInputs(game, flow)
+        seen = inputs if flow is None else inputs.along(flow)
         met = run_at(program, seen, _constrained_values(values))
         tensors = [met.answer.core, torch.stack(list(met.log_priors.values()))]
         if flow is not None and game.crowd_moves_dynamics:

@@ -26,7 +26,7 @@ from mfgppl.density.anchor import Counted
 from mfgppl.equilibrium.admissible import check_moves
 from mfgppl.equilibrium.recording import NOTHING, _pullback, _replay, _slope
 from mfgppl.likelihood.causal import CausalLikelihood
-from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
+from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen, tables_along
 from mfgppl.likelihood.energy import EnergyLikelihood, energy_induction
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.likelihood.terms import move_places
@@ -308,12 +308,13 @@ def test_crowd(case, moving):
         crowd.slope(arrays, *slopes, flow, change, 0.6, values, policy, out)
         crowd.jacobian(arrays, *slopes, flow, 0.6, values, policy, rows)
         on_reward, on_tables = np.empty_like(policy), crowd.no_moves(arrays)
-        crowd.pull(arrays, counts, weights, 0.6, values, policy, on_reward, on_tables)
+        on_start = np.empty(C * S)
+        crowd.pull(arrays, counts, weights, 0.6, values, policy, on_reward, on_tables, on_start)
         back = crowd.pull_back(pulls[0], flow, on_reward, flow.size + 1)
         if moving:
             back = back + crowd.pull_back(pulls[1], flow, on_tables, flow.size + 1)
         found.append([values, policy, generated, out, rows, on_reward, back])
-        found[-1] += [per_block(on_tables, case)] if on_product else [on_tables]
+        found[-1] += [on_start, per_block(on_tables, case) if on_product else on_tables]
         np.testing.assert_allclose(rows.T @ change.ravel(), out.ravel(), rtol=1e-10, atol=1e-12)
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(mine, other, **CLOSE)
@@ -355,7 +356,8 @@ def test_counted_moves(case):
     assert counted.moves.shape == tables.shape
     value = float((counted.moves * np.log(tables)).sum())
     assert value == pytest.approx(float(law.log_moves(law.transition)), rel=1e-12)
-    entries = law.tables(torch.tensor(some_reward(case)), law.transition)[1].numpy().reshape(-1)
+    core = torch.tensor(some_reward(case))
+    entries = tables_along(law, core, law.transition)[1].numpy().reshape(-1)
     kept = steps[:, 0] < T - 1
     assert float(entries[move_places(steps[kept], by_cells.shape)] @ n[kept]) == pytest.approx(
         value

@@ -155,7 +155,7 @@ def test_panels_are_drawn_by_kind():
     density = density_of(model)
     value = np.concatenate([np.ravel(TRUTH[s.name]) for s in density.program.sites])
     core = density.rewards(value[None])[0]
-    drawn, node = replay_kinds(model, core, random_seed=3)
+    drawn, node = replay_kinds(model, core, flow=POOLED, random_seed=3)
     error = np.sqrt(0.24 / 4000)
     assert abs((node == 0).mean() - 0.6) < STANDARD_ERRORS * error
     policies = np.exp(model.law.table_arrays(core)[0])

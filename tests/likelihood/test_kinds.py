@@ -485,15 +485,15 @@ def test_too_many_nodes():
 
 
 def test_where_kinds_have_no_likelihood():
-    """Counted panels, the energy law, equilibria, other counts and beliefs of a level."""
+    """Counted panels, the energy law, other counts and beliefs of a level."""
     rows, whole = panel(frame()), game(discount=1.0)
     counted = mfg.CountedPanel.from_trajectories(rows)
     with pytest.raises(ValueError, match="needs the trajectories one by one"):
         mfg.TrajectoryModel(game(), two_kinds, counted, mean_field=FLOW)
     with pytest.raises(ValueError, match="knows agents of one kind"):
         mfg.TrajectoryModel(whole, two_kinds, rows, likelihood="energy", mean_field=FLOW)
-    with pytest.raises(ValueError, match="kinds that are seen"):
-        mfg.TrajectoryModel(game(), two_kinds, rows, mean_field="equilibrium")
+    with pytest.raises(ValueError, match="needs the trajectories one by one"):
+        mfg.TrajectoryModel(game(), two_kinds, counted, mean_field="equilibrium")
     with pytest.raises(ValueError, match="beliefs of a level"):
         mfg.TrajectoryModel(game(beliefs=1), two_kinds, rows, mean_field=FLOW)
     with pytest.raises(ValueError, match="agents are of several kinds"):
@@ -504,7 +504,7 @@ def test_where_kinds_have_no_likelihood():
     site = trace.nodes["actions"]
     with pytest.raises(ValueError, match="the panel's own trajectories"):
         site["fn"].log_prob(site["value"] + 1)
-    with pytest.raises(TypeError, match="takes `nodes` and `known` by name"):
+    with pytest.raises(TypeError, match="takes `nodes`, `known` and `sampled` by name"):
         mfg.RewardInputs(game(), torch.from_numpy(FLOW)).agents(20)
 
 
