@@ -20,6 +20,8 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots import checks as check_figures
 from mfgppl.plots import fits as figures
 from mfgppl.plots.fits import Drawing
+from mfgppl.plots.parameters import entries_of, forest_drawing, pairs_drawing
+from mfgppl.plots.sampler import sampler_drawings
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.reporting.agents_sections import scorecard, shared_shocks
@@ -117,8 +119,9 @@ def estimates(subject: Subject) -> Section:
         table = subject.fit.summary(subject.ci_prob)
         interval_of = subject.fit.conf_int(subject.ci_prob)
         low, high = interval_of["lower"], interval_of["upper"]
-        drawings = figures.interval_drawings(table, subject.ci_prob)
         kind = "Wald"
+        rows = table.iloc[:, [0, -2, -1]].set_axis(["estimate", "lower", "upper"], axis=1)
+        drawings = forest_drawing(rows, subject.ci_prob, kind)
         notes = (
             f"{100 * subject.ci_prob:g}% Wald intervals; standard errors from the observed "
             "information, none where the data do not identify.",
@@ -126,7 +129,10 @@ def estimates(subject: Subject) -> Section:
     else:
         table = _summary(subject.fit, subject.ci_prob)
         low, high = _interval(table)
-        drawings, kind = figures.posterior_drawings(subject.fit, subject.ci_prob), "equal-tailed"
+        kind = "equal-tailed"
+        rows = pd.DataFrame({"estimate": table["mean"], "lower": low, "upper": high})
+        drawings = forest_drawing(rows, subject.ci_prob, kind)
+        drawings += pairs_drawing(entries_of(subject.fit))
         notes = (
             "Of the program's parameters: posterior mean, standard deviation and equal-tailed "
             f"{100 * subject.ci_prob:g}% intervals; effective sample sizes, R-hat and Monte Carlo "
@@ -190,7 +196,7 @@ def trust(subject: Subject) -> Section:
             checks = _count(len(messages), "check")
             gist = f"{checks} of the sampler {verb} against these draws."
     by_sampler = "pareto_k" not in subject.record and "energy" in stats
-    drawings = figures.sampler_drawings(fit) if by_sampler else ()
+    drawings = sampler_drawings(entries_of(fit), stats["energy"].values) if by_sampler else ()
     return Section("Diagnostics", gist, not messages, numbers, None, drawings, tuple(messages))
 
 
