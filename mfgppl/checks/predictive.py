@@ -172,13 +172,14 @@ def predictive_check(
         pairs = zip(values, seeds, strict=True)
         values = np.array([density.program.redraw(value, anew, seed) for value, seed in pairs])
     for panel in panels_at(density, values, seeds):
-        for name, statistic in _numbers(asked, panel).items():
-            if statistic.shape != observed[name].shape:
+        for name, values_drawn in _numbers(asked, panel).items():
+            if values_drawn.shape != observed[name].shape:
                 raise ValueError(
                     f"the statistic {name!r} must have one shape for all panels; got "
-                    f"{observed[name].shape} of the observed and {statistic.shape} of a drawn one."
+                    f"{observed[name].shape} of the observed and {values_drawn.shape} of a drawn "
+                    "one."
                 )
-            drawn[name].append(statistic)
+            drawn[name].append(values_drawn)
     rows, arrays = {}, {}
     for name, statistic in observed.items():
         rows[name], summary = _compare(statistic, np.stack(drawn[name]))
