@@ -12,7 +12,7 @@ from mfgppl.plots.fits import Drawing
 from mfgppl.plots.style import AMBER, BAND, DOT, GREEN, GREY, INK, PURPLE
 
 MOST_PARAMETERS = 6
-MOST_POINTS = 250  # of a chain in a trace
+MOST_POINTS = 150  # of a chain in a trace
 LEVEL = 0.99  # of the band of ranks
 BINS = 40
 CHAINS = [INK, DOT, GREEN, AMBER, PURPLE, GREY]

@@ -355,8 +355,10 @@ def _numbers(
         "method": method_of(subject),
         "sections": [
             {
+                "part": s.part,
                 "title": s.title,
                 "verdict": s.verdict,
+                "sentences": list(s.sentences),
                 "good": s.good,
                 "numbers": s.numbers,
                 "table": None if s.table is None else _records(s.table),
