@@ -22,6 +22,7 @@ from .checks.loo import loo
 from .checks.model_comparison import compare_models
 from .checks.predictive import predictive_check
 from .counterfactuals.counterfactual import counterfactual
+from .counterfactuals.effects import effects
 from .data.counting import CountedPanel
 from .data.intervals import discretise
 from .data.trajectories import Trajectories
@@ -85,6 +86,7 @@ __all__ = [
     "compare_fits",
     "compare_models",
     "counterfactual",
+    "effects",
     "load",
     "log_likelihood",
     "loo",

@@ -8,6 +8,7 @@ from mfgppl.checks.predictive import PredictiveCheck
 from mfgppl.checks.runaway_crowds import Runaway
 from mfgppl.checks.standardised_residuals import Residuals
 from mfgppl.control.soft_control import SoftSolution
+from mfgppl.counterfactuals.effects_record import Effects
 from mfgppl.counterfactuals.record import Counterfactual, World
 from mfgppl.data.panel import Counts
 from mfgppl.design.identification import Identification
@@ -41,6 +42,7 @@ __all__ = [
     "Crowd",
     "DeltaEstimate",
     "Description",
+    "Effects",
     "EfficientPseudoLikelihood",
     "Equilibria",
     "Equilibrium",

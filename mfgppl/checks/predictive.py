@@ -15,7 +15,7 @@ from mfgppl._replication import seeds_of
 from mfgppl.data.panel import flow_shares
 from mfgppl.data.trajectories import Trajectories, before, with_rows
 from mfgppl.density.of_model import density_of
-from mfgppl.density.over_draws import action_shares, panel_at
+from mfgppl.density.over_draws import action_shares, panels_at
 from mfgppl.likelihood.model import TrajectoryModel, needs_causal
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_to_draw_at
@@ -27,6 +27,11 @@ BUILT_IN = (
     "flow", "choice_by_state", "choice_by_time", "stays", "switches", "switchers",
     "spread of moves",
 )  # fmt: skip
+AXES = {
+    "flow": ("time", "state"),
+    "choice_by_state": ("state", "action"),
+    "choice_by_time": ("time", "action"),
+}
 ROUNDING = 1e-12  # spread of a statistic that is no more
 Statistic = Callable[[Trajectories], Any]
 
@@ -47,11 +52,14 @@ class PredictiveCheck:
         Of each array: `observed`, `mean`, `lower`, `upper` and `p` (two-sided) by its own dims.
     n_draws : int
         Panels drawn.
+    coordinate : str
+        What a label of a state names: the coordinates of the state space.
     """
 
     table: pd.DataFrame
     arrays: dict[str, xr.Dataset]
     n_draws: int
+    coordinate: str = "state"
 
     @property
     def passed(self) -> bool | None:
@@ -151,30 +159,34 @@ def predictive_check(
     positive_int("draws", draws, least=2)
     values = values_to_draw_at(model, fit, draws)
     needs_causal(model, "predictive_check")
-    asked = _built_in(model) | _check_statistics(statistics)
+    asked = _built_in() | _check_statistics(statistics)
     seeds = seeds_of(random_seed, len(values))
-    observed = _measure(asked, _like_drawn(model))
+    observed = {
+        name: _labelled(model, name, value)
+        for name, value in _measure(asked, _like_drawn(model)).items()
+    }
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     density = density_of(model)
     anew = _sites(density.program, redraw)
-    for value, seed in zip(values, seeds, strict=True):
-        if anew:
-            value = density.program.redraw(value, anew, seed)
-        panel = panel_at(density, value, random_seed=seed)
-        for name, statistic in _measure(asked, panel).items():
-            if statistic.shape != observed[name].shape:
+    if anew:
+        pairs = zip(values, seeds, strict=True)
+        values = np.array([density.program.redraw(value, anew, seed) for value, seed in pairs])
+    for panel in panels_at(density, values, seeds):
+        for name, values_drawn in _numbers(asked, panel).items():
+            if values_drawn.shape != observed[name].shape:
                 raise ValueError(
                     f"the statistic {name!r} must have one shape for all panels; got "
-                    f"{observed[name].shape} of the observed and {statistic.shape} of a drawn one."
+                    f"{observed[name].shape} of the observed and {values_drawn.shape} of a drawn "
+                    "one."
                 )
-            drawn[name].append(statistic.values)
+            drawn[name].append(values_drawn)
     rows, arrays = {}, {}
     for name, statistic in observed.items():
         rows[name], summary = _compare(statistic, np.stack(drawn[name]))
         if statistic.ndim:
             arrays[name] = summary
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic")
-    return PredictiveCheck(table, arrays, len(values))
+    return PredictiveCheck(table, arrays, len(values), ", ".join(model.game.space.coordinates))
 
 
 def _sites(program: Program, redraw: str | Sequence[str]) -> list[str]:
@@ -212,43 +224,44 @@ def _like_drawn(model: TrajectoryModel) -> Trajectories:
     return before(panel, game.shape[0]) if game.tables_by_time else panel
 
 
-def _measure(asked: Mapping[str, Statistic], panel: Trajectories) -> dict[str, xr.DataArray]:
-    values = {}
-    for name, function in asked.items():
-        value = function(panel)
-        value = value if isinstance(value, xr.DataArray) else xr.DataArray(np.asarray(value))
-        if value.dtype.kind not in "biuf":
-            raise ValueError(f"the statistic {name!r} must be numeric; got {value.dtype}.")
-        values[name] = value.astype(float)
-        if np.isinf(values[name].values).any():
-            raise ValueError(
-                f"the statistic {name!r} must be finite, or NaN where it has no value; got inf."
-            )
+def _measure(asked: Mapping[str, Statistic], panel: Trajectories) -> dict[str, Any]:
+    return {name: function(panel) for name, function in asked.items()}
+
+
+def _numbers(asked: Mapping[str, Statistic], panel: Trajectories) -> dict[str, np.ndarray]:
+    return {name: _numeric(name, value) for name, value in _measure(asked, panel).items()}
+
+
+def _numeric(name: str, value: Any) -> np.ndarray:
+    """Return a statistic as finite numbers or NaN, else raise a `ValueError`."""
+    values = value.values if isinstance(value, xr.DataArray) else np.asarray(value)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"the statistic {name!r} must be numeric; got {values.dtype}.")
+    values = values.astype(float)
+    if np.isinf(values).any():
+        raise ValueError(
+            f"the statistic {name!r} must be finite, or NaN where it has no value; got inf."
+        )
     return values
 
 
-def _built_in(model: TrajectoryModel) -> dict[str, Statistic]:
-    coords, _ = labels(model)
+def _labelled(model: TrajectoryModel, name: str, value: Any) -> xr.DataArray:
+    """Return a statistic of the observed panel with the labels of its axes."""
+    values = _numeric(name, value)
+    if isinstance(value, xr.DataArray):
+        return value.copy(data=values)
+    if name not in AXES:
+        return xr.DataArray(values)
+    coords, dims = labels(model)[0], AXES[name]
+    at = {dim: coords[dim][:n] for dim, n in zip(dims, values.shape, strict=True)}
+    return xr.DataArray(values, at, dims)
 
-    def flow(panel: Trajectories) -> xr.DataArray:
-        shares = flow_shares(panel)
-        at = {"time": coords["time"][: len(shares)], "state": coords["state"]}
-        return xr.DataArray(shares, at, ("time", "state"))
 
-    def by_state(panel: Trajectories) -> xr.DataArray:
-        shares = action_shares(panel.counts.actions)["share_by_state"]
-        at = {k: coords[k] for k in ("state", "action")}
-        return xr.DataArray(shares, at, ("state", "action"))
-
-    def by_time(panel: Trajectories) -> xr.DataArray:
-        shares = action_shares(panel.counts.actions)["share_by_time"]
-        at = {"time": coords["time"][: len(shares)], "action": coords["action"]}
-        return xr.DataArray(shares, at, ("time", "action"))
-
+def _built_in() -> dict[str, Statistic]:
     return {
-        "flow": flow,
-        "choice_by_state": by_state,
-        "choice_by_time": by_time,
+        "flow": flow_shares,
+        "choice_by_state": lambda panel: action_shares(panel.counts.actions)["share_by_state"],
+        "choice_by_time": lambda panel: action_shares(panel.counts.actions)["share_by_time"],
         "stays": _stays,
         "switches": lambda panel: _switches(panel).mean(),
         "switchers": lambda panel: (_switches(panel) > 0).mean(),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mfgppl._keep import keep
 from mfgppl.checks.prior_contraction import SENSITIVE
 from mfgppl.density.draws import flat_draws
 from mfgppl.density.of_model import density_of
@@ -60,7 +61,7 @@ def prior_conflicts(
     suspects = table["prior_sensitivity"] > SENSITIVE
     suspects &= ~(table["likelihood_sensitivity"] <= SENSITIVE)
     none = pd.DataFrame(columns=["posterior_mean", "posterior_sd", "mle", "std_err"], dtype=float)
-    maximum = _maximum(model) if suspects.any() else None
+    maximum = likelihood_maximum(model) if suspects.any() else None
     if maximum is None:
         return none
     flat = flat_draws(density_of(model).program, draws, argument="draws")
@@ -77,6 +78,14 @@ def prior_conflicts(
     gained = (compared["std_err"] ** 2 - compared["posterior_sd"] ** 2).clip(lower=0.0)
     far = (distance > FAR * compared["posterior_sd"]) & (distance > FAR * np.sqrt(gained))
     return compared[far & suspects & compared["std_err"].notna()]
+
+
+def likelihood_maximum(model: TrajectoryModel) -> pd.DataFrame | None:
+    """Return the maximum likelihood estimate with its errors, None where there is no maximum.
+
+    It is kept with the model.
+    """
+    return keep(model, "likelihood maximum", lambda: _maximum(model))
 
 
 def _maximum(model: TrajectoryModel) -> pd.DataFrame | None:

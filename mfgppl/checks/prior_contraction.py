@@ -7,6 +7,7 @@ import xarray as xr
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.density.draws import flat_draws, received
 from mfgppl.density.of_model import density_of
+from mfgppl.density.protocol import LogDensity
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.unidentified import CONTRACTED
 
@@ -27,7 +28,7 @@ def contraction(
     model : TrajectoryModel
         The model, whose program draws from the prior.
     prior_draws : int
-        Draws from the prior for its variances.
+        Draws from the prior for its variances, where these are not known in closed form.
     random_seed : int or SeedSequence
         Seed of these.
 
@@ -57,11 +58,9 @@ def contraction(
     density = density_of(model)
     program = density.program
     flat = flat_draws(program, draws, argument="draws")
-    seeds = np.random.default_rng(random_seed).integers(2**31, size=prior_draws)
-    prior = density.constrained(np.stack([program.draw(int(seed)) for seed in seeds]))
     table = pd.DataFrame(
         {
-            "prior_sd": prior.std(0, ddof=1),
+            "prior_sd": _prior_spreads(density, prior_draws, random_seed),
             "posterior_sd": flat.reshape(-1, flat.shape[-1]).std(0, ddof=1),
         },
         index=program.entry_names(),
@@ -77,6 +76,17 @@ def contraction(
     table["verdict"] = np.where(driven, "prior-driven", "data-driven")
     table.loc[~driven & table["contraction"].isna(), "verdict"] = "unknown"
     return table
+
+
+def _prior_spreads(density: LogDensity, prior_draws: int, random_seed: int) -> np.ndarray:
+    """Return the prior's standard deviations (P,), of draws where they have no closed form."""
+    program = density.program
+    known = program.spreads()
+    if not np.isnan(known).any():
+        return known
+    seeds = np.random.default_rng(random_seed).integers(2**31, size=prior_draws)
+    drawn = density.constrained(np.stack([program.draw(int(seed)) for seed in seeds]))
+    return np.where(np.isnan(known), drawn.std(0, ddof=1), known)
 
 
 def _sensitivity(draws: xr.DataTree, sites: list[str], group: str, needed: str) -> np.ndarray:

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywords
+from mfgppl._keep import Keeper
 from mfgppl.data.labelled import Order, in_order
 from mfgppl.data.parts import column_names
 from mfgppl.data.space import StateSpace, index_of
@@ -38,7 +39,7 @@ class Counts(NamedTuple):
     ends_unseen: np.ndarray
 
 
-class Panel:
+class Panel(Keeper):
     """Crowd, dynamics and audit of a panel, from its statistics.
 
     Attributes

@@ -1,7 +1,7 @@
 """Values at many draws: policies, log likelihoods by trajectory, shares of actions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +14,7 @@ from mfgppl.likelihood.replay import replay, replay_kinds
 from mfgppl.likelihood.terms import add_up
 
 LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws worked on together
+PANELS_AT_ONCE = 64  # whose policies are computed together
 
 
 def action_shares(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,6 +93,23 @@ def panel_at(density: LogDensity, value: np.ndarray, *, random_seed: int) -> Tra
     policy = policies(density, value[None])[0]
     policy /= policy.sum(-1, keepdims=True)
     return replay(model, policy, random_seed=random_seed)
+
+
+def panels_at(
+    density: LogDensity, values: np.ndarray, seeds: Sequence[int]
+) -> Iterator[Trajectories]:
+    """Draw the panel again at each of some flat constrained parameters (N, P)."""
+    if isinstance(density.model.law, KindsLikelihood):
+        for value, seed in zip(values, seeds, strict=True):
+            yield panel_at(density, value, random_seed=seed)
+        return
+    entries = math.prod(density.model.game.shape)
+    size = int(np.clip(LARGEST_BATCH // entries, 1, PANELS_AT_ONCE))
+    for k in range(0, len(values), size):
+        table = policies(density, values[k : k + size])
+        table /= table.sum(-1, keepdims=True)
+        for policy, seed in zip(table, seeds[k : k + size], strict=True):
+            yield replay(density.model, policy, random_seed=seed)
 
 
 def policies(density: LogDensity, values: np.ndarray) -> np.ndarray:

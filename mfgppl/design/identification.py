@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
 from mfgppl.density.curvature import TOUCHES, describe_direction, readable
-from mfgppl.density.draws import is_tree, parameters_of
+from mfgppl.density.draws import flat_draws, is_tree
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import ROUNDING
 from mfgppl.design.derivatives import Slopes, advantages, program_along, slopes_at, steps_of
@@ -206,11 +206,10 @@ def identify(
 
 def _posterior_points(program: Program, draws: Any) -> np.ndarray:
     """Return some unconstrained posterior draws (N, K), evenly spaced."""
-    posterior = parameters_of(program, draws, argument="parameters")
-    flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in posterior.items()}
-    n = len(next(iter(flat.values())))
-    kept = np.linspace(0, n - 1, min(n, FOR_MEAN)).astype(int)
-    return np.stack([program.free({k: v[j] for k, v in flat.items()}) for j in kept])
+    flat = flat_draws(program, draws, argument="parameters")
+    rows = flat.reshape(-1, flat.shape[-1])
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), FOR_MEAN)).astype(int)
+    return program.free_rows(rows[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
 """The panel drawn again: who was observed, when and from where stays, the rest is chance."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from mfgppl._arguments import Seed, is_a, seed_of, strict_keywords
+from mfgppl._keep import keep
 from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
@@ -126,18 +127,37 @@ def _drawn(
     steps = as_steps(transition, game.shape[0])
     rng = np.random.default_rng(random_seed)
     state, action = panel.state.copy(), panel.action.copy()
-    acts, goes_on = action >= 0, np.append(np.diff(panel.trajectory) == 0, False)
-    when = np.arange(len(state)) - panel.offsets[panel.trajectory]
-    when, of_row = when if game.stationary else panel.time, node[panel.trajectory]
-    for t in range(int(when[acts].max()) + 1):
+    of_row = node[panel.trajectory]
+    for t, turn in enumerate(_turns(panel, from_start=game.stationary)):
         k = 0 if game.stationary else t
-        here = np.flatnonzero((when == t) & acts)
-        action[here] = draw_category(rng, chances[of_row[here], k, state[here]])
-        here = here[goes_on[here]]
+        action[turn.rows] = draw_category(rng, chances[of_row[turn.rows], k, state[turn.rows]])
+        here = turn.followed
         if len(here):
             uniform = rng.random(len(here))
             state[here + 1] = steps.draw(k, state[here], action[here], uniform)
     return replace(panel, state=state, action=action)
+
+
+class _Turn(NamedTuple):
+    """The rows of a panel in which agents act at one time, and those with a row after them."""
+
+    rows: np.ndarray
+    followed: np.ndarray
+
+
+def _turns(panel: Trajectories, *, from_start: bool) -> list[_Turn]:
+    """Return the turns of a panel in order, by time or by the steps since a trajectory began."""
+
+    def found() -> list[_Turn]:
+        since = np.arange(len(panel.state)) - panel.offsets[panel.trajectory]
+        acts = np.flatnonzero(panel.action >= 0)
+        goes_on = np.append(np.diff(panel.trajectory) == 0, False)
+        when = (since if from_start else panel.time)[acts]
+        rows = acts[np.argsort(when, kind="stable")]
+        bounds = np.searchsorted(np.sort(when), np.arange(1, when.max() + 1))
+        return [_Turn(part, part[goes_on[part]]) for part in np.split(rows, bounds)]
+
+    return keep(panel, f"turns, from start {from_start}", found)
 
 
 def _before(panel: Trajectories, horizon: int) -> Trajectories:

@@ -15,6 +15,7 @@ from mfgppl.plots.counterfactual import (
     plot_counterfactual_statistics,
 )
 from mfgppl.plots.coupling import plot_coupling
+from mfgppl.plots.effects import plot_effects
 from mfgppl.plots.imperfect_choices import plot_imperfection
 from mfgppl.plots.kinds import plot_kinds, plot_number_of_kinds
 from mfgppl.plots.networks import plot_network
@@ -29,6 +30,7 @@ __all__ = [
     "plot_counterfactual_statistics",
     "plot_coupling",
     "plot_coverage",
+    "plot_effects",
     "plot_exploitability",
     "plot_flow_check",
     "plot_imperfection",

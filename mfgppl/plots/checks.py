@@ -45,14 +45,15 @@ def plot_flow_check(check: PredictiveCheck, *, states: int = 6) -> "Figure":
     time = flow["time"].values
     if len(time) == 1:
         return _flow_by_state(flow.isel(time=0, state=np.sort(_most_visited(check, states))))
-    shown = flow["state"].values[_most_visited(check, states)]
+    shown = np.sort(_most_visited(check, states))
     figure, axes = _grid(len(shown), sharey=False)
-    for axis, state in zip(axes, shown, strict=True):
-        here = flow.sel(state=state)
+    for axis, place in zip(axes, shown, strict=True):
+        here = flow.isel(state=place)
         axis.fill_between(time, here["lower"], here["upper"], color=BAND, lw=0)
         axis.plot(time, here["observed"], "o-", ms=3, lw=0.8, color=DOT)
-        axis.set_title(str(state), fontsize=10)
+        axis.set_title(_title(check, here["state"].item()), fontsize=10)
         axis.set_ylim(bottom=0.0)
+        axis.locator_params(axis="y", nbins=3)
         _whole_ticks(axis)
     _outer_labels(figure, axes, "time", "share of agents")
     _name_marks(figure)
@@ -83,7 +84,7 @@ def plot_choice_check(check: PredictiveCheck, *, states: int = 16) -> "Figure":
     for axis, action in zip(axes, actions, strict=True):
         _band_by_state(axis, choice.sel(action=action))
         axis.set_title(str(action), fontsize=10)
-    _outer_labels(figure, axes, "state", "share of actions")
+    _outer_labels(figure, axes, check.coordinate, "share of actions")
     _name_marks(figure)
     return figure
 
@@ -293,6 +294,12 @@ def _outer_labels(figure: "Figure", axes: list[Any], x: str, y: str) -> None:
             axis.set_xlabel(x)
 
 
+def _title(check: PredictiveCheck, state: Any) -> str:
+    """Name a state with its coordinate, unless that has several parts, which a label lists."""
+    single = "," not in check.coordinate and check.coordinate != "state"
+    return f"{check.coordinate} {state}" if single else str(state)
+
+
 def _most_visited(check: PredictiveCheck, states: int) -> np.ndarray:
     """Return the places of the states most visited, the first of them first."""
     share = np.nan_to_num(check.arrays["flow"]["observed"].mean("time").values)
@@ -321,7 +328,7 @@ def _band_by_state(axis: Any, here: xr.Dataset) -> None:
 def _whole_ticks(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator  # slow to import
 
-    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     low, high = axis.get_xlim()
     if high - low <= 1:
         axis.set_xticks([round(0.5 * (low + high))])

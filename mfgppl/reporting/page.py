@@ -1,4 +1,4 @@
-"""The uncertainty report: one self-contained HTML page, and its numbers as JSON beside it."""
+"""The uncertainty report: one HTML page, or a summary in Markdown, and its numbers as JSON."""
 
 import json
 import math
@@ -24,7 +24,9 @@ from mfgppl.flows.side_by_side import Treatments
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.results import record_of
 from mfgppl.reporting.comparison_section import check_comparable
-from mfgppl.reporting.subject import Section, Subject
+from mfgppl.reporting.glossary import GLOSSARY, Term, term_of
+from mfgppl.reporting.subject import PARTS, Section, Subject
+from mfgppl.reporting.summary import SUMMARY_MADE_BY, method_of, summary, text_of
 
 NOTED = (
     "created_at", "random_seed", "sampling_time", "compile_time", "density_path", "versions",
@@ -62,8 +64,9 @@ def report(
         A result of `nuts`, `laplace` or `vi`, one read with `load` or by xarray or ArviZ, whole
         or a selection of its draws, or of `mle` or `map_estimate`.
     path : str or Path
-        The HTML file to write; the JSON file is called the same. ~ is the home folder. An earlier
-        report is replaced, page and numbers together.
+        The file to write: a page if it ends in .html, a short summary if it ends in .md. The JSON
+        file is called the same. ~ is the home folder. An earlier report is replaced, page and
+        numbers together.
     model : TrajectoryModel, optional
         The fitted model: adds identification, predictive checks, distance from equilibrium and
         sensitivity to the prior. A point estimate needs it.
@@ -127,34 +130,54 @@ def report(
     sections = sections_of(subject)
     heading = title or "Uncertainty report of a mean field game"
     headline, trusted = _headline(sections)
-    source = resources.files("mfgppl.reporting").joinpath("template.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(source).render(
-        title=heading,
-        headline=headline,
-        trusted=trusted,
-        messages=subject.messages,
-        method=_method(subject),
-        sections=[_context_of(section) for section in sections],
-        model=_model_rows(subject),
-        priors=json.loads(subject.record["priors"]),
-        source=subject.record["reward_source"],
-        mean_field=subject.record["mean_field"],
-        record=_provenance(subject.record),
-    )
+    write = summary if path.suffix.lower() == ".md" else _page
+    page = write(heading, headline, trusted, sections, subject)
     numbers = _numbers(heading, headline, trusted, sections, subject)
     text = json.dumps(_jsonable(numbers), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     write_files({path: page.encode("utf-8"), path.with_suffix(".json"): text.encode("utf-8")})
     return path
 
 
+def _page(
+    heading: str, headline: str, trusted: bool, sections: list[Section], subject: Subject
+) -> str:
+    """Return the page."""
+    source = resources.files("mfgppl.reporting").joinpath("template.html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    contexts = [_context_of(section) for section in sections]
+    return environment.from_string(source).render(
+        title=heading,
+        headline=headline,
+        trusted=trusted,
+        messages=subject.messages,
+        method=method_of(subject),
+        parts=[(part, [c for c in contexts if c["part"] == part]) for part in PARTS],
+        model=_model_rows(subject),
+        priors=json.loads(subject.record["priors"]),
+        source=subject.record["reward_source"],
+        mean_field=subject.record["mean_field"],
+        record=_provenance(subject.record),
+        glossary=_terms_of(contexts),
+        term_of=term_of,
+    )
+
+
+def _terms_of(contexts: list[dict[str, Any]]) -> list[Term]:
+    """Return the terms that headings of sections have, in the glossary's order."""
+    headings = [h for c in contexts for h in c["facts"]]
+    tables = [t for c in contexts for t in (c["table"], c["short"]) if t is not None]
+    headings += [str(h) for table in tables for h in table.columns]
+    used = {term_of(heading) for heading in headings}
+    return [term for term in GLOSSARY if term in used]
+
+
 def _check_target(given: Any, overwrite: bool) -> Path:
     """Return where the page goes, else raise before anything is computed."""
     path = path_of("path", given)
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in (".html", ".htm", ".md"):
         raise ValueError(
-            f"`path` is the page and must end in .html, its numbers go beside it; got "
-            f"{path.name!r}."
+            f"`path` is the page and must end in .html, or in .md for a summary; its numbers go "
+            f"beside it. Got {path.name!r}."
         )
     for file, is_ours in ((path, _is_page), (path.with_suffix(".json"), _is_numbers)):
         check_target(file)
@@ -167,7 +190,8 @@ def _check_target(given: Any, overwrite: bool) -> Path:
 
 
 def _is_page(path: Path) -> bool:
-    return MADE_BY in path.read_bytes()[:4096].decode("utf-8", "replace")
+    head = path.read_bytes()[:4096].decode("utf-8", "replace")
+    return MADE_BY in head or SUMMARY_MADE_BY in head
 
 
 def _is_numbers(path: Path) -> bool:
@@ -254,18 +278,6 @@ def _headline(sections: list[Section]) -> tuple[str, bool]:
     return f"Nothing speaks against this fit in {len(judged)} checks.", True
 
 
-def _method(subject: Subject) -> str:
-    """Name what made the fit, with what it says of itself."""
-    fit, record = subject.fit, subject.record
-    if isinstance(fit, PointEstimate):
-        return "maximum likelihood" if fit.kind == "mle" else f"posterior mode, {fit.kind}"
-    sizes = fit["posterior"].sizes
-    if "tuning_steps" in record:
-        chains = f"{sizes['chain']} chains of {sizes['draw']} draws"
-        return f"NUTS by {record['sampler']}, {chains} after {record['tuning_steps']} tuning steps"
-    return f"{record['sampler']}, {sizes['draw']} independent draws"
-
-
 def _model_rows(subject: Subject) -> dict[str, str]:
     record = subject.record
     start = f", {record['start']} start" if record["start"] else ""
@@ -275,7 +287,7 @@ def _model_rows(subject: Subject) -> dict[str, str]:
         "discount": _constant(record, "discount"),
         "temperature": _constant(record, "temperature") + ", reward units",
         **_agents(record),
-        "method": _method(subject),
+        "method": method_of(subject),
     }
 
 
@@ -300,27 +312,27 @@ def _context_of(section: Section) -> dict[str, Any]:
     """Return a section as the template takes it."""
     from mfgppl.plots.fits import drawn
 
-    facts = {k: _text(v) for k, v in section.numbers.items() if not isinstance(v, Mapping)}
+    facts = {k: text_of(v) for k, v in section.numbers.items() if not isinstance(v, Mapping)}
+    mark = {True: "good", False: "bad", None: "plain"}[section.good]
     return {
         "title": section.title,
+        "part": section.part,
         "verdict": section.verdict,
-        "mark": {True: "good", False: "bad", None: "plain"}[section.good],
-        "facts": facts,
-        "table": None if section.table is None else section.table.map(_text),
+        "sentences": section.sentences,
+        "mark": mark,
+        "facts": {k: v for k, v in facts.items() if v},
+        "short": None if section.short is None else _cells(section.short),
+        "table": None if section.table is None else _cells(section.table),
         "figures": [(caption, drawn(draw)) for caption, draw in section.drawings],
+        "further": [(caption, drawn(draw)) for caption, draw in section.further],
         "notes": section.notes,
     }
 
 
-def _text(value: Any) -> str:
-    """Return a cell as text, of four significant digits, empty where there is no number."""
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        large = math.isfinite(number) and abs(number) >= 1000
-        return "" if math.isnan(number) else f"{number:.1f}" if large else f"{number:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(v) for v in value) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as text, without rows and columns that hold nothing."""
+    cells = table.map(text_of)
+    return cells.loc[(cells != "").any(axis=1), (cells != "").any(axis=0)]
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
@@ -340,11 +352,13 @@ def _numbers(
         "verdict": headline,
         "trusted": trusted,
         "warnings": subject.messages,
-        "method": _method(subject),
+        "method": method_of(subject),
         "sections": [
             {
+                "part": s.part,
                 "title": s.title,
                 "verdict": s.verdict,
+                "sentences": list(s.sentences),
                 "good": s.good,
                 "numbers": s.numbers,
                 "table": None if s.table is None else _records(s.table),

@@ -1,6 +1,7 @@
 """The sections of a report: each a verdict in plain words and the numbers behind it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import xarray as xr
 
 from mfgppl.checks.distance_from_equilibrium import observed_exploitability
 from mfgppl.checks.predictive import PredictiveCheck, predictive_check
+from mfgppl.checks.prior_conflict import likelihood_maximum
 from mfgppl.checks.prior_contraction import contraction
 from mfgppl.density.curvature import describe_direction
 from mfgppl.density.draws import flat_draws
@@ -20,26 +22,49 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots import checks as check_figures
 from mfgppl.plots import fits as figures
 from mfgppl.plots.fits import Drawing
+from mfgppl.plots.parameters import LIKELIHOOD, entries_of, forest_drawing, pairs_drawing
+from mfgppl.plots.sampler import sampler_drawings
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.reporting.agents_sections import scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
+from mfgppl.reporting.effects_section import by_treatment, meaning
 from mfgppl.reporting.kinds_section import kinds
 from mfgppl.reporting.prior_section import PRIOR_DRAWS, sensitivity
-from mfgppl.reporting.subject import Section, Subject, as_floats, enumeration
+from mfgppl.reporting.subject import (
+    CHANGE,
+    FOUND,
+    SEEN,
+    TRUST,
+    Section,
+    Subject,
+    as_floats,
+    enumeration,
+)
 from mfgppl.reporting.types_section import types
 
 BIASED = 0.5  # standard errors by which a counted flow may put an estimate off
 RIDGE = 30.0  # times that the worst known direction is known less well than the best
 CHECK_DRAWS = 200  # panels drawn for predictive checks
 EQUILIBRIUM_DRAWS = 50
+MOST_BESIDE = 40  # parameters up to which draws have their maximum likelihood estimates beside
+SHORT = ["estimate", "error", "lower", "upper"]
 
 
 def sections_of(subject: Subject) -> list[Section]:
     """Return all sections for which there is something to say, in the order of the page."""
-    makers = (panel, identification, estimates, trust, counting, ways, shared_shocks, prediction,
-              types, kinds, equilibrium, scorecard, sensitivity, comparison)  # fmt: skip
-    return [section for make in makers if (section := make(subject)) is not None]
+    makers = {
+        FOUND: (estimates, meaning, prediction),
+        TRUST: (trust, identification, types, kinds, equilibrium),
+        CHANGE: (counting, ways, shared_shocks, sensitivity, comparison),
+        SEEN: (scorecard, panel),
+    }
+    return [
+        replace(section, part=part)
+        for part, several in makers.items()
+        for make in several
+        if (section := make(subject)) is not None
+    ]
 
 
 def panel(subject: Subject) -> Section:
@@ -113,28 +138,30 @@ def _flat_directions(
 
 def estimates(subject: Subject) -> Section:
     """What agents want."""
+    prob = f"{100 * subject.ci_prob:g}%"
     if isinstance(subject.fit, PointEstimate):
-        table = subject.fit.summary(subject.ci_prob)
-        interval_of = subject.fit.conf_int(subject.ci_prob)
-        low, high = interval_of["lower"], interval_of["upper"]
-        drawings = figures.interval_drawings(table, subject.ci_prob)
-        kind = "Wald"
+        table, kind = subject.fit.summary(subject.ci_prob), "Wald"
+        rows = table.iloc[:, [0, 1, -2, -1]].set_axis(SHORT, axis=1)
+        beside, further = None, pairs_drawing({})
+        drawings = forest_drawing(rows, subject.ci_prob, kind)
         notes = (
-            f"{100 * subject.ci_prob:g}% Wald intervals; standard errors from the observed "
-            "information, none where the data do not identify.",
+            f"{prob} Wald intervals; standard errors from the observed information, none where the "
+            "data do not identify.",
         )
     else:
-        table = _summary(subject.fit, subject.ci_prob)
-        low, high = _interval(table)
-        drawings, kind = figures.posterior_drawings(subject.fit, subject.ci_prob), "equal-tailed"
+        table, kind = _summary(subject.fit, subject.ci_prob), "equal-tailed"
+        columns = [table["mean"], table["sd"], *_interval(table)]
+        rows = pd.concat(columns, axis=1).set_axis(SHORT, axis=1)
+        beside = _beside(subject)
+        drawings = forest_drawing(rows, subject.ci_prob, kind, beside)
+        further = pairs_drawing(entries_of(subject.fit))
         notes = (
             "Of the program's parameters: posterior mean, standard deviation and equal-tailed "
-            f"{100 * subject.ci_prob:g}% intervals; effective sample sizes, R-hat and Monte Carlo "
-            "errors.",
+            f"{prob} intervals; effective sample sizes, R-hat and Monte Carlo errors.",
         )
+    low, high = rows["lower"], rows["upper"]
     signed = (low > 0) | (high < 0)
     open_, without = table.index[~signed & low.notna()], table.index[low.isna()]
-    prob = f"{100 * subject.ci_prob:g}%"
     which = f"{signed.sum()} of {_count(len(low), 'parameter')}"
     verb = "interval of" if len(low) == 1 else "intervals of"
     gist = f"The {kind} {prob} {verb} {which} {'excludes' if len(low) == 1 else 'exclude'} zero"
@@ -145,7 +172,25 @@ def estimates(subject: Subject) -> Section:
     interval = {"ci_prob": subject.ci_prob, "kind": kind}
     bounds = {"lower": as_floats(low.to_dict()), "upper": as_floats(high.to_dict())}
     numbers = {"interval": interval | bounds}
-    return Section("Estimates", gist + ".", None, numbers, table, drawings, notes)
+    error = "std. error" if kind == "Wald" else "std. deviation"
+    short = rows.rename(columns={"error": error, "lower": f"from ({prob})", "upper": "to"})
+    if beside is not None:
+        short[LIKELIHOOD] = beside.reindex(short.index)
+    return Section(
+        "Estimates", gist + ".", None, numbers, table, drawings, notes, by_treatment(subject),
+        short, further,
+    )  # fmt: skip
+
+
+def _beside(subject: Subject) -> pd.Series | None:
+    """Return maximum likelihood estimates to put beside draws, where they are found quickly."""
+    model = subject.model
+    if model is None or model.coupled or model.nodes is not None:
+        return None
+    if len(density_of(model).program.entry_names()) > MOST_BESIDE:
+        return None
+    found = likelihood_maximum(model)
+    return None if found is None else found["estimate"].where(found["std_err"].notna())
 
 
 def trust(subject: Subject) -> Section:
@@ -190,7 +235,7 @@ def trust(subject: Subject) -> Section:
             checks = _count(len(messages), "check")
             gist = f"{checks} of the sampler {verb} against these draws."
     by_sampler = "pareto_k" not in subject.record and "energy" in stats
-    drawings = figures.sampler_drawings(fit) if by_sampler else ()
+    drawings = sampler_drawings(entries_of(fit), stats["energy"].values) if by_sampler else ()
     return Section("Diagnostics", gist, not messages, numbers, None, drawings, tuple(messages))
 
 
@@ -269,8 +314,11 @@ def prediction(subject: Subject) -> Section | None:
         "Panels are drawn from the fit along the observed flow; p is two-sided, and too cautious "
         "as the same panel was used to fit.",
     )
-    drawings = _check_drawings(check)
-    return Section(title, check.verdict, check.passed, numbers, check.table, drawings, notes)
+    flow, choices, statistics = _check_drawings(check)
+    return Section(
+        title, check.verdict, check.passed, numbers, check.table, (flow, choices), notes,
+        further=(statistics,),
+    )  # fmt: skip
 
 
 def equilibrium(subject: Subject) -> Section | None:
@@ -330,12 +378,8 @@ def _coverage(title: str, fit: xr.DataTree) -> Section | None:
                    figures.share_drawings(fit))  # fmt: skip
 
 
-def _check_drawings(check: PredictiveCheck) -> tuple[Drawing, ...]:
+def _check_drawings(check: PredictiveCheck) -> tuple[Drawing, Drawing, Drawing]:
     return (
-        (
-            "Statistics of the panel (dots) against the 90% bands of panels drawn from the fit",
-            lambda: check_figures.plot_statistics(check),
-        ),
         (
             "Share of agents in the states most visited: observed (dots), 90% predictive band",
             lambda: check_figures.plot_flow_check(check),
@@ -343,6 +387,10 @@ def _check_drawings(check: PredictiveCheck) -> tuple[Drawing, ...]:
         (
             "Shares of actions by state: observed (dots), 90% predictive interval",
             lambda: check_figures.plot_choice_check(check),
+        ),
+        (
+            "Statistics of the panel (dots) against the 90% bands of panels drawn from the fit",
+            lambda: check_figures.plot_statistics(check),
         ),
     )
 

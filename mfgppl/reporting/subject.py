@@ -17,6 +17,10 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots.fits import Drawing
 from mfgppl.posterior.results import COUNTED_FLOW
 
+FOUND, TRUST, CHANGE, SEEN = PARTS = (
+    "What was found", "Whether to trust it", "What would change the answer", "What was seen",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -100,6 +104,14 @@ class Section:
         Captions and functions that draw a matplotlib figure.
     notes : tuple of str
         Small print.
+    sentences : tuple of str
+        What it found, one finding each.
+    short : DataFrame or None
+        The part of the table that is shown at once; the table itself is folded then.
+    further : tuple of (str, callable)
+        Figures that are folded.
+    part : str
+        The part of the page to which it belongs, one of `PARTS`.
     """
 
     title: str
@@ -109,6 +121,10 @@ class Section:
     table: pd.DataFrame | None = None
     drawings: tuple[Drawing, ...] = ()
     notes: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+    short: pd.DataFrame | None = None
+    further: tuple[Drawing, ...] = ()
+    part: str = SEEN
 
 
 def enumeration(names: Any) -> str:

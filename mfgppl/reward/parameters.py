@@ -348,6 +348,15 @@ class Program(Keeper):
         first, second = self._distributions(0), self._distributions(1)
         return {s.name: _description(first[s.name], second[s.name]) for s in self.sites}
 
+    def spreads(self) -> np.ndarray:
+        """Return prior standard deviations (P,), NaN where priors depend on other parameters.
+
+        NaN as well where a distribution does not know its own.
+        """
+        first, second = self._distributions(0), self._distributions(1)
+        known = [_spread(first[s.name], second[s.name], math.prod(s.shape)) for s in self.sites]
+        return np.concatenate(known) if known else np.zeros(0)
+
     def _distributions(self, seed: int) -> dict[str, Any]:
         """Return each site's distribution at one draw of the parameters before it."""
         names = [s.name for s in self.sites]
@@ -402,6 +411,16 @@ class Program(Keeper):
 
 def _free_shape(fn: Any, value: Tensor) -> tuple[int, ...]:
     return tuple(biject_to(fn.support).inv(value).shape)  # inverse_shape would import sympy
+
+
+def _spread(fn: Any, again: Any, size: int) -> np.ndarray:
+    """Return the standard deviations (n,) of a distribution, NaN where another draw changes it."""
+    try:
+        variances = [law.variance.detach().reshape(-1) for law in (fn, again)]
+    except (NotImplementedError, AttributeError):
+        return np.full(size, np.nan)
+    alike = len(variances[0]) == size and torch.equal(*variances)
+    return variances[0].sqrt().numpy() if alike else np.full(size, np.nan)
 
 
 def _description(fn: Any, again: Any) -> str:

@@ -155,6 +155,10 @@ FIGURES = {
         ),
         [*SITES, "_50% & $"],
     ),
+    "plot_effects": (
+        lambda: mfg.effects(model(), TRUTH),
+        [*STATES, *(f"{site}: {action}" for site in SITES for action in ACTIONS)],
+    ),
     "plot_exploitability": (
         lambda: mfg.checks.observed_exploitability(model(), TRUTH, draws=5),
         [],

@@ -14,19 +14,22 @@ from games import ROADS_TRUTH, as_frame, avoid_crowds, played, two_roads
 
 import mfgppl as mfg
 from mfgppl.models import invest, market
-from mfgppl.plots import fits
+from mfgppl.plots import parameters, sampler
+from mfgppl.reporting import page as page_module
 from mfgppl.reporting import sections
+from mfgppl.reporting.glossary import GLOSSARY, term_of
 
 ALL = [
-    "The panel",
-    "Identification",
     "Estimates",
-    "Diagnostics",
-    "Is it the crowd, or what all agents share?",
+    "What the coefficients mean",
     "Does the model predict what was seen?",
+    "Diagnostics",
+    "Identification",
     "Is the crowd near an equilibrium?",
+    "Is it the crowd, or what all agents share?",
     "Sensitivity to the prior",
     "Comparison",
+    "The panel",
 ]
 POINT = [title for title in ALL if title not in ("Sensitivity to the prior", "Comparison")]
 
@@ -85,11 +88,12 @@ def test_every_method_has_its_sections_in_order(roads, method, tmp_path, request
     fit = fit_by(method, roads)
     page, numbers = reported(tmp_path / "r.html", fit, model=roads)
     assert [s["title"] for s in numbers["sections"]] == (POINT if method == "mle" else ALL)
-    places = [page.index(f"{s['title']}</h2>") for s in numbers["sections"]]
+    places = [re.search(rf">[^<]*{re.escape(s['title'])}</(h3|strong)>", page).start()
+              for s in numbers["sections"]]  # fmt: skip
     assert places == sorted(places)
     for section in numbers["sections"]:
         assert section["verdict"].endswith(".")
-        assert page.count(section["verdict"].replace("'", "&#39;")) == 2  # in the list, and below
+        assert page.count(section["verdict"].replace("'", "&#39;")) == 1
     assert numbers["trusted"] is all(s["good"] is not False for s in numbers["sections"])
     assert len(re.findall(r"<img src=\"data:image/png", page)) >= 5
     assert "NaN" not in (tmp_path / "r.json").read_text()
@@ -100,7 +104,7 @@ def test_numbers_of_a_point_are_its_summary(roads, tmp_path):
     """Table and intervals in the JSON are those of the estimate."""
     fit = fit_by("mle", roads)
     _, numbers = reported(tmp_path / "r.html", fit, model=roads, ci_prob=0.8)
-    section = numbers["sections"][POINT.index("Estimates")]
+    section = titled(numbers, "Estimates")
     expected = fit.conf_int(0.8)
     for name in fit.params.index:
         assert section["table"][name]["estimate"] == pytest.approx(fit.params[name])
@@ -181,7 +185,7 @@ def test_a_ridge_is_named_with_its_length(tmp_path):
     panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=2000, random_seed=1)
     model = mfg.TrajectoryModel(game, reward, panel)
     _, numbers = reported(tmp_path / "r.html", fit_by("mle", model), model=model)
-    section = numbers["sections"][1]
+    section = titled(numbers, "Identification")
     assert section["good"] is False
     assert re.search(r"(effort - [\d.]* ?toll|-[\d.]* ?effort \+ toll) is known \d+ times worse",
                      section["verdict"])  # fmt: skip
@@ -198,8 +202,7 @@ def test_comparison_says_which_model_predicts_better(roads, method, tmp_path):
     page, numbers = reported(
         tmp_path / "r.html", fits[0], against={"no effort": fits[1]}, model=roads
     )
-    section = numbers["sections"][-1]
-    assert section["title"] == "Comparison"
+    section = titled(numbers, "Comparison")
     assert section["verdict"].startswith("This fit")
     assert "no effort" in page
     if method == "mle":
@@ -212,8 +215,8 @@ def test_without_the_model_draws_tell_what_they_hold(roads, tmp_path):
     """Sections that need the model are left out; a given flow is not called the panel's own."""
     page, numbers = reported(tmp_path / "r.html", fit_by("laplace", roads))
     assert [s["title"] for s in numbers["sections"]] == [
-        "The panel", "Estimates", "Diagnostics", "Does the model predict what was seen?",
-        "Comparison",
+        "Estimates", "Does the model predict what was seen?", "Diagnostics", "Comparison",
+        "The panel",
     ]  # fmt: skip
     assert "given, held fixed" in page
     assert "plugged in and held fixed" not in page
@@ -330,8 +333,8 @@ def test_few_draws_make_a_page(roads, draws, tmp_path):
 
 def test_labels_may_hold_dollars_and_vectors_many_entries(tmp_path, monkeypatch):
     """Prices as labels are no formulas; pair plots stay small."""
-    monkeypatch.setattr(fits, "MOST_PAIRS", 2)
-    monkeypatch.setattr(fits, "MOST_PARAMETERS", 3)
+    monkeypatch.setattr(parameters, "MOST_PAIRS", 2)
+    monkeypatch.setattr(parameters, "MOST_ROWS", 3)
     frame = as_frame(played(two_roads(), avoid_crowds, ROADS_TRUTH, 60, 1))
     frame["state"] = frame["state"].replace({"left": "$0_$5"})
     frame["action"] = frame["action"].replace({"turn": "move $^$ up"})
@@ -370,3 +373,66 @@ def test_a_flow_whose_count_costs_much_has_a_section_in_red(tmp_path):
     assert f"crowding {corrected['crowding']:.3g}" in found["verdict"]
     assert "menu_cost" not in found["verdict"]
     assert sections["Diagnostics"]["good"] is True
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_summary_is_markdown_of_the_same_sections(roads, tmp_path):
+    """Verdicts part by part, a table that Markdown takes, the JSON of the page; no figure drawn."""
+    fit = fit_by("laplace", roads)
+    text, numbers = reported(tmp_path / "r.md", fit, model=roads, title="A *star* | report")
+    _, of_page = reported(tmp_path / "p.html", fit, model=roads, title="A *star* | report")
+    assert numbers["sections"] == of_page["sections"]
+    assert text.splitlines()[1] == r"# A \*star\* \| report"
+    parts = re.findall("^## (.*)$", text, flags=re.MULTILINE)
+    assert parts == [
+        "What was found", "Whether to trust it", "What would change the answer", "What was seen",
+    ]  # fmt: skip
+    for section in numbers["sections"]:
+        assert f"**{section['title']}**" in text
+    rows = [line for line in text.splitlines() if line.startswith("| crowding")]
+    assert len(rows) == 1
+    assert rows[0].count("|") == 7  # estimate, deviation, interval, maximum likelihood
+    mfg.report(fit, tmp_path / "r.md", model=roads)  # over its own
+    (tmp_path / "other.md").write_text("a letter")
+    with pytest.raises(FileExistsError, match=r"other\.md exists and is no report"):
+        mfg.report(fit, tmp_path / "other.md", model=roads)
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_the_maximum_likelihood_stands_beside_the_posterior(roads, tmp_path):
+    """In the short table of the page, with the estimate of `mle`."""
+    page, _ = reported(tmp_path / "r.html", fit_by("laplace", roads), model=roads)
+    point = fit_by("mle", roads).params
+    row = re.search(r'<th scope="row">crowding</th>(.*?)</tr>', page).group(1)
+    assert re.findall(r"<td>(.*?)</td>", row)[-1] == f"{point['crowding']:.4g}"
+
+
+def test_cells_hold_no_inf_and_tables_no_blank_rows():
+    """What is infinite is a sign, what is not there is left out."""
+    table = pd.DataFrame({"a": [1.0, np.nan, np.inf], "b": [np.nan] * 3}, index=["x", "y", "z"])
+    cells = page_module._cells(table)
+    assert cells.to_dict() == {"a": {"x": "1", "z": "∞"}}
+
+
+def test_terms_are_explained_once_and_found_by_their_headings():
+    """Each form has one term; a heading with a level finds that of its word."""
+    forms = [form for term in GLOSSARY for form in term.written]
+    assert len(set(forms)) == len(forms)
+    assert len({term.anchor for term in GLOSSARY}) == len(GLOSSARY)
+    assert term_of("lower 90%").word == term_of("from (90%)").word == "interval"
+    assert term_of("nothing of the kind") is None
+
+
+def test_ranks_of_equal_chains_stay_in_the_band_and_of_others_do_not():
+    """The band of Dvoretzky, Kiefer and Wolfowitz, at sizes where chance alone is seen."""
+    rng, place = np.random.default_rng(1), np.linspace(0, 1, 100)
+    alike = rng.standard_normal((4, 500))
+    inside = [
+        np.abs(sampler.rank_differences(rng.standard_normal((4, 500)), place)).max()
+        <= sampler.band_of_ranks(4, 500)
+        for _ in range(50)
+    ]
+    assert np.mean(inside) >= 0.96
+    alike[0] += 0.5
+    away = np.abs(sampler.rank_differences(alike, place)).max(1)
+    assert away[0] > sampler.band_of_ranks(4, 500)
