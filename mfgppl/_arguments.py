@@ -222,6 +222,18 @@ def is_a(name: str, value: Any, kind: type, hint: str = "") -> Any:
     return value
 
 
+def names_of(name: str, value: Any, what: str = "name") -> list[str]:
+    """Return one name, or several in a list or an array of one axis, as a list; else raise."""
+    several = isinstance(value, (list, tuple)) or (
+        hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1
+    )
+    given = list(value) if several else [value]
+    for one in given:
+        if not isinstance(one, str):
+            raise TypeError(f"`{name}` must be a {what} or a list of them; got {one!r}.")
+    return [str(one) for one in given]
+
+
 def workers(name: str, value: Any) -> int | None:
     """Return a number of workers as joblib takes it, None for its own choice, else raise."""
     if value is None:

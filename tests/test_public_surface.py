@@ -182,8 +182,15 @@ def build(model):
         build,
     ],
 )
-def test_no_call_changes_global_state(call, roads_model):
-    """Generators, default type, threads, validation and Pyro's parameters are as before."""
+def test_no_call_changes_global_state(call, roads_model, monkeypatch):
+    """Generators, default type, threads, validation and Pyro's parameters are as before; those of
+    graphics cards are not seeded.
+    """
+
+    def seeded(seed):
+        pytest.fail("the generators of graphics cards are the caller's")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
     pyro.clear_param_store()
     pyro.param("mine", torch.tensor(3.0))
     states = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mfgppl._arguments import suggestion
+from mfgppl._arguments import is_a, suggestion
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AgentLevel, FirstState
 from mfgppl.reward.crowd import Crowd, note_cells
@@ -56,6 +56,8 @@ class RewardInputs:
     """
 
     def __init__(self, game: MeanFieldGame, mean_field: Tensor, *, energy: bool = False) -> None:
+        is_a("game", game, MeanFieldGame)
+        is_a("mean_field", mean_field, Tensor, " torch.as_tensor makes one of an array.")
         self.game, self._flow, self._energy = game, mean_field, energy
         if game.joint:
             rows = game.exposures(mean_field)

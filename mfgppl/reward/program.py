@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from mfgppl._arguments import strict_keywords
 from mfgppl._modes import double_precision as double_precision
+from mfgppl._modes import seeded
 from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AGENT_LEVEL
@@ -75,6 +76,11 @@ class _WithSlopes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _check_prior(name: str, prior: Any) -> None:
+    if isinstance(prior, type) or not hasattr(prior, "log_prob"):
+        raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
+
+
 class Drawn(Messenger):
     """Note values of sites by the program's names, whatever handlers outside call them."""
 
@@ -83,6 +89,7 @@ class Drawn(Messenger):
         self._met: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
+        _check_prior(msg["name"], msg["fn"])
         self._met[msg["name"]] = msg
 
     def values(self) -> dict[str, Tensor]:
@@ -245,8 +252,7 @@ def answered(program: RewardProgram, inputs: RewardInputs, *, checked: bool = Fa
 
 def nodes_of(program: RewardProgram, inputs: RewardInputs) -> Nodes | None:
     """Return the nodes of a program's agent-level sites at parameters drawn, None without any."""
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        torch.manual_seed(0)
+    with double_precision(), seeded(0), pyro.poutine.block():
         return ran(program, inputs).nodes
 
 
@@ -462,8 +468,7 @@ def linear_reward(
     if set(priors) != set(every):
         raise ValueError(f"`priors` must name the features {sorted(every)}; got {sorted(priors)}.")
     for name, prior in priors.items():
-        if isinstance(prior, type) or not hasattr(prior, "log_prob"):
-            raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
+        _check_prior(name, prior)
 
     def weighed(x: RewardInputs, part: Mapping[str, Any]) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
