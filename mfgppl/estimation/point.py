@@ -9,7 +9,6 @@ import pandas as pd
 
 from mfgppl._arguments import (
     Seed,
-    boolean,
     is_a,
     one_of,
     positive_int,
@@ -107,7 +106,6 @@ def mle(
     settings = _Settings(
         restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
     )
-    boolean("flow_bias", flow_bias)
     fit = _maximise(model, init, settings, kind="mle", prior=0.0, jacobian=0.0)
     if not flow_bias or not isinstance(model, TrajectoryModel):
         return fit
@@ -173,7 +171,6 @@ def map_estimate(
         restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
     )
     jacobian = float(space == "unconstrained")
-    boolean("flow_bias", flow_bias)
     fit = _maximise(model, init, settings, kind=f"map ({space})", prior=1.0, jacobian=jacobian)
     return with_counted_flow(fit, cost_of_counting(model)) if flow_bias else fit
 

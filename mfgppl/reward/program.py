@@ -3,7 +3,7 @@
 import functools
 import inspect
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro
@@ -15,7 +15,7 @@ from torch.distributions import biject_to, transform_to
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 from torch.overrides import TorchFunctionMode
 
-from mfgppl._arguments import strict_keywords
+from mfgppl._arguments import names_of, strict_keywords
 from mfgppl._modes import double_precision as double_precision
 from mfgppl._modes import seeded
 from mfgppl.data.labelled import is_labelled
@@ -171,6 +171,7 @@ class Ran(NamedTuple):
 
 def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
     """Run a program, with all values of its agent-level sites."""
+    check_callable(program)
     with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _WithSlopes():
         value = program(inputs)
 
@@ -207,7 +208,6 @@ def as_preferences(value: Any) -> Preferences:
 
 def meet_sites(program: RewardProgram, inputs: RewardInputs) -> None:
     """Run a reward program for its sites alone."""
-    check_callable(program)
     ran(program, inputs)
 
 
@@ -239,7 +239,6 @@ def answered(program: RewardProgram, inputs: RewardInputs, *, checked: bool = Fa
 
     Without checks, or with those of `reward_table`.
     """
-    check_callable(program)
     run = ran(program, inputs)
     tables = [
         checked_table(own, ask, inputs) if checked else as_reward(own, inputs, ask)
@@ -378,11 +377,13 @@ def check_shape(argument: str, name: str, value: Tensor, fn: Any) -> None:
         )
 
 
-def check_callable(program: Any) -> None:
+def check_callable(program: Any, argument: str = "reward") -> None:
     """Raise a `TypeError` if a reward is no program."""
     if not callable(program) or isinstance(program, type):
         raise TypeError(
-            f"`reward` must be a reward program, a function of its inputs x; got {program!r}."[:300]
+            f"`{argument}` must be a reward program, a function of its inputs x; got {program!r}."[
+                :300
+            ]
         )
 
 
@@ -496,9 +497,11 @@ def linear_reward(
 
 def _named(argument: str, features: Any) -> dict[str, Any]:
     """Return features by the names of their weights."""
-    if isinstance(features, str):
+    if isinstance(features, Mapping):
+        return dict(features)
+    if isinstance(features, str) or not isinstance(features, Iterable):
         raise TypeError(f"`{argument}` must be a mapping or a list of names; got {features!r}.")
-    return dict(features) if isinstance(features, Mapping) else {k: k for k in features}
+    return {name: name for name in names_of(argument, list(features))}
 
 
 def feature_values(feature: Any, x: RewardInputs) -> Tensor:
@@ -517,7 +520,7 @@ def _feature_source(feature: Any) -> str:
     if isinstance(feature, str):
         return f"x.{feature}"
     if not callable(feature):
-        return f"an array of shape {tuple(feature.shape)}"
+        return f"an array of shape {tuple(getattr(feature, 'shape', ()))}"
     try:
         return inspect.getsource(feature).strip().rstrip(",")
     except (OSError, TypeError):
