@@ -102,8 +102,9 @@ def _check_keywords(function: Callable[..., Any], known: list[str], given: Itera
 def _door(function: Callable[P, R], *, gradients: bool) -> Callable[P, R]:
     parameters = inspect.signature(function).parameters
     known = [name for name in parameters if name not in ("self", "cls")]
-    checks = {k: boolean for k, p in parameters.items() if isinstance(p.default, bool)}
-    checks |= {k: check for k, check in OF_ALL_DOORS.items() if k in known}
+    flags = {name for name, p in parameters.items() if isinstance(p.default, bool)}
+    checks: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(flags, boolean)
+    checks |= {name: check for name, check in OF_ALL_DOORS.items() if name in known}
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
