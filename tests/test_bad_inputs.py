@@ -859,7 +859,8 @@ CHECKS: list[tuple[str, Any, type[Exception], str]] = [
      "`model` must be a TrajectoryModel"),
     ("kinds that nobody has", lambda: mfg.kinds.probabilities(model(), ROADS_TRUTH), ValueError,
      "agent-level sites.*this one has none"),
-    ("number of kinds by no function", lambda: mfg.kinds.choose(3), TypeError, "`model_of` must be a function.*got int"),
+    ("number of kinds by no function", lambda: mfg.kinds.choose(3), TypeError,
+     "`model_of` must be a function.*got int"),
     ("kinds as types without parameters", lambda: mfg.kinds.as_types(game(), of_agents(
      dist.Categorical(torch.ones(2))), {}), ValueError, "`parameters`"),
     ("redrawn sites by a number", lambda: mfg.predictive_check(model(), estimate(), redraw=3),
