@@ -4,13 +4,15 @@
 quick, and a shell completes names without loading figures or samplers.
 """
 
+import warnings
+
 import lazy_loader
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name; of one that stands in a namespace, say where."""
+    """Load a public name; one that stands in a namespace too, with a warning that says where."""
     try:
         return _load(name)
     except AttributeError:
@@ -18,5 +20,7 @@ def __getattr__(name: str) -> object:
     for space in spaces:
         found = _load(space)
         if name in getattr(found, "__all__", ()):
-            raise AttributeError(f"mfgppl.{name} is not at the top: it is mfgppl.{space}.{name}.")
+            moved = f"mfgppl.{name} is not at the top: it is mfgppl.{space}.{name}."
+            warnings.warn(moved, DeprecationWarning, stacklevel=2)
+            return getattr(found, name)
     raise AttributeError(f"module 'mfgppl' has no attribute {name!r}")

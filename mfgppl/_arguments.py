@@ -66,7 +66,8 @@ def suggestion(word: object, known: Iterable[object]) -> str:
 def strict_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """Make an unknown keyword raise a `TypeError` that suggests the known one.
 
-    What is alike at all doors, as `n_jobs`, is checked here. The function runs in modes of our own,
+    What is alike at all doors is checked here: flags, which are True or False by default, and
+    `n_jobs`. An integer may come as an array of one. The function runs in modes of our own,
     whatever torch's modes are outside, with gradients on, and as numpy is set by default: an
     exponential that underflows is no error of the caller's.
     """
@@ -99,18 +100,29 @@ def _check_keywords(function: Callable[..., Any], known: list[str], given: Itera
 
 
 def _door(function: Callable[P, R], *, gradients: bool) -> Callable[P, R]:
-    known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    parameters = inspect.signature(function).parameters
+    known = [name for name in parameters if name not in ("self", "cls")]
+    flags = {name for name, p in parameters.items() if isinstance(p.default, bool)}
+    checks: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(flags, boolean)
+    checks |= {name: check for name, check in OF_ALL_DOORS.items() if name in known}
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         _check_keywords(function, known, kwargs)
+        kwargs.update({name: _unpacked(value) for name, value in kwargs.items()})
         for name in kwargs:
-            if name in OF_ALL_DOORS:
-                OF_ALL_DOORS[name](name, kwargs[name])
+            if name in checks:
+                checks[name](name, kwargs[name])
         with own_modes(gradients=gradients), np.errstate(**USUAL):
             return function(*args, **kwargs)
 
     return checked
+
+
+def _unpacked(value: Any) -> Any:
+    """Return the integer that an array of no axes holds; other values as they are."""
+    whole = getattr(value, "ndim", None) == 0 and "int" in str(getattr(value, "dtype", ""))
+    return int(value) if whole else value
 
 
 def one_of(name: str, value: Any, options: Iterable[str]) -> Any:
@@ -215,11 +227,28 @@ def _real(name: str, value: Any) -> float:
         raise TypeError(f"`{name}` must be a number; got {value!r}.") from None
 
 
+def optional_boolean(name: str, value: Any) -> bool | None:
+    """Return `value` if it is True, False or None, else raise."""
+    return None if value is None else boolean(name, value)
+
+
 def is_a(name: str, value: Any, kind: type, hint: str = "") -> Any:
     """Return `value` if it is of a kind, else raise a `TypeError` that says what came."""
     if not isinstance(value, kind):
         raise TypeError(f"`{name}` must be a {kind.__name__}; got {type(value).__name__}.{hint}")
     return value
+
+
+def names_of(name: str, value: Any, what: str = "name") -> list[str]:
+    """Return one name, or several in a list or an array of one axis, as a list; else raise."""
+    several = isinstance(value, (list, tuple)) or (
+        hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1
+    )
+    given = list(value) if several else [value]
+    for one in given:
+        if not isinstance(one, str):
+            raise TypeError(f"`{name}` must be a {what} or a list of them; got {one!r}.")
+    return [str(one) for one in given]
 
 
 def workers(name: str, value: Any) -> int | None:
@@ -232,4 +261,7 @@ def workers(name: str, value: Any) -> int | None:
     return number
 
 
-OF_ALL_DOORS: dict[str, Callable[[str, Any], Any]] = {"n_jobs": workers, "progressbar": boolean}
+OF_ALL_DOORS: dict[str, Callable[[str, Any], Any]] = {
+    "n_jobs": workers,
+    "log_likelihood": optional_boolean,
+}

@@ -256,9 +256,9 @@ def _allowed(order: Order, available: Any, n_times: int | None) -> Tensor:
     if by_time and n_times is not None:
         expected = (n_times, *expected)
     dims_of = AXES if by_time else AXES[1:]
-    array = torch.as_tensor(np.asarray(in_order("available", available, dims_of, order), order="C"))
+    shape = "(T, S, A)" if len(expected) == 3 else "(S, A)"
+    array = as_numbers("available", in_order("available", available, dims_of, order), shape)
     if tuple(array.shape) != expected:
-        shape = "(T, S, A)" if len(expected) == 3 else "(S, A)"
         message = f"`available` must have shape {shape} = {expected}"
         raise ValueError(f"{message}; got {tuple(array.shape)}.")
     if not bool(((array == 0) | (array == 1)).all()):

@@ -74,6 +74,17 @@ def double_precision() -> Iterator[None]:
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator of the CPU as if freshly seeded within the block.
+
+    `torch.manual_seed` seeds those of graphics cards too, which are the caller's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def own_generator(state: Tensor) -> Iterator[None]:
     """Let torch draw from a state of one's own, which moves on; other threads wait meanwhile."""
     with own_turn():

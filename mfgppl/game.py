@@ -153,7 +153,7 @@ class MeanFieldGame(Keeper):
         put("discount", numbers["discount"])
         put("temperature", numbers["temperature"])
         put("constants_by_type", by_type)
-        put("joint", is_a("joint", joint, bool))
+        put("joint", bool(joint))
         if horizon is None and self.discount == 1.0:
             raise ValueError("a game without `horizon` needs a `discount` below 1; got 1.")
         given = {

@@ -17,7 +17,7 @@ from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.returns import expected_return
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, bind, double_precision
+from mfgppl.reward.program import RewardProgram, bind, check_callable, double_precision
 from mfgppl.reward.site_values import site_values
 from mfgppl.reward.valued import worth_table
 
@@ -106,6 +106,9 @@ def recovery_metrics(
         raise ValueError("`recovery_metrics` needs a game with a horizon; got a stationary one.")
     if recovered is None and policy is None:
         raise ValueError("give `recovered`, a reward program, or a `policy`; got neither.")
+    if recovered is not None:
+        check_callable(recovered, "recovered")
+        site_values("recovered_parameters", recovered_parameters)
     truth = solve_equilibrium(game, reward, parameters=parameters)
     found_all = truth.converged
     if policy is None and recovered is not None:

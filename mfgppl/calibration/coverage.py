@@ -27,6 +27,7 @@ from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TREATMENTS, TrajectoryModel
 from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.site_values import site_values
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,6 +176,7 @@ def recovery(
     one_of("mean_field", mean_field, TREATMENTS)
     random_seed = seed_of(random_seed)
     named = _methods_by_name(methods)
+    site_values("truth", truth)
     world = world_of(game, reward, truth)
     first = world.panel(n_agents=n_agents, random_seed=0, n_times=n_times)
     flow = world.mean_field if mean_field == "known" else mean_field
@@ -206,6 +208,11 @@ def _methods_by_name(methods: Any) -> dict[str, Method]:
     """Return methods by name, else raise."""
     if isinstance(methods, str):
         methods = [methods]
+    if not isinstance(methods, (Mapping, list, tuple)):
+        raise TypeError(
+            f"`methods` must be a name, a list of names or a mapping of names to methods; got "
+            f"{methods!r}."
+        )
     named = dict(methods) if isinstance(methods, Mapping) else {str(m): m for m in methods}
     if not named:
         raise ValueError(f"`methods` must name at least one of {', '.join(METHODS)}; got none.")

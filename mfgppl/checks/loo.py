@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from mfgppl._arguments import strict_keywords
+from mfgppl._arguments import is_a, strict_keywords
 from mfgppl.checks.scores import FitMethod, Units, flow_of_crowd, held_out, summed_by
 from mfgppl.density.draws import received
 from mfgppl.exceptions import ConvergenceWarning
@@ -16,6 +16,8 @@ from mfgppl.posterior.groups import SAMPLES
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData
+
+LEAST = 25  # draws, whose largest fifth is the tail that a shape is fitted to
 
 
 @strict_keywords
@@ -80,6 +82,7 @@ def loo(
             "`draws` must have a log likelihood at each draw; some in the group log_likelihood are "
             "NaN: draw again."
         )
+    is_a("by", by, str)
     if model is None:
         if by != "trajectory" or refit is not None:
             raise ValueError("`model` is needed to leave out groups, or to refit.")
@@ -105,6 +108,9 @@ def loo(
 def _psis(draws: xr.DataTree, log_likelihood: xr.DataArray, *, warn: bool = True) -> "ELPDData":
     import arviz_stats  # slow to import
 
+    n = log_likelihood.sizes["chain"] * log_likelihood.sizes["draw"]
+    if n < LEAST:
+        raise ValueError(f"`draws` must hold {LEAST} draws or more for Pareto shapes; got {n}.")
     stats = draws["sample_stats"].dataset if "sample_stats" in draws.children else xr.Dataset()
     parts = {"posterior": draws["posterior"].to_dataset()}
     tree = xr.DataTree.from_dict(parts | {"log_likelihood": log_likelihood.to_dataset()})

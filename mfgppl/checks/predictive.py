@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from mfgppl._arguments import Seed, positive_int, strict_keywords, suggestion
+from mfgppl._arguments import Seed, names_of, positive_int, strict_keywords, suggestion
 from mfgppl._replication import seeds_of
 from mfgppl.data.panel import flow_shares
 from mfgppl.data.trajectories import Trajectories, before, with_rows
@@ -191,7 +191,7 @@ def predictive_check(
 
 def _sites(program: Program, redraw: str | Sequence[str]) -> list[str]:
     """Return the sites that are drawn anew, else raise a `ValueError`."""
-    names = [redraw] if isinstance(redraw, str) else list(redraw)
+    names = names_of("redraw", redraw)
     known = [site.name for site in program.sites]
     for name in names:
         if name not in known:

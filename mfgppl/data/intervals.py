@@ -66,6 +66,8 @@ def _numbers(name: str, values: Any) -> pd.Series:
         values = values.to_pandas()
     try:
         series = values if isinstance(values, pd.Series) else pd.Series(values)
+        if series.dtype.kind == "c":
+            raise TypeError
         return series.astype(float)
     except (TypeError, ValueError):
         came = type(values).__name__

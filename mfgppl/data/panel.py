@@ -12,7 +12,7 @@ from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywor
 from mfgppl._keep import Keeper
 from mfgppl.data.labelled import Order, in_order
 from mfgppl.data.parts import column_names
-from mfgppl.data.space import StateSpace, index_of
+from mfgppl.data.space import StateSpace, check_labels, index_of
 from mfgppl.data.transitions import TransitionEstimate, next_states
 from mfgppl.exceptions import DataError, Fault
 
@@ -410,6 +410,7 @@ class Panel(Keeper):
             If the panel has a coordinate or label that `space` or `actions` lacks.
         """
         is_a("space", space, StateSpace, " The game has one: game.space.")
+        actions = check_labels("actions", actions)
         states = space.positions_of(self.space, whose="the panel")
         unknown = [a for a in self.actions if a not in actions]
         if unknown:

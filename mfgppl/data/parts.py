@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import is_a, one_of
+from mfgppl._arguments import is_a, names_of, one_of
 from mfgppl.data.space import check_labels
 
 COVARIATES = "covariates"  # the type that several covariates make
@@ -163,8 +163,7 @@ def _absorbing_labels(absorbing: Any, states: Sequence[str]) -> dict[str, tuple[
 
 def column_names(argument: str, value: Any) -> list[str]:
     """Return one column name, or a list of them, as a list."""
-    several = isinstance(value, (list, tuple, np.ndarray, pd.Index, pd.Series))
-    return [_column_name(argument, name) for name in (value if several else [value])]
+    return names_of(argument, value, "column name")
 
 
 def _column_name(argument: str, value: Any) -> str:
@@ -179,6 +178,7 @@ def _column_list(argument: str, value: Any) -> list[str]:
         raise TypeError(
             f"`{argument}` must be a list of column names; got {value!r}: write [{value!r}]."
         )
-    if not isinstance(value, (list, tuple, np.ndarray, pd.Index, pd.Series)):
+    several = isinstance(value, (list, tuple, np.ndarray, pd.Index, pd.Series))
+    if not several or getattr(value, "ndim", 1) != 1:
         raise TypeError(f"`{argument}` must be a list of column names; got {value!r}.")
     return column_names(argument, value)

@@ -29,7 +29,8 @@ def plain_label(value: Any) -> Any:
 
 def check_labels(name: str, labels: Iterable[Any]) -> tuple[Any, ...]:
     """Return labels as a tuple of distinct, sortable-by-position plain values, else raise."""
-    if isinstance(labels, (str, set, frozenset)) or not isinstance(labels, Iterable):
+    listed = isinstance(labels, Iterable) and getattr(labels, "ndim", 1) == 1
+    if isinstance(labels, (str, bytes, set, frozenset)) or not listed:
         raise TypeError(f"`{name}` must be a list of labels; got {labels!r}.")
     plain = tuple(plain_label(v) for v in labels)
     if not plain:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import one_of, strict_keywords
+from mfgppl._arguments import is_a, one_of, strict_keywords
 from mfgppl.data.columns import MISSING
 from mfgppl.data.exposure import (
     Exposure,
@@ -331,6 +331,8 @@ class Trajectories(Panel):
         self, *, agent: str = "agent", time: str = "time", action: str = "action"
     ) -> pd.DataFrame:
         """Return the panel as a table: one row per agent and time, one column per coordinate."""
+        for argument, name in {"agent": agent, "time": time, "action": action}.items():
+            is_a(argument, name, str)
         names = [agent, time, *self.space.coordinates, action]
         for name in names:
             if names.count(name) > 1:

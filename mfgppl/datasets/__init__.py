@@ -23,7 +23,7 @@ def path(name: str) -> Path:
     ValueError
         If there is no panel of that name.
     """
-    if name not in PANELS:
+    if not isinstance(name, str) or name not in PANELS:
         raise ValueError(f"`name` must be one of {', '.join(PANELS)}; got {name!r}.")
     return Path(str(resources.files("mfgppl.datasets"))) / f"{name}.csv.gz"
 

@@ -262,7 +262,7 @@ def _decisions(game: MeanFieldGame, n_times: int | None) -> int:
         if n_times is None:
             raise ValueError("a stationary game has no horizon: say how many `n_times` are seen.")
         return positive_int("n_times", n_times)
-    if n_times is not None and n_times != game.horizon:
+    if n_times is not None and positive_int("n_times", n_times) != game.horizon:
         raise ValueError(
             f"`n_times` belongs to stationary games; this game's horizon is {game.horizon}: "
             "change it with game.replace(horizon=...)."

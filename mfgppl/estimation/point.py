@@ -9,7 +9,6 @@ import pandas as pd
 
 from mfgppl._arguments import (
     Seed,
-    boolean,
     is_a,
     one_of,
     positive_int,
@@ -108,7 +107,6 @@ def mle(
     settings = _Settings(
         restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
     )
-    boolean("flow_bias", flow_bias)
     if isinstance(model, TrajectoryModel) and model.samples_agents:
         raise ValueError(
             "the law of coefficients that are sampled, x.agents(sampled=True), is a prior, which "
@@ -179,7 +177,6 @@ def map_estimate(
         restarts, svi_steps, learning_rate, tolerance, max_steps, random_seed, n_jobs, progressbar
     )
     jacobian = float(space == "unconstrained")
-    boolean("flow_bias", flow_bias)
     fit = _maximise(model, init, settings, kind=f"map ({space})", prior=1.0, jacobian=jacobian)
     return with_counted_flow(fit, cost_of_counting(model)) if flow_bias else fit
 

@@ -13,6 +13,7 @@ from pyro.optim.clipped_adam import ClippedAdam
 from pyro.poutine.messenger import Messenger
 
 from mfgppl._arguments import torch_seed
+from mfgppl._modes import seeded
 from mfgppl._progress import progress
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.names import OBSERVED
@@ -89,8 +90,7 @@ def run_svi(
     def options(name: str) -> dict[str, Any]:
         return {"lr": learning_rate, "unit": steps[name.partition(".")[2]]}
 
-    with double_precision(), pyro.get_param_store().scope(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(random_seed))
+    with double_precision(), pyro.get_param_store().scope(), seeded(torch_seed(random_seed)):
         guide = AutoDelta(target, init_loc_fn=init_to_value(values=init))
         svi = SVI(target, guide, PyroOptim(InUnits, options), Trace_ELBO())
         for _ in progress(range(n_steps), "SVI", progressbar):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mfgppl._arguments import is_a, strict_keywords, suggestion
+from mfgppl._arguments import is_a, names_of, strict_keywords, suggestion
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.free_periods import SITE, free_reward
@@ -37,7 +37,7 @@ def with_free_periods(
         If the game is stationary, `within` names no type, or the likelihood is the energy law's.
     """
     is_a("model", model, TrajectoryModel)
-    types = shocked(model.game, ["time", *([within] if isinstance(within, str) else within)])
+    types = shocked(model.game, ["time", *names_of("within", within)])
     if SITE in model.parameters:
         raise ValueError("`model` has free periods already.")
     mean_field = model.mean_field if model.flow_kind == "known" else model.flow_kind
@@ -49,7 +49,7 @@ def with_free_periods(
 
 def shocked(game: MeanFieldGame, free: str | Sequence[str]) -> tuple[str, ...]:
     """Return the types that `free` names beside "time", else raise a `ValueError`."""
-    named = [free] if isinstance(free, str) else list(free)
+    named = names_of("free", free)
     known = ["time", *game.space.types]
     for word in named:
         if word not in known:

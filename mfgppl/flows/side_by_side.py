@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mfgppl._arguments import Seed, boolean, is_a, positive_int, seed_of, strict_keywords
+from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, seeds_of
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.group_jackknife import jackknife
+from mfgppl.estimation.parts import random_parts
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.exceptions import ConvergenceError
@@ -170,10 +171,13 @@ def treatments(
             f"{model.flow_kind}. Build it with mean_field='empirical'."
         )
     panel = with_rows(model.panel, "treatments")
-    boolean("nested", nested)
     positive_int("replications", replications)
     seed = seed_of(random_seed)
     cluster = "agent" if by is None else by
+    random_parts(panel, cluster, parts, seed, what="treatments", argument="parts")
+    random_parts(panel, cluster, folds, seed, what="treatments", argument="folds")
+    if null is not None:
+        is_a("null", null, TrajectoryModel)
 
     def sequence() -> PointEstimate:
         found = efficient_pseudo_likelihood(model, init=plug_in)

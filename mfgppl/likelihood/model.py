@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, one_of
 from mfgppl._keep import Keeper, keep
+from mfgppl._modes import seeded
 from mfgppl.data.composition import composition_changes, turnover_message
 from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.trajectories import Trajectories
@@ -351,8 +352,7 @@ class TrajectoryModel(Keeper):
 
     def _table_along(self, mean_field: Tensor) -> Tensor:
         """Return the reward along a flow at the parameters that `_sites` draws."""
-        with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
+        with double_precision(), seeded(0), torch.no_grad():
             return answered(self.reward, self.inputs.along(mean_field), checked=True).core
 
     def _check_coupled(self, transition: Tensor) -> None:

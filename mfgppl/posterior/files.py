@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from mfgppl._arguments import is_a
+from mfgppl._arguments import is_a, strict_keywords
 from mfgppl._files import (
     check_new_folder,
     check_target,
@@ -29,6 +29,7 @@ from mfgppl.posterior.groups import labelled_groups
 LIBRARY = "inference_library"  # attribute that names this package
 
 
+@strict_keywords
 def save(draws: xr.DataTree, path: str | Path, *, overwrite: bool = False) -> None:
     """Write a result to a netCDF file, or to a zarr store where `path` ends in .zarr.
 

@@ -23,6 +23,7 @@ from mfgppl._arguments import (
     torch_seed,
 )
 from mfgppl._kernels import bridge
+from mfgppl._modes import seeded
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, effects_of
@@ -134,8 +135,7 @@ def vi(
             flow_bias=False,
         )
     start = starting_values(density, mode, 0)
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.get_param_store().scope():
-        torch.manual_seed(torch_seed(random_seed))
+    with double_precision(), seeded(torch_seed(random_seed)), pyro.get_param_store().scope():
         units = _units(density, mode)
         family = _family(model, guide, start, mode, units)
         climb = _climb_bound(density, family, units, max_steps, learning_rate, particles)

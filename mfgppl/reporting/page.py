@@ -107,6 +107,8 @@ def report(
     """
     real_between("ci_prob", ci_prob, above=0.0, upto=1.0, strict=True)
     random_seed = seed_of(random_seed)
+    if title is not None:
+        is_a("title", title, str)
     fit = _check_fit("fit", fit)
     given = {} if against is None else is_a("against", against, Mapping)
     others = {name: _check_fit(f"against[{name!r}]", other) for name, other in given.items()}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import suggestion
+from mfgppl._arguments import names_of, suggestion
 from mfgppl._meeting import Meeting, ratio
-from mfgppl.data.space import StateSpace
+from mfgppl.data.space import StateSpace, plain_label
 from mfgppl.game import MeanFieldGame
 from mfgppl.network import Network
 from mfgppl.reward.coordinates import Labels
@@ -270,7 +270,7 @@ class Crowd:
 
     def _conditional(self, values: Tensor, within: str | Sequence[str]) -> Tensor:
         """Return the mean of values (T or 1, C or 1, S) of those met with one's own labels."""
-        names = [within] if isinstance(within, str) else list(within)
+        names = names_of("within", within)
         space = self._game.space
         if values.shape[1] > 1:
             note_cells()
@@ -314,7 +314,7 @@ def _inside_of(game: MeanFieldGame, what: str, labels: dict[str, Any]) -> Tensor
     space = game.space
     inside = torch.ones(space.size, dtype=torch.float64)
     for name, label in labels.items():
-        known = space.coordinates.get(name)
+        label, known = plain_label(label), space.coordinates.get(name)
         call = f"x.{what}({name}={label!r})"
         if known is None:
             names = list(space.coordinates)
@@ -322,7 +322,7 @@ def _inside_of(game: MeanFieldGame, what: str, labels: dict[str, Any]) -> Tensor
                 f"{call}: {name!r} is no coordinate; there are {', '.join(names)}."
                 f"{suggestion(name, names)}"
             )
-        if label not in known:
+        if not isinstance(label, (str, int, float)) or label not in known:
             raise ValueError(
                 f"{call}: {label!r} is no label of {name!r}, which has {list(known)}."
                 f"{suggestion(label, known)}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mfgppl._arguments import suggestion
+from mfgppl._arguments import is_a, suggestion
 from mfgppl._meeting import meeting_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AgentLevel, FirstState, SiteOptions
@@ -70,6 +70,8 @@ class RewardInputs:
         energy: bool = False,
         agent_names: tuple[str, ...] | None = None,
     ) -> None:
+        is_a("game", game, MeanFieldGame)
+        is_a("mean_field", mean_field, Tensor, " torch.as_tensor makes one of an array.")
         self.game, self._flow, self._energy = game, mean_field, energy
         self._agent_names = agent_names
         if game.joint:

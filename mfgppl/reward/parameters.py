@@ -14,6 +14,7 @@ from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion, torch_seed
 from mfgppl._keep import Keeper
+from mfgppl._modes import seeded
 from mfgppl.reward.coordinates import entry_labels
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.names import check_site_names
@@ -113,8 +114,7 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
         If it has no latent site, one that is discrete or has no prior, or a name that results use.
     """
     check_callable(reward)
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
-        torch.manual_seed(0)
+    with double_precision(), seeded(0), pyro.poutine.trace() as tracer:
         answered(reward, inputs, checked=True)
     check_site_names(tracer.trace.nodes)
     for name, site in tracer.trace.nodes.items():
@@ -325,11 +325,9 @@ class Program(Keeper):
 
     def draw(self, seed: int) -> np.ndarray:
         """Draw unconstrained parameters from the prior."""
-        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
-            torch.manual_seed(torch_seed(seed))
-            with pyro.poutine.block(expose=[s.name for s in self.sites]):
-                meet_sites(self.reward, self.inputs)
-        return self.free({s.name: tracer.trace.nodes[s.name]["value"] for s in self.sites})
+        met = self._drawn(seed)
+        free = [biject_to(met[s.name]["fn"].support).inv(met[s.name]["value"]) for s in self.sites]
+        return torch.cat([value.reshape(-1) for value in free]).to(torch.float64).numpy()
 
     def redraw(self, values: np.ndarray, names: Collection[str], seed: int) -> np.ndarray:
         """Return flat constrained parameters with some sites drawn anew, given the others."""
@@ -338,8 +336,7 @@ class Program(Keeper):
         def value_of(name: str, fn: Any) -> Tensor:
             return fn.sample().to(torch.float64) if name in names else given[name]
 
-        with double_precision(), torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(torch_seed(seed))
+        with double_precision(), seeded(torch_seed(seed)), torch.no_grad():
             met = run_at(self.reward, self.inputs, value_of)
         return torch.cat([met.values[s.name].reshape(-1) for s in self.sites]).numpy()
 
@@ -359,12 +356,15 @@ class Program(Keeper):
 
     def _distributions(self, seed: int) -> dict[str, Any]:
         """Return each site's distribution at one draw of the parameters before it."""
+        return {name: node["fn"] for name, node in self._drawn(seed).items()}
+
+    def _drawn(self, seed: int) -> dict[str, Any]:
+        """Return each site's node of a trace in which the parameters are drawn from the prior."""
         names = [s.name for s in self.sites]
-        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
-            torch.manual_seed(torch_seed(seed))
-            with pyro.poutine.block(expose=names):
-                meet_sites(self.reward, self.inputs)
-        return {name: tracer.trace.nodes[name]["fn"] for name in names}
+        trace, alone = pyro.poutine.trace(), pyro.poutine.block(expose=names)
+        with double_precision(), seeded(torch_seed(seed)), trace as tracer, alone:
+            meet_sites(self.reward, self.inputs)
+        return {name: tracer.trace.nodes[name] for name in names}
 
     def deviations(self) -> np.ndarray:
         """Return which unconstrained values are standard normal entries of one site, (K,).
@@ -395,8 +395,7 @@ class Program(Keeper):
         return bool(run.n_log_priors > len(run.values))
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], Any]]:
-        with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.trace() as tracer:
-            torch.manual_seed(0)
+        with double_precision(), seeded(0), pyro.poutine.trace() as tracer:
             meet_sites(self.reward, self.inputs)
             return {
                 name: (

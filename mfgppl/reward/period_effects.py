@@ -11,7 +11,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from mfgppl._arguments import is_a, suggestion
+from mfgppl._arguments import is_a, names_of, suggestion
 from mfgppl.reward.inputs import RewardInputs
 
 
@@ -77,7 +77,7 @@ def period_effects(
     T = x.game.shape[0]
     if T < 2:
         raise ValueError(f"period effects need two decision times at least; the game has {T}.")
-    asked, types = (by,) if isinstance(by, str) else tuple(by or ()), x.game.space.types
+    asked, types = [] if by is None else names_of("by", by), x.game.space.types
     for axis in asked:
         known = ["action", *types]
         if axis not in known:

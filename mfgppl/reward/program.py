@@ -3,7 +3,7 @@
 import functools
 import inspect
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro
@@ -15,8 +15,9 @@ from torch.distributions import biject_to, transform_to
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 from torch.overrides import TorchFunctionMode
 
-from mfgppl._arguments import strict_keywords
+from mfgppl._arguments import names_of, strict_keywords
 from mfgppl._modes import double_precision as double_precision
+from mfgppl._modes import seeded
 from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AGENT_LEVEL
@@ -75,6 +76,11 @@ class _WithSlopes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _check_prior(name: str, prior: Any) -> None:
+    if isinstance(prior, type) or not hasattr(prior, "log_prob"):
+        raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
+
+
 class Drawn(Messenger):
     """Note values of sites by the program's names, whatever handlers outside call them."""
 
@@ -83,6 +89,7 @@ class Drawn(Messenger):
         self._met: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
+        _check_prior(msg["name"], msg["fn"])
         self._met[msg["name"]] = msg
 
     def values(self) -> dict[str, Tensor]:
@@ -164,6 +171,7 @@ class Ran(NamedTuple):
 
 def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
     """Run a program, with all values of its agent-level sites."""
+    check_callable(program)
     with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _WithSlopes():
         value = program(inputs)
 
@@ -200,7 +208,6 @@ def as_preferences(value: Any) -> Preferences:
 
 def meet_sites(program: RewardProgram, inputs: RewardInputs) -> None:
     """Run a reward program for its sites alone."""
-    check_callable(program)
     ran(program, inputs)
 
 
@@ -232,7 +239,6 @@ def answered(program: RewardProgram, inputs: RewardInputs, *, checked: bool = Fa
 
     Without checks, or with those of `reward_table`.
     """
-    check_callable(program)
     run = ran(program, inputs)
     tables = [
         checked_table(own, ask, inputs) if checked else as_reward(own, inputs, ask)
@@ -245,8 +251,7 @@ def answered(program: RewardProgram, inputs: RewardInputs, *, checked: bool = Fa
 
 def nodes_of(program: RewardProgram, inputs: RewardInputs) -> Nodes | None:
     """Return the nodes of a program's agent-level sites at parameters drawn, None without any."""
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        torch.manual_seed(0)
+    with double_precision(), seeded(0), pyro.poutine.block():
         return ran(program, inputs).nodes
 
 
@@ -372,11 +377,13 @@ def check_shape(argument: str, name: str, value: Tensor, fn: Any) -> None:
         )
 
 
-def check_callable(program: Any) -> None:
+def check_callable(program: Any, argument: str = "reward") -> None:
     """Raise a `TypeError` if a reward is no program."""
     if not callable(program) or isinstance(program, type):
         raise TypeError(
-            f"`reward` must be a reward program, a function of its inputs x; got {program!r}."[:300]
+            f"`{argument}` must be a reward program, a function of its inputs x; got {program!r}."[
+                :300
+            ]
         )
 
 
@@ -462,8 +469,7 @@ def linear_reward(
     if set(priors) != set(every):
         raise ValueError(f"`priors` must name the features {sorted(every)}; got {sorted(priors)}.")
     for name, prior in priors.items():
-        if isinstance(prior, type) or not hasattr(prior, "log_prob"):
-            raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
+        _check_prior(name, prior)
 
     def weighed(x: RewardInputs, part: Mapping[str, Any]) -> Tensor:
         total = torch.zeros((), dtype=torch.float64)
@@ -491,9 +497,11 @@ def linear_reward(
 
 def _named(argument: str, features: Any) -> dict[str, Any]:
     """Return features by the names of their weights."""
-    if isinstance(features, str):
+    if isinstance(features, Mapping):
+        return dict(features)
+    if isinstance(features, str) or not isinstance(features, Iterable):
         raise TypeError(f"`{argument}` must be a mapping or a list of names; got {features!r}.")
-    return dict(features) if isinstance(features, Mapping) else {k: k for k in features}
+    return {name: name for name in names_of(argument, list(features))}
 
 
 def feature_values(feature: Any, x: RewardInputs) -> Tensor:
@@ -512,7 +520,7 @@ def _feature_source(feature: Any) -> str:
     if isinstance(feature, str):
         return f"x.{feature}"
     if not callable(feature):
-        return f"an array of shape {tuple(feature.shape)}"
+        return f"an array of shape {tuple(getattr(feature, 'shape', ()))}"
     try:
         return inspect.getsource(feature).strip().rstrip(",")
     except (OSError, TypeError):

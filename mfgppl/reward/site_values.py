@@ -77,6 +77,10 @@ def site_values(argument: str, given: Any) -> dict[str, Any]:
     if isinstance(given, pd.Series):
         return _by_site(argument, given)
     if isinstance(given, Mapping) and not isinstance(given, (xr.Dataset, xr.DataTree)):
+        for name, value in given.items():
+            if value is None or isinstance(value, (str, bytes)):
+                message = f"`{argument}` must give {name!r} a number or an array of them"
+                raise TypeError(f"{message}; got {value!r}.")
         return {k: _plain(v) for k, v in given.items()}
     draws = isinstance(given, (xr.Dataset, xr.DataTree))
     remedy = " Draws are many values: give one, as of their mean." if draws else ""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from mfgppl._compiler.tracing import GradientWatch
-from mfgppl._modes import own_modes
+from mfgppl._modes import own_modes, seeded
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import agent_of
@@ -154,8 +154,7 @@ def _unconstrained_value(name: str, fn: Any, value: Tensor) -> Tensor:
 def chance(seed: int) -> Iterator[Callable[[], bool]]:
     """Seed the global generators within the block; yields whether any has been used since."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
         fresh = _states()

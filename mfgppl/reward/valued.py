@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from mfgppl._modes import seeded
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.behaviour import Asked, is_plain, plan_of
 from mfgppl.reward.inputs import RewardInputs
@@ -176,6 +177,5 @@ def answers_reward(program: RewardProgram, inputs: RewardInputs) -> bool:
 
 def _drawn(program: RewardProgram, inputs: RewardInputs) -> Preferences:
     """Return what a program returns at parameters drawn."""
-    with double_precision(), torch.random.fork_rng(devices=[]), pyro.poutine.block():
-        torch.manual_seed(0)
+    with double_precision(), seeded(0), pyro.poutine.block():
         return ran(program, inputs).preferences

@@ -11,6 +11,7 @@ import torch
 import mfgppl as mfg
 
 LEVELS, MONTHS = 4, 8
+pytestmark = pytest.mark.usefixtures("blank_figures")
 
 
 def game():

@@ -122,6 +122,7 @@ def test_the_distance_from_equilibrium_has_the_measures_that_there_are(shaken_fi
         assert found.passed is not None
 
 
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_the_report_says_what_agents_are(shaken_fit, typed_fit, tmp_path):
     """Constants of the program's own and by type, parts and laws, each with a row."""
     model, fit = shaken_fit
