@@ -48,7 +48,9 @@ def one_panel(seed: int) -> dict[str, float]:
 
 def study(n: int) -> pd.DataFrame:
     """Return the estimates, one row per panel, wherever joblib runs the tasks."""
-    return pd.DataFrame(mfg.replicate(one_panel, n, random_seed=SEED, progressbar=False))
+    return pd.DataFrame(
+        mfg.calibration.replicate(one_panel, n, random_seed=SEED, progressbar=False)
+    )
 
 
 # %% [markdown]

@@ -229,7 +229,7 @@ def finite_data(case: Case, sizes: tuple[int, ...], n_panels: int) -> pd.DataFra
                 for name, value in case.truth.items()
             ]
 
-        runs = mfg.replicate(task, n_panels, random_seed=SEED, progressbar=False)
+        runs = mfg.calibration.replicate(task, n_panels, random_seed=SEED, progressbar=False)
         rows += [row for run in runs for row in run]
     return pd.DataFrame(rows)
 

@@ -16,7 +16,6 @@ from . import (
     plots,
     results,
 )
-from ._replication import replicate
 from ._version import __version__
 from .checks.loo import loo
 from .checks.model_comparison import compare_models
@@ -79,7 +78,6 @@ __all__ = [
     "map_estimate",
     "mle",
     "nuts",
-    "replicate",
     "vi",
     # what a fit says
     "choice_probabilities",

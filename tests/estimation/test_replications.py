@@ -12,6 +12,7 @@ import pytest
 from reference import tiny_case
 
 import mfgppl as mfg
+from mfgppl.calibration import replicate
 from mfgppl.estimation.bootstrap import resample
 
 
@@ -30,9 +31,9 @@ def draw():
 )
 def test_results_do_not_depend_on_the_workers(draw, how):
     """Any number of workers of any kind gives the same results in the same order."""
-    expected = mfg.replicate(draw, 7, random_seed=5)
+    expected = replicate(draw, 7, random_seed=5)
     with joblib.parallel_config(**how):
-        found = mfg.replicate(draw, 7, random_seed=5)
+        found = replicate(draw, 7, random_seed=5)
     np.testing.assert_array_equal(found, expected)
     assert len({tuple(v) for v in expected}) == 7
 
@@ -40,10 +41,12 @@ def test_results_do_not_depend_on_the_workers(draw, how):
 def test_more_runs_keep_the_first(draw):
     """The streams are those of one seed sequence: more tasks do not change the first ones."""
     np.testing.assert_array_equal(
-        mfg.replicate(draw, 3, random_seed=5), mfg.replicate(draw, 9, random_seed=5)[:3]
+        replicate(draw, 3, random_seed=5),
+        replicate(draw, 9, random_seed=5)[:3],
     )
     assert not np.array_equal(
-        mfg.replicate(draw, 3, random_seed=5), mfg.replicate(draw, 3, random_seed=6)
+        replicate(draw, 3, random_seed=5),
+        replicate(draw, 3, random_seed=6),
     )
 
 
@@ -59,8 +62,8 @@ def test_closures_travel_to_other_processes():
     def task(seed):
         return mfg.mle(model, svi_steps=0, random_seed=seed, progressbar=False).llf
 
-    here = mfg.replicate(task, 2, random_seed=1)
-    np.testing.assert_allclose(mfg.replicate(task, 2, random_seed=1, n_jobs=2), here, rtol=1e-9)
+    here = replicate(task, 2, random_seed=1)
+    np.testing.assert_allclose(replicate(task, 2, random_seed=1, n_jobs=2), here, rtol=1e-9)
 
 
 def test_resampling_draws_whole_clusters():
@@ -131,9 +134,9 @@ def test_restarts_keep_the_best_of_several_maxima():
 def test_wrong_arguments(draw, roads_model):
     """Each says what it takes."""
     with pytest.raises(TypeError, match="`task` must be a function of a seed"):
-        mfg.replicate(3, 2, random_seed=1)
+        replicate(3, 2, random_seed=1)
     with pytest.raises(ValueError, match="`n` must be at least 1"):
-        mfg.replicate(draw, 0, random_seed=1)
+        replicate(draw, 0, random_seed=1)
     with pytest.raises(ValueError, match="`cluster` must be one of 'agent'"):
         mfg.bootstrap(roads_model, cluster="firm", random_seed=1)
     with pytest.raises(ValueError, match="`restarts` must be at least 0"):

@@ -68,7 +68,7 @@ def test_every_function_takes_long_seeds(seed):
     assert mfg.mle(model, random_seed=seed, restarts=1, svi_steps=0, **quiet).converged
     assert mfg.flows.cross_fit(model, folds=2, random_seed=seed).converged
     assert len(mfg.bootstrap(model, replications=2, random_seed=seed, **quiet)) == 2
-    assert mfg.replicate(lambda stream: stream, 2, random_seed=seed, **quiet)
+    assert mfg.calibration.replicate(lambda stream: stream, 2, random_seed=seed, **quiet)
     world = mfg.solve_equilibrium(left_right.game(), left_right.reward, parameters=left_right.TRUTH)
     drawn = [
         mfg.simulate(
