@@ -140,9 +140,7 @@ def _newton_step(
 ) -> Tensor:
     constants = {"discount": discount, "temperature": temperature}
     _, soft, log_policy = _bellman(values, reward, steps, **constants)
-    stay = torch.eye(len(values), dtype=values.dtype, device=values.device)
-    system = stay - discount * steps.under(0, log_policy.exp())
-    return torch.linalg.solve(system, soft - values)
+    return steps.carried(0, log_policy.exp(), soft - values, discount=discount)
 
 
 @differentiable_door

@@ -63,6 +63,20 @@ class DenseSteps(NamedTuple):
         stacked = torch.diag_embed(within.permute(1, 2, 0), dim1=0, dim2=2)
         return stacked.reshape(C * S, C * S)
 
+    def carried(
+        self, t: int, policy: Tensor, right: Tensor, *, discount: float | Tensor, back: bool = False
+    ) -> Tensor:
+        """Return `(I - discount P)^-1 right`, (S,), with P the transition under a policy (S, A).
+
+        Cell by cell, as nobody changes it; `back` takes the transposed of P.
+        """
+        table = self._at(t)
+        C, S, A, _ = table.shape
+        within = torch.einsum("csa,csax->csx", policy.reshape(C, S, A), table)
+        within = within.transpose(1, 2) if back else within
+        system = torch.eye(S, dtype=within.dtype, device=within.device) - discount * within
+        return torch.linalg.solve(system, right.reshape(C, S, 1)).reshape(C * S)
+
     def probability(self, moves: Tensor) -> Tensor:
         """Return the probability of moves, rows (t, s, a, x)."""
         t, s, a, x = moves.T
@@ -136,6 +150,15 @@ class SparseSteps(NamedTuple):
         weights = self.entries[where] * policy.reshape(-1)[row]
         flat = weights.new_zeros(S * S).index_add(0, row // A * S + following, weights)
         return flat.reshape(S, S)
+
+    def carried(
+        self, t: int, policy: Tensor, right: Tensor, *, discount: float | Tensor, back: bool = False
+    ) -> Tensor:
+        """Return `(I - discount P)^-1 right`, (S,), with P under a policy; `back` transposes P."""
+        moved = self.under(t, policy)
+        moved = moved.T if back else moved
+        system = torch.eye(len(moved), dtype=moved.dtype, device=moved.device) - discount * moved
+        return torch.linalg.solve(system, right)
 
     def probability(self, moves: Tensor) -> Tensor:
         """Return the probability of moves, rows (t, s, a, x)."""

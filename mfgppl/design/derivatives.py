@@ -110,9 +110,8 @@ def advantages(features: Tensor, policy: Tensor, steps: Steps, game: MeanFieldGa
 def _advantage(feature: Tensor, policy: Tensor, steps: Steps, game: MeanFieldGame) -> Tensor:
     by_time, values = [], torch.zeros_like(feature[0, :, 0])
     if game.stationary:
-        stay = torch.eye(len(values), dtype=values.dtype)
-        system = stay - game.discount * steps.under(0, policy[0])
-        values = torch.linalg.solve(system, (policy[0] * feature[0]).sum(-1))
+        paid = (policy[0] * feature[0]).sum(-1)
+        values = steps.carried(0, policy[0], paid, discount=game.discount)
     for t in range(len(feature) - 1, -1, -1):
         follows = game.stationary or t < len(feature) - 1
         q = feature[t] + game.discount * steps.expected(t, values) if follows else feature[t]

@@ -128,9 +128,7 @@ class StationaryResponseMap:
         """Return Q (S, A) and values (S,) of a policy (S, A), with its entropy's."""
         entropy = -temperature * torch.special.xlogy(policy, policy)
         income = torch.where(policy > 0, policy * reward, 0.0) + entropy
-        system = torch.eye(len(policy), dtype=policy.dtype)
-        system = system - self.game.discount * steps.under(0, policy)
-        values = torch.linalg.solve(system, income.sum(-1))
+        values = steps.carried(0, policy, income.sum(-1), discount=self.game.discount)
         return reward + self.game.discount * steps.expected(0, values), values
 
     def _tensor(self, flow: Array) -> Tensor:

@@ -52,9 +52,8 @@ class StationaryLikelihood(WithDynamics):
             policy = log_policy.exp()[0]
             scaled = counts[0] / self.temperature
             direct = scaled - policy * scaled.sum(-1, keepdim=True)
-            stay = torch.eye(len(policy), dtype=policy.dtype)
-            system = stay - self.discount * steps.under(0, policy).T
-            carried = torch.linalg.solve(system, self.discount * steps.pushed(0, direct))
+            pushed = self.discount * steps.pushed(0, direct)
+            carried = steps.carried(0, policy, pushed, discount=self.discount, back=True)
             gradient = direct + policy * carried[:, None]
             return float(counted(counts, log_policy)), gradient[None].numpy()
 
