@@ -33,6 +33,7 @@ RECORDS = ("Trajectories", "CountedPanel", "Preferences", "baselines.Estimate",
 ELSEWHERE = ("plots.", "interop.", "datasets.", "results.", "exceptions.")  # one argument, a record
 
 
+RING = pd.DataFrame({"from": ["a", "b", "c"], "to": ["b", "c", "a"]})
 ALWAYS = ("parameters", "recovered_parameters")
 
 
@@ -82,13 +83,16 @@ def pool() -> dict[str, Any]:
     estimate_without = mfg.mle(null, svi_steps=0, **QUIET)
     normal = dist.Normal(0.0, 1.0)
     return {
-        "actions": ["stay", "turn"], "bins": 2, "changed": game, "features": ["density"],
+        "actions": ["stay", "turn"], "bins": 2, "changed": game, "edges": RING,
+        "features": ["density"],
         "fit": tree, "fit_a": estimate, "fit_b": estimate_without, "fit_method": mfg.mle,
         "fits": {"a": estimate}, "frame": frame, "full": estimate,
         "function": lambda p: p["effort"], "game": game, "games": {"a": game}, "horizon": 4,
         "initial": [0.8, 0.2], "jackknife": mfg.jackknife(model, parts=3), "keep": [0, 1],
+        "law": "erdos_renyi",
         "mean_field": world.mean_field, "model": model, "model_a": model, "model_b": null,
-        "model_of": lambda n: model, "name": "month", "null": null, "panel": panel,
+        "model_of": lambda n: model, "name": "month", "network": mfg.Network(RING), "null": null,
+        "panel": panel,
         "parameter": "effort", "parameters": ROADS_TRUTH, "path": "result.nc",
         "policy": world.policy, "prior": normal, "priors": normal, "recovered": avoid_crowds,
         "recovered_parameters": ROADS_TRUTH, "restricted": estimate_without,
@@ -133,6 +137,11 @@ def changes() -> dict[str, dict[str, Any]]:
         "hypotheses.profile_likelihood": {"fit": estimate},
         "hypotheses.score_test": {"values": {"effort": 0.1}, "kind": "opg"},
         "hypotheses.wald_test": {"fit": estimate, "values": None},
+        "networks.audit": {"panel": None},
+        "networks.dynamics": {"panel": exposed()},
+        "networks.simulate": {
+            "panel": exposed(), "game": of_exposed(), "policy": np.full((4, 4, 2), 0.5)
+        },
         "kinds.as_types": {"reward": mixed, "parameters": known},
         "kinds.describe": of_kinds,
         "kinds.probabilities": of_kinds,
@@ -142,6 +151,25 @@ def changes() -> dict[str, dict[str, Any]]:
         "save": {"draws": tree, "overwrite": True},
         "report": {"path": "page.html", "overwrite": True},
     }  # fmt: skip
+
+
+@functools.cache
+def exposed() -> mfg.Trajectories:
+    """Return the panel with what drivers' neighbours on a ring do."""
+    frame = as_frame(pool()["panel"]).rename(columns={"state": "road"})
+    panel = mfg.Trajectories.from_frame(frame, state="road")
+    names = [*panel.agents]
+    ring = pd.DataFrame({"from": names, "to": [*names[1:], names[0]]})
+    return panel.exposure(ring, of={"road": "left"}, bins=[-0.1, 0.5, 1.0], name="near")
+
+
+def of_exposed() -> mfg.MeanFieldGame:
+    """Return the game of that panel."""
+    panel = exposed()
+    return mfg.MeanFieldGame(
+        states=panel.space.coordinates, actions=panel.actions, horizon=panel.horizon,
+        transition=mfg.networks.dynamics(panel), initial=panel.initial_distribution(),
+    )  # fmt: skip
 
 
 def alone(x: mfg.RewardInputs) -> Any:

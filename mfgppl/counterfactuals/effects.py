@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from scipy.special import ndtri
 
-from mfgppl._arguments import positive_int, real_between, strict_keywords, suggestion
+from mfgppl._arguments import names_of, positive_int, real_between, strict_keywords, suggestion
 from mfgppl.control.steps import as_steps
 from mfgppl.counterfactuals.effects_record import (
     AVERAGE,
@@ -133,7 +133,7 @@ def effects(
 def _chosen(names: list[str], argument: str, given: str | Sequence[str]) -> list[str]:
     """Return the entries that names of parameters or of their entries stand for."""
     chosen = []
-    for name in [given] if isinstance(given, str) else given:
+    for name in names_of(argument, given, "parameter's name"):
         entries = [entry for entry in names if entry == name or entry.startswith(f"{name}[")]
         if not entries:
             hint = suggestion(str(name), names) or f" the parameters are {', '.join(names)}."

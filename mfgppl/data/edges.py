@@ -49,6 +49,8 @@ def edge_table(edges: Any, labels: Iterable[Any] | None) -> tuple[pd.DataFrame, 
     TypeError, ValueError
         If it is no network, or a matrix has no labels.
     """
+    if labels is not None and not isinstance(labels, Iterable):
+        raise TypeError(f"`labels` must be a list of labels; got {labels!r}.")
     given = None if labels is None else [node_label(v) for v in labels]
     if all(hasattr(edges, name) for name in ("is_directed", "edges", "nodes")):
         return _of_networkx(edges), given or [node_label(v) for v in edges.nodes]

@@ -475,6 +475,11 @@ class Trajectories(Panel):
         """
         if name in self.space.coordinates:
             raise ValueError(f"`name` must be new; the panel has a coordinate {name!r}.")
+        if "state" in self.space.coordinates:
+            raise ValueError(
+                "a game of several state coordinates cannot call one 'state', as reward programs "
+                "do: rename the column before from_frame(..., state=)."
+            )
         n_times = self.horizon + 1
         who, agents = pd.factorize(self.agents)
         weights = weights_of(edges, list(agents), self.first_time, n_times)

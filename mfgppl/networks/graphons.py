@@ -49,9 +49,14 @@ NUMBERS = {"erdos_renyi": "p", "power_law": "a"}
 
 
 def graphon(
-    law: Any, *, positions: int = 100, of: str | None = None, normalise: str | None = None,
-    **numbers: float,
-) -> Network:  # fmt: skip
+    law: Any,
+    *,
+    positions: int = 100,
+    of: str | None = None,
+    normalise: str | None = None,
+    p: float | None = None,
+    a: float | None = None,
+) -> Network:
     """Return a graphon at the middles of equal intervals, `(k + 1/2) / positions`.
 
     Parameters
@@ -67,9 +72,8 @@ def graphon(
         default its only one.
     normalise : None or "rows"
         By default exposures are integrals, whose sum is the degree.
-    **numbers
-        `p=` of "erdos_renyi" (by default 0.5), `a=` of "power_law" (by default 0.5), between 0
-        and 1.
+    p, a : float between 0 and 1, optional
+        The number of "erdos_renyi", and that of "power_law"; by default 0.5.
 
     Returns
     -------
@@ -83,15 +87,16 @@ def graphon(
     """
     n = positive_int("positions", positions)
     middles = (np.arange(n) + 0.5) / n
-    weights = _weights(law, middles, numbers)
+    weights = _weights(law, middles, {"p": p, "a": a})
     labels = [float(x) for x in middles]
     table = pd.DataFrame(weights, labels, labels)
     return Network(table, of=of, normalise=normalise, self_loops=True, isolates=True, labels=labels)
 
 
 def sampled(
-    law: Any, *, nodes: int = 100, random_seed: Seed = None, of: str | None = None, **numbers: float
-) -> Network:
+    law: Any, *, nodes: int = 100, random_seed: Seed = None, of: str | None = None,
+    p: float | None = None, a: float | None = None,
+) -> Network:  # fmt: skip
     """Return a finite network drawn from a graphon: edges with probability `W(x, y)`.
 
     Each node has a position drawn uniformly, in ascending order, and each pair an edge, both ways,
@@ -108,7 +113,7 @@ def sampled(
         Seed of positions and edges.
     of : str, optional
         The game's type whose labels the nodes are; by default its only one.
-    **numbers
+    p, a : float, optional
         As in `graphon`.
 
     Returns
@@ -125,7 +130,7 @@ def sampled(
     n = positive_int("nodes", nodes)
     rng = np.random.default_rng(seed_of(random_seed))
     place = np.sort(rng.random(n))
-    chances = _weights(law, place, numbers)
+    chances = _weights(law, place, {"p": p, "a": a})
     if chances.max() > 1:
         raise ValueError(
             f"edges are drawn with the graphon's weights as probabilities; {chances.max():g} is "
@@ -142,9 +147,10 @@ def sampled(
     return Network(table, of=of, normalise=None, isolates=True, labels=range(n))
 
 
-def _weights(law: Any, places: Array, numbers: dict[str, float]) -> Array:
+def _weights(law: Any, places: Array, numbers: dict[str, float | None]) -> Array:
     """Return the weights of a graphon between places, (C, C), else raise."""
     x, y = places[:, None], places[None, :]
+    given = {k: v for k, v in numbers.items() if v is not None}
     if isinstance(law, str):
         if law not in GRAPHONS:
             listed = ", ".join(map(repr, GRAPHONS))
@@ -153,13 +159,13 @@ def _weights(law: Any, places: Array, numbers: dict[str, float]) -> Array:
                 f"`law` must be one of {listed}, a function, or a matrix of blocks; got "
                 f"{law!r}.{hint}"
             )
-        values = GRAPHONS[law](x, y, **_numbers(law, numbers))
-    elif numbers:
-        raise TypeError(f"only a graphon by name takes {', '.join(numbers)}=.")
+        values = GRAPHONS[law](x, y, **_numbers(law, given))
+    elif given:
+        raise TypeError(f"only a graphon by name takes {', '.join(given)}=.")
     elif callable(law):
         values = law(x, y)
     else:
-        blocks = np.asarray(law, dtype=float)
+        blocks = _blocks(law)
         if blocks.ndim != 2 or blocks.shape[0] != blocks.shape[1]:
             raise ValueError(f"a matrix of blocks must be square; got shape {blocks.shape}.")
         block = (places * len(blocks)).astype(int)
@@ -168,6 +174,15 @@ def _weights(law: Any, places: Array, numbers: dict[str, float]) -> Array:
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError("a graphon's weights must be finite numbers that are not negative.")
     return values
+
+
+def _blocks(law: Any) -> Array:
+    try:
+        return np.asarray(law, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`law` must be the name of a graphon, a function, or a matrix of blocks; got {law!r}."
+        ) from None
 
 
 def _numbers(law: str, numbers: dict[str, float]) -> dict[str, float]:

@@ -356,7 +356,7 @@ def test_numbers_as_text_are_said_to_be():
         (lambda: mfg.Network(scipy.sparse.eye(3)), ValueError, "needs `labels`"),
         (lambda: mfg.Network(EDGES, normalise="columns"), ValueError, "'rows'"),
         (lambda: mfg.Network(EDGES, normalize=None), TypeError, "did you mean `normalise`"),
-        (lambda: mfg.Network(EDGES, self_loops=1), TypeError, "`self_loops` must be a bool"),
+        (lambda: mfg.Network(EDGES, self_loops=1), TypeError, "`self_loops` must be True or False"),
         (lambda: mfg.Network(EDGES, of=3), TypeError, "`of` must be"),
         (lambda: mfg.Network(EDGES.assign(weight="big")), TypeError, "numbers in the column"),
         (lambda: mfg.Network(EDGES).without(nodes=["osl"]), ValueError, "did you mean `oslo`"),

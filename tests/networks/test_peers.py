@@ -238,6 +238,12 @@ def test_wrong_inputs(change, error, what):
         exposed(**change)
 
 
+def test_a_state_that_is_called_so_is_to_be_renamed():
+    panel = mfg.Trajectories.from_frame(table().rename(columns={"level": "state"}))
+    with pytest.raises(ValueError, match="rename the column before from_frame"):
+        panel.exposure(GRAPH, of={"state": 2}, bins=BINS, name="peers")
+
+
 def test_a_panel_without_exposures():
     panel = panel_of()
     with pytest.raises(ValueError, match=r"panel\.exposure"):

@@ -168,6 +168,9 @@ FIGURES = {
         lambda: mfg.checks.imperfection(model(), TRUTH), ["noise", "lapses", "plan"],
     ),
     "plot_kinds": (kinds, ACTIONS),
+    "plot_network": (
+        lambda: mfg.networks.audit(mfg.Network(pd.DataFrame({"from": ["_a"], "to": ["$b$"]}))), [],
+    ),
     "plot_number_of_kinds": (number, []),
     "plot_prior_choices": (predictive, [*STATES, *ACTIONS]),
     "plot_prior_flows": (predictive, STATES),
