@@ -8,6 +8,7 @@ from equilibrium.kinds import STATIONARY, kept_by, made, pay, random_policy
 from games import avoid_crowds, random_rows, two_roads
 
 import mfgppl as mfg
+from mfgppl.control.steps import as_steps
 from mfgppl.equilibrium import response
 
 ROUNDING = 1e-10  # sums of a few dozen float64 numbers
@@ -277,3 +278,22 @@ def test_a_stationary_reward_sees_one_time():
     found = mfg.solve_equilibrium(game, pay).value
     assert tuple(found.mean_field.shape) == tuple(found.policy.shape) == (1, 3, 2)
     assert tuple(found.soft_values.shape) == (1, 3)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_what_a_policy_carries_is_solved_cell_by_cell(back):
+    """It solves the linear system over all stacked states, dense and sparse, either way."""
+    tables, policy = random_rows(41, 3, 4, 2, 4), torch.from_numpy(random_rows(42, 12, 2))
+    right = torch.from_numpy(np.random.default_rng(43).normal(size=12))
+    dense = as_steps(torch.from_numpy(tables)[None], 1)
+    moved = dense.under(0, policy)
+    system = torch.eye(12, dtype=torch.float64) - 0.9 * (moved.T if back else moved)
+    found = dense.carried(0, policy, right, discount=0.9, back=back)
+    assert torch.allclose(system @ found, right, atol=ROUNDING)
+    stacked = np.zeros((12, 2, 12))
+    for c in range(3):
+        stacked[4 * c : 4 * c + 4, :, 4 * c : 4 * c + 4] = tables[c]
+    sparse = as_steps(torch.from_numpy(stacked).to_sparse()[None], 1)
+    assert torch.allclose(
+        sparse.carried(0, policy, right, discount=0.9, back=back), found, atol=ROUNDING
+    )
