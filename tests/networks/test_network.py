@@ -405,3 +405,33 @@ def test_kinds_that_nobody_sees_meet_through_the_network():
     pooled = flow_of(*alike, None).reshape(T, 2, C * S).sum(1)
     assert torch.allclose(pooled, flow_of(world, same, None), atol=ROUNDING)
     assert (joint - pooled).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("normalise", ["rows", None])
+def test_unseen_kinds_in_the_crowd_of_a_network(normalise):
+    """With the equilibrium inside, slopes are differences, in the shares of kinds too."""
+
+    def two_kinds(x):
+        crowding = pyro.sample("crowding", dist.Normal(0.0, 2.0))
+        cost = pyro.sample("cost", dist.HalfNormal(1.0).expand([2]).to_event(1))
+        share = pyro.sample("share", dist.Dirichlet(torch.ones(2)))
+        with x.agents:
+            kind = pyro.sample("kind", dist.Categorical(share))
+        return -cost[kind] * (x.action == "b") - crowding * x.density * x.state
+
+    world = game(mfg.Network(EDGES, normalise=normalise))
+    values = {"crowding": 2.0, "cost": [0.2, 1.0], "share": [0.3, 0.7]}
+    typed, program = mfg.kinds.as_types(world, two_kinds, values)
+    played = mfg.solve_equilibrium(typed, program, throw=True).value
+    panel = mfg.simulate(typed, played.policy, played.mean_field, n_agents=200, random_seed=1)
+    model = mfg.TrajectoryModel(world, two_kinds, panel.drop_type("kind"), mean_field="equilibrium")
+    density = density_of(model)
+    evaluate = density.evaluator(prior=1.0, jacobian=1.0)
+    moved = {"crowding": np.array(1.7), "cost": np.array([0.3, 0.9]), "share": np.array([0.4, 0.6])}
+    theta, step = density.program.free(moved), 1e-5
+    slope = evaluate(theta)[1].copy()
+    differences = [
+        (evaluate(theta + step * e)[0] - evaluate(theta - step * e)[0]) / (2 * step)
+        for e in np.eye(len(theta))
+    ]
+    np.testing.assert_allclose(slope, differences, rtol=1e-5, atol=1e-5)
