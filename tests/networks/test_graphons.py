@@ -26,7 +26,33 @@ def epidemic(graphon, temperature):
     return flow, np.asarray(solved.policy).reshape(50, 100, 2, 2), gain
 
 
-# worked out independently; Cui and Koeppl (2022) print those of end points and another law
+@pytest.mark.parametrize(
+    ("law", "temperature", "gain"),
+    [
+        (lambda x: 1 - np.maximum.outer(x, x), 0.101, 0.784234),
+        (lambda x: 1 - np.outer(x, x), 0.3, 2.601696),
+        (lambda x: np.full((len(x), len(x)), 0.5), 0.101, 0.676890),
+    ],
+)
+def test_published_exploitability_at_end_points(law, temperature, gain):
+    """Cui and Koeppl (2022): 101 positions with both ends, agents who plan to be perfect later."""
+    ends = np.linspace(0, 1, 101)
+    labels = [float(x) for x in ends]
+    network = mfg.Network(
+        pd.DataFrame(law(ends), labels, labels),
+        normalise=None, self_loops=True, isolates=True, labels=labels,
+    )  # fmt: skip
+    world = sis_graphon.game(positions=2, temperature=temperature).replace(
+        types={"position": labels}, meets=network, initial=np.full(202, 0.5 / 101),
+        behaviour="boltzmann",
+    )  # fmt: skip
+    options = {"parameters": sis_graphon.TRUTH}
+    solved = mfg.solve_equilibrium(world, sis_graphon.reward, throw=True, **options).value
+    found = mfg.equilibrium.exploitability(world, sis_graphon.reward, solved.policy, **options)
+    assert found == pytest.approx(gain, abs=5e-7)
+
+
+# worked out independently, for middles of intervals and soft maximisers
 def test_the_epidemic_under_uniform_attachment():
     flow, policy, gain = epidemic("uniform_attachment", 0.101)
     np.testing.assert_allclose(flow[25, [0, 50, 99], 1], [0.1484, 0.1458, 0.0043], atol=5e-5)

@@ -279,6 +279,22 @@ def test_everyone_beside_neighbours():
     assert torch.allclose(x.neighbours.density, x.density, atol=ROUNDING)
 
 
+def test_another_graphon_is_another_world():
+    """A counterfactual may change the graphon: its flow is the other game's equilibrium."""
+    network = mfg.networks.graphon("ranked_attachment", positions=4)
+    world = game(network, types={"position": network.labels}, initial=random_rows(84, 4 * S))
+    other = world.replace(meets=mfg.networks.graphon("erdos_renyi", positions=4, p=0.9))
+    played = mfg.solve_equilibrium(world, agent, parameters=TRUTH, throw=True).value
+    panel = mfg.simulate(world, played.policy, played.mean_field, n_agents=300, random_seed=3)
+    model = mfg.TrajectoryModel(world, agent, panel)
+    answer = mfg.counterfactual(model, TRUTH, other, n_starts=1, progressbar=False)
+    assert answer.changes == ("meets",)
+    found = (
+        answer.draws["flow"].sel(world="changed").isel(draw=0).transpose("time", "type", "state")
+    )
+    np.testing.assert_allclose(found.values.reshape(T, -1), flow_of(other), atol=1e-8)
+
+
 def test_a_world_without_a_link_or_a_hub():
     """The counterfactual knows what changed, and nobody meets through what is gone."""
     network = mfg.Network(EDGES)

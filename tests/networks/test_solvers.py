@@ -150,6 +150,20 @@ def test_implicit_gradients_are_differences(game):
     assert float(slope) == pytest.approx(float(difference), rel=1e-5)
 
 
+def test_games_without_a_horizon(game):
+    """A stationary equilibrium keeps its flow, and nobody gains more than the bound by leaving."""
+    forever = game.replace(horizon=None, discount=0.8)
+    found = mfg.solve_equilibrium(forever, agent, parameters=TRUTH, throw=True)
+    assert found.residual < ROUNDING
+    policy = np.asarray(found.value.policy)[0].reshape(N, S, 2)
+    flow = np.asarray(found.value.mean_field).reshape(N, S)
+    table = game.transition.numpy().reshape(-1, S, 2, S)[0]
+    moved = np.einsum("cs,csa,sax->cx", flow, policy, table)
+    np.testing.assert_allclose(moved, flow, atol=ROUNDING)
+    gain = rooms.exploitability(forever, agent, found.value.policy, parameters=TRUTH)
+    assert 0 <= gain <= 0.5 * np.log(2) / 0.2
+
+
 @pytest.mark.parametrize("treatment", ["empirical", "equilibrium"])
 def test_fits_recover_the_coupling(game, solved, treatment):
     """Estimates of 4,000 agents lie within five standard errors of the truth."""
