@@ -267,10 +267,12 @@ def _exposure_matrix(meets: Any, space: StateSpace) -> np.ndarray:
         not space.types
         or isinstance(meets, Mapping)
         or not isinstance(meets, (xr.DataArray, pd.DataFrame))
+        or (isinstance(meets, pd.DataFrame) and {"from", "to"} <= set(meets.columns))
     ):
         raise TypeError(
             "`meets` must be 'everyone', a type, a list of types, a Network, or an exposure matrix "
-            f"as a DataFrame with the types' labels on both sides; got {type(meets).__name__}."
+            f"as a DataFrame with the types' labels on both sides; got {type(meets).__name__}. "
+            "Edges and graphs are taken as mfgppl.Network(...)."
         )
     frame = pd.DataFrame(meets if isinstance(meets, pd.DataFrame) else meets.to_pandas())
     labels = list(cells.labels)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from mfgppl._arguments import is_a, one_of, strict_keywords, suggestion
+from mfgppl._arguments import is_a, strict_keywords, suggestion
 from mfgppl.data.edges import SOURCE, TARGET, WEIGHT, Edges, edge_table, node_label, read_edges
 from mfgppl.data.space import StateSpace
 from mfgppl.exceptions import DataError, Fault
@@ -70,8 +70,8 @@ class Network:
         isolates: bool = False,
         labels: Iterable[Any] | None = None,
     ) -> None:
-        if normalise is not None:
-            one_of("normalise", normalise, ["rows"])
+        if normalise is not None and normalise != "rows":
+            raise ValueError(f"`normalise` must be 'rows' or None; got {normalise!r}.")
         self.of = _names(of)
         self.normalise = normalise
         self.isolates = is_a("isolates", isolates, bool)
@@ -135,6 +135,7 @@ class Network:
             If a node or an edge is not there.
         """
         position = {label: k for k, label in enumerate(self.labels)}
+        _check_lists(nodes, edges)
         gone = [node_label(v) for v in nodes]
         pairs = [(node_label(a), node_label(b)) for a, b in edges]
         for label in [*gone, *(v for pair in pairs for v in pair)]:
@@ -242,6 +243,15 @@ class Network:
         return f"Network({self.n_nodes} nodes{of}, {self.n_edges} edges, {kind})"
 
 
+def _check_lists(nodes: Any, edges: Any) -> None:
+    """Raise unless nodes are in a list, and edges pairs in one."""
+    if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Iterable):
+        raise TypeError(f"`nodes` must be a list of labels, as [{nodes!r}]; got {nodes!r}.")
+    whole = isinstance(edges, Iterable) and not isinstance(edges, (str, bytes))
+    if not whole or not all(isinstance(e, (tuple, list)) and len(e) == 2 for e in edges):
+        raise TypeError(f"`edges` must be a list of pairs (from, to); got {edges!r}.")
+
+
 def _names(of: Any) -> tuple[str, ...] | None:
     if of is None:
         return None
@@ -263,8 +273,10 @@ def _unknown(unknown: Sequence[Any], labels: Sequence[Any]) -> Fault:
     """Say which nodes are no labels of the types, and whether they are but for their kind."""
     alike: Mapping[str, Any] = {str(label): label for label in labels}
     twin = next((alike[str(v)] for v in unknown if str(v) in alike), None)
-    remedy = f"the labels are {', '.join(map(str, labels[:5]))}{', ...' * (len(labels) > 5)}"
+    listed = f"the labels are {', '.join(map(str, labels[:5]))}{', ...' * (len(labels) > 5)}"
+    remedy = listed + "; types={...: network.labels} declares the network's"
     if twin is not None:
-        remedy = f"{str(twin)!r} as text is no {twin!r}: give both the same kind"
+        came = next(v for v in unknown if str(v) == str(twin))
+        remedy = f"{came!r} is not {twin!r}: give both the same kind, numbers or text"
     examples = tuple(repr(v) for v in unknown[:3])
     return Fault("a node that is no label of the types", len(unknown), examples, remedy)

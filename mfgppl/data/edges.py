@@ -1,5 +1,6 @@
 """Edges of a network as people have them, read into codes, with all faults found together."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,10 +68,13 @@ def edge_table(edges: Any, labels: Iterable[Any] | None) -> tuple[pd.DataFrame, 
     if isinstance(edges, np.ndarray) or not hasattr(edges, "columns"):
         raise TypeError(
             "`edges` must be a table with the columns 'from' and 'to', a labelled matrix, a sparse "
-            f"matrix with `labels`, a networkx graph, or a libpysal graph; got "
-            f"{type(edges).__name__}."
+            "matrix with `labels`, a networkx graph, or a libpysal graph; got "
+            f"{type(edges).__name__}. Of an array, pd.DataFrame(array, labels, labels) is one; of "
+            "a Series, series.reset_index() with such names."
         )
     frame = edges if isinstance(edges, pd.DataFrame) else _in_pandas(edges)
+    levels = [name for name in (SOURCE, TARGET) if name in frame.index.names]
+    frame = frame.reset_index(levels) if levels else frame
     if SOURCE in frame.columns and TARGET in frame.columns:
         return frame.reset_index(drop=True), list(given or ())
     if set(map(node_label, frame.columns)) == set(map(node_label, frame.index)):
@@ -85,7 +89,7 @@ def read_edges(
     table: pd.DataFrame,
     nodes: Sequence[Any],
     *,
-    self_loops: bool,
+    self_loops: bool = False,
     subject: str = "the network",
     known: bool = False,
 ) -> Edges:
@@ -110,6 +114,7 @@ def read_edges(
         If an end is missing, a weight is negative or no number, an edge comes twice, a node sees
         itself that may not, or is not known.
     """
+    _check_columns(table)
     ends = {side: [node_label(v) for v in table[side]] for side in (SOURCE, TARGET)}
     weight = _numbers(table, WEIGHT) if WEIGHT in table else np.ones(len(table))
     others = [name for name in table.columns if name not in (SOURCE, TARGET, WEIGHT)]
@@ -117,7 +122,8 @@ def read_edges(
     pairs = list(zip(ends[SOURCE], ends[TARGET], strict=True))
     missing = np.array([_is_missing(a) or _is_missing(b) for a, b in pairs])
     if weight is None:
-        raise TypeError(f"`edges` must have numbers in the column {WEIGHT!r}.")
+        came = table[WEIGHT].iloc[0]
+        raise TypeError(f"`edges` must have numbers in the column {WEIGHT!r}; got {came!r} first.")
     there = {*ends[SOURCE], *ends[TARGET]}
     labels = list(dict.fromkeys([*nodes, *([] if known else _ordered(there - set(nodes)))]))
     position = {label: k for k, label in enumerate(labels)}
@@ -132,18 +138,20 @@ def read_edges(
             found = shown[wrong]
             faults.append(Fault(what, int(wrong.sum()), tuple(found.iloc[:3]), remedy))
 
-    if not len(table):
-        what = "no edge"
-        faults.append(Fault(what, 0, (), "give at least one, or meets='everyone'"))
-    else:
+    if not (weight != 0).any():
+        what = "no edge of a weight above zero" if len(table) else "no edge"
+        faults.append(Fault(what, len(table), (), "give at least one, or meets='everyone'"))
+    if len(table):
         note(missing, "an end is missing", "drop these rows or name both nodes")
-        note(unknown, "an unknown node", "name nodes as the panel names its agents")
+        note(unknown, "an unknown node", _alike(ends, nodes))
         note(~np.isfinite(weight), "a weight is no finite number", "give each edge a weight")
         note(weight < 0, "a negative weight", "weights are shares of attention, at least 0")
-        note(shown.duplicated(keep=False), "an edge that comes twice", "add up or drop them")
+        twice = "add up or drop them" + "; edges of one time make a network" * ("time" in table)
+        note(shown.duplicated(keep=False), "an edge that comes twice", twice)
         if not self_loops:
             itself = np.array([a == b for a, b in pairs]) & (weight != 0)
-            note(itself, "a node that sees itself", "drop them, or self_loops=True")
+            remedy = "drop them" if known else "drop them, or self_loops=True"
+            note(itself, "a node that sees itself", remedy)
         for name, values in attributes.items():
             note(~np.isfinite(values), f"{name!r} is missing", "give each edge a number")
     if faults:
@@ -159,8 +167,32 @@ def read_edges(
     )
 
 
+def _check_columns(table: pd.DataFrame) -> None:
+    """Raise where a column comes twice, or one seems to be meant for weights."""
+    names = [str(name) for name in table.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"`edges` has the column {twice[0]!r} twice.")
+    close = difflib.get_close_matches(WEIGHT, [n.lower() for n in names], n=1, cutoff=0.8)
+    if WEIGHT not in names and close:
+        meant = next(n for n in names if n.lower() == close[0])
+        raise ValueError(f"`edges` has the column {meant!r}; did you mean {WEIGHT!r}?")
+
+
+def _alike(ends: dict[str, list[Any]], nodes: Sequence[Any]) -> str:
+    """Return the remedy for unknown nodes, which may be numbers as text, or text as numbers."""
+    known = {str(node): node for node in nodes}
+    for label in [*ends[SOURCE], *ends[TARGET]]:
+        twin = known.get(str(label))
+        if twin is not None and twin != label:
+            return f"{label!r} is not {twin!r}: give both the same kind"
+    return "name nodes as the panel names its agents"
+
+
 def _numbers(table: pd.DataFrame, name: Any) -> np.ndarray | None:
     """Return a column as floats, None where it holds something else."""
+    if getattr(table[name].dtype, "kind", "O") in "cmM":
+        return None
     try:
         return np.asarray(table[name].to_numpy(dtype=float, na_value=np.nan))
     except (TypeError, ValueError):
@@ -184,9 +216,9 @@ def _in_pandas(edges: Any) -> pd.DataFrame:
 
 
 def _of_networkx(graph: Any) -> pd.DataFrame:
-    rows = [
-        (a, b, *_weight_and_rest(data)) for a, b, data in graph.edges(data=True)
-    ]  # fmt: skip
+    found = list(graph.edges(data=True))
+    missing = np.nan if any(WEIGHT in data for _, _, data in found) else 1.0
+    rows = [(a, b, *_weight_and_rest(data, missing)) for a, b, data in found]
     if not graph.is_directed():
         rows += [(b, a, weight, rest) for a, b, weight, rest in rows if a != b]
     rest = pd.DataFrame([row[3] for row in rows])
@@ -194,8 +226,8 @@ def _of_networkx(graph: Any) -> pd.DataFrame:
     return pd.concat([ends, rest], axis=1)
 
 
-def _weight_and_rest(data: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    return data.get(WEIGHT, 1.0), {k: v for k, v in data.items() if k != WEIGHT}
+def _weight_and_rest(data: dict[str, Any], missing: float) -> tuple[float, dict[str, Any]]:
+    return data.get(WEIGHT, missing), {k: v for k, v in data.items() if k != WEIGHT}
 
 
 def _of_weights(weights: Any) -> pd.DataFrame:

@@ -5,6 +5,7 @@ of the neighbours in given states at a time, in bins, is then part of the state:
 the agent acts, so that nothing is decided at once by both sides.
 """
 
+import keyword
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from mfgppl.data.space import StateSpace, plain_label
 from mfgppl.exceptions import DataError, Fault
 
 TIME = "time"
+TAKEN = ("action", "agent", "density", "mean_field", "state", "time", "type")
 DIGITS = 3  # of a bin's mean share, by which it is called
 
 
@@ -76,25 +78,36 @@ def weights_of(edges: Any, agents: Sequence[Any], first_time: int, n_times: int)
         With all faults of the edges.
     """
     labels = [node_label(v) for v in agents]
-    table, _ = edge_table(edges, None)
+    table, _ = edge_table(edges.to_frame() if hasattr(edges, "to_scipy") else edges, None)
     n = len(labels)
+    if not len(table):
+        raise DataError([Fault("no edge", 0, (), "give at least one")], "the edge table")
 
     def matrix(rows: pd.DataFrame) -> Any:
         if not len(rows):
             return scipy.sparse.csr_array((n, n))
-        found = read_edges(rows, labels, self_loops=False, subject="the edge table", known=True)
+        found = read_edges(rows, labels, subject="the edge table", known=True)
         where = found.source, found.target
         return scipy.sparse.csr_array((found.weight, where), shape=(n, n))
 
     if TIME not in table:
         return [matrix(table)]
-    when = pd.to_numeric(table[TIME], errors="coerce")
-    if when.isna().any():
-        rows = tuple(f"row {k}" for k in np.flatnonzero(when.isna())[:3])
-        fault = Fault("a time that is no number", int(when.isna().sum()), rows, "as in the panel")
-        raise DataError([fault], "the edge table")
+    when = _times(table[TIME], first_time, first_time + n_times - 1)
     rest = table.drop(columns=TIME)
     return [matrix(rest[(when == first_time + t).to_numpy()]) for t in range(n_times)]
+
+
+def _times(column: pd.Series, first: int, last: int) -> pd.Series:
+    """Return times of edges that the panel has, else raise."""
+    number = not pd.api.types.is_datetime64_any_dtype(column) and column.dtype != bool
+    when = pd.to_numeric(column, errors="coerce") if number else pd.Series(np.nan, column.index)
+    wrong = ~when.isin(np.arange(first, last + 1))
+    if wrong.any():
+        shown = tuple(str(v) for v in column[wrong].iloc[:3])
+        remedy = f"times are whole numbers as in the panel, {first} to {last}; drop other rows"
+        fault = Fault("a time that the panel does not have", int(wrong.sum()), shown, remedy)
+        raise DataError([fault], "the edge table")
+    return when
 
 
 def states_met(of: Any, space: StateSpace) -> np.ndarray:
@@ -122,12 +135,21 @@ def states_met(of: Any, space: StateSpace) -> np.ndarray:
         labels = space.coordinates[name]
         listed = wanted if isinstance(wanted, (list, tuple, set, range)) else [wanted]
         asked = {plain_label(label) for label in listed}
-        unknown = sorted(map(str, asked - set(labels)))
-        if unknown:
-            raise ValueError(f"`of` asks for {name} = {unknown[0]}, which has {list(labels)}.")
+        unknown = sorted(map(repr, asked - set(labels)))
+        if unknown or not asked:
+            came = unknown[0] if unknown else "no label"
+            raise ValueError(f"`of` asks for {name} = {came}; it has {list(labels)}.")
         codes = space.codes[list(space.coordinates).index(name)]
         met &= np.isin(codes, [k for k, label in enumerate(labels) if label in asked])
     return met
+
+
+def check_new_name(name: Any, space: StateSpace) -> None:
+    """Raise unless a name can be that of one more coordinate."""
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        raise ValueError(f"`name` must be a plain Python name, which programs read; got {name!r}.")
+    if name in space.coordinates or name in TAKEN:
+        raise ValueError(f"`name` must be new; {name!r} is a coordinate, or an input of programs.")
 
 
 def bin_ends(bins: Any, shares: np.ndarray) -> np.ndarray:

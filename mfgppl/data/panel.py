@@ -228,6 +228,7 @@ class Panel(Keeper):
         firm say, keeps its value. A value of a coordinate that an action was never seen to lead
         from moves as under all actions together; one that nothing was seen to lead from may go to
         any. Moves are pairs of values, not steps along an order: from 2 to 3 is not from 1 to 2.
+        States in which agents are carried forward (`from_frame(absorbing=)`) are never left.
         `TransitionEstimate.smoothing` says how much mass smoothing moves and which rows it decides.
 
         Parameters
@@ -277,7 +278,10 @@ class Panel(Keeper):
         apart = isinstance(support, str) and support == "seen"
         rows = [steps[group == g] for g in range(len(counts))] if apart else [steps]
         possible = np.stack([next_states(support, seen, space, self.actions) for seen in rows])
-        pseudo = np.where(allowed, prior_count, max(prior_count, 1.0))[..., None] * possible
+        stays = self.absorbing_states() if isinstance(support, str) else np.zeros(S, dtype=bool)
+        possible[:, stays] = np.eye(S, dtype=bool)[stays][:, None]
+        sure = ~allowed | stays[:, None]
+        pseudo = np.where(sure, max(prior_count, 1.0), prior_count)[..., None] * possible
         pseudo = np.broadcast_to(pseudo, (len(counts), S, A, S))
         filled = counts + pseudo[:, None]
         totals = filled.sum(-1, keepdims=True)
@@ -300,6 +304,11 @@ class Panel(Keeper):
             allowed, dims=("state", "action"), coords={k: coords[k] for k in ("state", "action")}
         )
         return TransitionEstimate(shares, seen, prior_count, space, labelled(pseudo), usable)
+
+    def absorbing_states(self) -> np.ndarray:
+        """Return in which states (S,) of an agent some are carried forward, types left out."""
+        seen: np.ndarray = self.absorbed.sum(0) > 0
+        return np.asarray(seen.reshape(self.space.n_cells, -1).any(0))
 
     def _steps_within(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return steps over an agent's states, which combination of some types each is of, and n.

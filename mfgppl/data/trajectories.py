@@ -14,6 +14,7 @@ from mfgppl.data.exposure import (
     Exposure,
     bin_ends,
     bin_labels,
+    check_new_name,
     note_alone,
     states_met,
     weights_of,
@@ -21,7 +22,7 @@ from mfgppl.data.exposure import (
 from mfgppl.data.panel import Counts, Panel, check_types
 from mfgppl.data.parts import parts_of
 from mfgppl.data.reading import read_panel
-from mfgppl.data.space import StateSpace, index_of, plain_label
+from mfgppl.data.space import StateSpace, check_labels, index_of, plain_label
 from mfgppl.data.statistics import carried_forward
 from mfgppl.data.transitions import TransitionEstimate as TransitionEstimate
 
@@ -431,7 +432,7 @@ class Trajectories(Panel):
         of: Mapping[str, Any],
         bins: Any,
         name: str,
-        alone: str | None = None,
+        alone: str | float | None = None,
     ) -> "Trajectories":
         """Return the panel with what an agent's own neighbours do as a coordinate of its state.
 
@@ -449,12 +450,13 @@ class Trajectories(Panel):
             or types, all of them at once.
         bins : int or list of float
             How many bins with about as many rows in each; or ascending ends, the first and last
-            among them. A bin is called by the mean share of its rows, so that programs can reckon
-            with it.
+            among them. A bin is called by the mean share of its rows, or its middle where it has
+            none, so that programs can reckon with it.
         name : str
             Name of the coordinate, the last of the state.
-        alone : str, optional
-            Label of those without a neighbour at a time, who are a fault without it.
+        alone : str or number, optional
+            Label of those without a neighbour at a time, who are a fault without it. A word makes
+            all labels words to programs, which then compare and cannot reckon with them.
 
         Returns
         -------
@@ -473,8 +475,8 @@ class Trajectories(Panel):
         There is no equilibrium of such a coordinate, which no flow moves: its law is estimated,
         and taken as it is whatever an agent does (`mfgppl.networks.dynamics`).
         """
-        if name in self.space.coordinates:
-            raise ValueError(f"`name` must be new; the panel has a coordinate {name!r}.")
+        check_new_name(name, self.space)
+        alone = plain_label(alone)
         if "state" in self.space.coordinates:
             raise ValueError(
                 "a game of several state coordinates cannot call one 'state', as reward programs "
@@ -494,7 +496,9 @@ class Trajectories(Panel):
             times = (self.time[rows] + self.first_time).tolist()
             raise note_alone(self.agents[self.trajectory[rows]].tolist(), times)
         ends = bin_ends(bins, shares)
-        labels = bin_labels(shares, ends) + ((alone,) if alone is not None else ())
+        labels = bin_labels(shares, ends)
+        if alone is not None:
+            labels = check_labels("labels of the bins and `alone`", [*labels, alone])
         made = draft._replace(ends=ends, labels=labels)
         space = StateSpace({**self.space.coordinates, str(name): labels}, self.space.types)
         state = self.state * len(labels) + made.codes(shares)

@@ -87,6 +87,11 @@ def graphon(
     """
     n = positive_int("positions", positions)
     middles = (np.arange(n) + 0.5) / n
+    if not isinstance(law, str) and not callable(law) and n % len(np.atleast_1d(_blocks(law))):
+        raise ValueError(
+            f"`positions` must be a multiple of the {len(_blocks(law))} blocks, which are equally "
+            f"long; got {n}."
+        )
     weights = _weights(law, middles, {"p": p, "a": a})
     labels = [float(x) for x in middles]
     table = pd.DataFrame(weights, labels, labels)
@@ -163,7 +168,7 @@ def _weights(law: Any, places: Array, numbers: dict[str, float | None]) -> Array
     elif given:
         raise TypeError(f"only a graphon by name takes {', '.join(given)}=.")
     elif callable(law):
-        values = law(x, y)
+        values = _called(law, x, y)
     else:
         blocks = _blocks(law)
         if blocks.ndim != 2 or blocks.shape[0] != blocks.shape[1]:
@@ -174,6 +179,16 @@ def _weights(law: Any, places: Array, numbers: dict[str, float | None]) -> Array
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError("a graphon's weights must be finite numbers that are not negative.")
     return values
+
+
+def _called(law: Any, x: Array, y: Array) -> Any:
+    try:
+        return law(x, y)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`law` must take arrays of positions that broadcast, with np.where in place of "
+            f"branches, and return weights; it raised {error!r}."
+        ) from error
 
 
 def _blocks(law: Any) -> Array:

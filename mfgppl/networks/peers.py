@@ -81,7 +81,10 @@ def dynamics(
     moves = np.zeros((E if contagion else 1, S, A, S))
     np.add.at(moves, (which, *of_own), n)
     seen = np.stack([t, *of_own], axis=1)
-    moves += prior_count * next_states("seen", np.unique(seen, axis=0), own, panel.actions)
+    possible = next_states("seen", np.unique(seen, axis=0), own, panel.actions)
+    stays = panel.absorbing_states().reshape(S, E).any(1)
+    possible[stays] = np.eye(S, dtype=bool)[stays][:, None]
+    moves += prior_count * possible
     moves = np.broadcast_to(moves / moves.sum(-1, keepdims=True), (E, S, A, S))
     law = np.full((T - 1 if by_time else 1, S, E, E), prior_count)
     np.add.at(law, (t if by_time else 0, here // E, here % E, there % E), n)
@@ -122,11 +125,18 @@ def simulate(
     Raises
     ------
     ValueError
-        If the panel has no exposure, or the game has other states or dynamics that a crowd moves.
+        If the panel has no exposure or agents who are carried forward, or the game has other states
+        or dynamics that a crowd moves.
     """
     is_a("panel", panel, Trajectories)
     is_a("game", game, MeanFieldGame)
     around = _exposed(panel)
+    if panel.carried.any():
+        raise ValueError(
+            f"`panel` carries {int((panel.carried > 0).sum())} agents forward in an absorbing "
+            "state; when they get there is part of a draw, but each draw has the panel's times of "
+            "decisions. Panels of agents who stay, or leave for other reasons, can be drawn."
+        )
     if game.crowd_moves_dynamics:
         raise ValueError(
             "`game` must have dynamics that no crowd moves; those of a panel's do not."

@@ -105,6 +105,16 @@ class Labels:
         """Return a prior with one entry per label, whose dimension results call by the labels."""
         return one_each(self.name, self.labels, prior)
 
+    def _reckoned_with(self, *_: object) -> Any:
+        word = next(label for label in self.labels if isinstance(label, str))
+        raise TypeError(
+            f"x.{self.name} has words as labels ({word!r}), with which nothing can be reckoned; "
+            f"compare it, x.{self.name} == {word!r}, or pick entries by x.{self.name}.codes."
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _reckoned_with
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = _reckoned_with
+
     def __repr__(self) -> str:
         return f"Labels({self.name}: {', '.join(map(str, self.labels))})"
 

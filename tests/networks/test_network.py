@@ -98,12 +98,13 @@ def forms():
         "DataArray": mfg.Network(array),
         "sparse": mfg.Network(sparse, labels=CITIES),
         "networkx": mfg.Network(graph),
+        "index": mfg.Network(EDGES.set_index(["from", "to"])),
         **{name: mfg.Network(form) for name, form in libpysal_forms().items()},
     }
 
 
 @pytest.mark.parametrize(
-    "form", ["shuffled", "matrix", "DataArray", "sparse", "networkx", "Graph", "W"]
+    "form", ["shuffled", "matrix", "DataArray", "sparse", "networkx", "index", "Graph", "W"]
 )
 def test_all_forms_are_the_same_network(form):
     """Whatever form and order, the same agents meet with the same weights."""
@@ -327,6 +328,7 @@ FAULTS = [
     ({"from": ["a", "b"], "to": ["a", "a"]}, "a node that sees itself"),
     ({"from": ["a", "b"], "to": ["b", "a"], "km": [1.0, np.nan]}, "'km' is missing"),
     ({"from": [], "to": []}, "no edge"),
+    ({"from": ["a"], "to": ["b"], "weight": [0.0]}, "no edge of a weight above zero"),
 ]
 
 
@@ -359,7 +361,7 @@ def test_networks_that_do_not_fit_the_types(network, what):
 
 def test_numbers_as_text_are_said_to_be():
     world = {"types": {"city": [1, 2]}, "initial": random_rows(80, 2 * S)}
-    with pytest.raises(mfg.exceptions.DataError, match="'1' as text is no 1"):
+    with pytest.raises(mfg.exceptions.DataError, match="'1' is not 1: give both the same kind"):
         game(mfg.Network(pd.DataFrame({"from": ["1", "2"], "to": ["2", "1"]})), **world)
 
 
@@ -370,9 +372,17 @@ def test_numbers_as_text_are_said_to_be():
         (lambda: mfg.Network("edges.csv"), TypeError, "got str"),
         (lambda: mfg.Network(pd.DataFrame({"a": [1]})), ValueError, "columns 'from' and 'to'"),
         (lambda: mfg.Network(scipy.sparse.eye(3)), ValueError, "needs `labels`"),
-        (lambda: mfg.Network(EDGES, normalise="columns"), ValueError, "'rows'"),
+        (lambda: mfg.Network(EDGES, normalise="columns"), ValueError, "'rows' or None"),
         (lambda: mfg.Network(EDGES, normalize=None), TypeError, "did you mean `normalise`"),
         (lambda: mfg.Network(EDGES, self_loops=1), TypeError, "`self_loops` must be True or False"),
+        (lambda: mfg.Network(EDGES.rename(columns={"weight": "weights"})), ValueError,
+         "did you mean 'weight'"),
+        (lambda: mfg.Network(EDGES.assign(weight=1j)), TypeError, "numbers in the column"),
+        (lambda: mfg.Network(pd.concat([EDGES, EDGES["weight"]], axis=1)), ValueError, "twice"),
+        (lambda: mfg.Network(EDGES).without(nodes="oslo"), TypeError, r"as \['oslo'\]"),
+        (lambda: mfg.Network(EDGES).without(edges=("oslo", "molde")), TypeError, "list of pairs"),
+        (lambda: game(EDGES), TypeError, "mfgppl.Network"),
+        (lambda: game(nx.path_graph(3)), TypeError, "mfgppl.Network"),
         (lambda: mfg.Network(EDGES, of=3), TypeError, "`of` must be"),
         (lambda: mfg.Network(EDGES.assign(weight="big")), TypeError, "numbers in the column"),
         (lambda: mfg.Network(EDGES).without(nodes=["osl"]), ValueError, "did you mean `oslo`"),

@@ -106,6 +106,38 @@ def test_those_carried_forward_are_met():
     assert found.query("agent == 'a'")["near"].tolist() == [0, 1, 1, 1]
 
 
+def leaving():
+    """Return agents of whom the even ones reach the level 0 and are then carried forward."""
+    rows = []
+    for k in range(12):
+        for t in range(4):
+            level = 0 if k % 2 == 0 and t == 2 else 1 + (k + t) % 2
+            gone = level == 0
+            rows.append((k, t, level, None if gone else ("up", "down")[(k + t) % 2]))
+            if gone:
+                break
+    frame = pd.DataFrame(rows, columns=["agent", "time", "level", "action"])
+    return mfg.Trajectories.from_frame(frame, state="level", absorbing={"level": 0})
+
+
+def test_nobody_returns_from_where_agents_are_carried_forward():
+    """The dynamics keep absorbing states, with an exposure and without."""
+    panel = leaving()
+    plain = panel.estimate_transition(prior_count=0.5).probabilities.values
+    assert np.array_equal(plain[0], [[1.0, 0.0, 0.0]] * 2)
+    ring = nx.cycle_graph(12)
+    exposed_panel = panel.exposure(ring, of={"level": 0}, bins=[-0.1, 0.4, 1.0], name="gone")
+    law = mfg.networks.dynamics(exposed_panel).values.reshape(-1, 3, 2, 2, 3, 2).sum(-1)
+    assert np.allclose(law[:, 0], [1.0, 0.0, 0.0])
+    game = mfg.MeanFieldGame(
+        states=exposed_panel.space.coordinates, actions=panel.actions, horizon=panel.horizon,
+        transition=mfg.networks.dynamics(exposed_panel),
+        initial=exposed_panel.initial_distribution(),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="carries 6 agents forward"):
+        mfg.networks.simulate(exposed_panel, game, np.full(game.shape, 0.5))
+
+
 def test_the_order_of_rows_and_edges_changes_nothing():
     frame = table()
     edges = pd.DataFrame(both_ways(GRAPH), columns=["from", "to", "weight"])
@@ -221,7 +253,7 @@ def test_no_equilibrium_is_defined():
     ("change", "error", "what"),
     [
         ({"of": {"height": 2}}, ValueError, "the coordinates are"),
-        ({"of": {"level": 7}}, ValueError, "level = 7, which has"),
+        ({"of": {"level": 7}}, ValueError, "level = 7; it has"),
         ({"of": ["level"]}, TypeError, "`of` must say"),
         ({"bins": 1}, ValueError, "at least 2"),
         ({"bins": [0.0, 1.0]}, ValueError, "three ascending ends"),
@@ -230,12 +262,36 @@ def test_no_equilibrium_is_defined():
         ({"edges": nx.path_graph(5)}, ValueError, "nobody around"),
         ({"edges": pd.DataFrame({"from": [0, 999], "to": [1, 0]})}, ValueError, "an unknown node"),
         ({"edges": pd.DataFrame({"from": [0], "to": [1], "time": ["may"]})}, ValueError,
-         "a time that is no number"),
+         "a time that the panel does not have"),
+        ({"edges": pd.DataFrame({"from": [0], "to": [1], "time": [HORIZON + 1]}), "alone": "none"},
+         ValueError, f"0 to {HORIZON}"),
+        ({"edges": pd.DataFrame({"from": [0], "to": [1], "time": pd.to_datetime(["2020-01-01"])})},
+         ValueError, "a time that the panel does not have"),
+        ({"edges": pd.DataFrame({"from": ["0"], "to": ["1"]})}, ValueError, "'0' is not 0"),
+        ({"edges": pd.DataFrame({"from": [0], "to": [0]})}, ValueError, "drop them$"),
+        ({"edges": pd.DataFrame({"from": [], "to": []}), "alone": "none"}, ValueError, "no edge"),
+        ({"of": {"level": []}}, ValueError, "no label"),
+        ({"of": {"level": "2"}}, ValueError, "level = '2'"),
+        ({"name": "density"}, ValueError, "`name` must be new"),
+        ({"name": "near by"}, ValueError, "plain Python name"),
+        ({"name": 3}, ValueError, "plain Python name"),
+        ({"alone": 0.0}, ValueError, "repeats the label 0"),
     ],
 )  # fmt: skip
 def test_wrong_inputs(change, error, what):
     with pytest.raises(error, match=what):
         exposed(**change)
+
+
+def test_words_are_not_reckoned_with():
+    """A bin for those alone that is a word makes all labels words; a number keeps numbers."""
+    few = GRAPH.copy()
+    few.remove_edges_from(list(GRAPH.edges(0)))
+    worded, numbered = (exposed(edges=few, alone=label) for label in ("none", -1.0))
+    assert numbered.space.coordinates["peers"][-1] == -1
+    mfg.TrajectoryModel(game_of(numbered), peers_matter, numbered)
+    with pytest.raises(TypeError, match=r"x\.peers has words as labels \('none'\)"):
+        mfg.TrajectoryModel(game_of(worded), peers_matter, worded)
 
 
 def test_a_state_that_is_called_so_is_to_be_renamed():
