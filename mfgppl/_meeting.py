@@ -128,7 +128,10 @@ class Meeting:
         """
         if alike is not None:
             return self._seen_alike(self._counted(crowd), alike)
-        rows = self.rows(crowd)
+        return self.by_cell(self.rows(crowd))
+
+    def by_cell(self, rows: Tensor) -> Tensor:
+        """Return what is of each exposure (R, ...) as each cell has it, (C, ...)."""
         if len(rows) == 1:
             return rows.expand(len(self.row), *rows.shape[1:])
         return rows if torch.equal(self.row, torch.arange(len(rows))) else rows[self.row]

@@ -453,9 +453,8 @@ class MeanFieldGame(Keeper):
         if self.n_cells == 1:
             return [self.transition(mean_field, time)]
         if self._takes_many:
-            tables = at_once(self.transition[0], self.exposures(mean_field[None])[:, 0], time)
-            own = torch.equal(self.meets.row, torch.arange(len(tables)))
-            return tables if own else tables[self.meets.row]
+            crowds = self.exposures(mean_field[None])[:, 0]
+            return self.meets.by_cell(at_once(self.transition[0], crowds, time))
         functions = self.transition
         crowds, rows = self.exposures(mean_field[None])[:, 0], self.meets.row.tolist()
         known: dict[tuple[int, int], Any] = {}
@@ -471,10 +470,14 @@ class MeanFieldGame(Keeper):
     @property
     def _takes_many(self) -> bool:
         """Whether one function gives the dynamics of many crowds at once as it gives each."""
-        one, shape = self.transition[0], (3, *self._crowd_shape)
-        if len(torch.unique(self.meets.row)) == 1 or any(f is not one for f in self.transition):
-            return False
-        return keep(self, "takes_many", lambda: agrees_at_once(one, shape))
+
+        def agrees() -> bool:
+            one, several = self.transition[0], len(torch.unique(self.meets.row)) > 1
+            if not several or any(function is not one for function in self.transition):
+                return False
+            return agrees_at_once(one, (3, *self._crowd_shape))
+
+        return keep(self, "takes_many", agrees)
 
     @property
     def _crowd_shape(self) -> tuple[int, ...]:

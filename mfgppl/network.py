@@ -1,6 +1,6 @@
 """A network between types: who is whose neighbour, and with what weight."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,16 @@ import pandas as pd
 import scipy.sparse
 
 from mfgppl._arguments import is_a, strict_keywords, suggestion
-from mfgppl.data.edges import SOURCE, TARGET, WEIGHT, Edges, edge_table, node_label, read_edges
+from mfgppl.data.edges import (
+    SOURCE,
+    TARGET,
+    WEIGHT,
+    Edges,
+    edge_table,
+    node_label,
+    of_one_kind,
+    read_edges,
+)
 from mfgppl.data.space import StateSpace
 from mfgppl.exceptions import DataError, Fault
 
@@ -192,7 +201,7 @@ class Network:
         sizes = [len(space.coordinates[name]) for name in of]
         node = np.ravel_multi_index([codes[name] for name in of], sizes)
         names = StateSpace({name: space.coordinates[name] for name in of})
-        labels = _tuples(names)
+        labels = [label if len(of) > 1 else label[0] for label in names.tuples]
         position = {label: k for k, label in enumerate(labels)}
         where = np.array([position.get(label, -1) for label in self.labels])
         source, target = where[self._edges.source], where[self._edges.target]
@@ -261,22 +270,10 @@ def _names(of: Any) -> tuple[str, ...] | None:
     return names
 
 
-def _tuples(space: StateSpace) -> list[Any]:
-    """Return the labels of a space, as tuples where it has several coordinates."""
-    columns = list(space.coordinates.values())
-    if len(columns) == 1:
-        return list(columns[0])
-    return [tuple(v[c] for v, c in zip(columns, row, strict=True)) for row in space.codes.T]
-
-
 def _unknown(unknown: Sequence[Any], labels: Sequence[Any]) -> Fault:
     """Say which nodes are no labels of the types, and whether they are but for their kind."""
-    alike: Mapping[str, Any] = {str(label): label for label in labels}
-    twin = next((alike[str(v)] for v in unknown if str(v) in alike), None)
     listed = f"the labels are {', '.join(map(str, labels[:5]))}{', ...' * (len(labels) > 5)}"
-    remedy = listed + "; types={...: network.labels} declares the network's"
-    if twin is not None:
-        came = next(v for v in unknown if str(v) == str(twin))
-        remedy = f"{came!r} is not {twin!r}: give both the same kind, numbers or text"
+    declare = listed + "; types={...: network.labels} declares the network's"
+    remedy = of_one_kind(unknown, labels) or declare
     examples = tuple(repr(v) for v in unknown[:3])
     return Fault("a node that is no label of the types", len(unknown), examples, remedy)

@@ -143,7 +143,9 @@ def read_edges(
         faults.append(Fault(what, len(table), (), "give at least one, or meets='everyone'"))
     if len(table):
         note(missing, "an end is missing", "drop these rows or name both nodes")
-        note(unknown, "an unknown node", _alike(ends, nodes))
+        named = [*ends[SOURCE], *ends[TARGET]]
+        remedy = of_one_kind(named, nodes) or "name nodes as the panel names its agents"
+        note(unknown, "an unknown node", remedy)
         note(~np.isfinite(weight), "a weight is no finite number", "give each edge a weight")
         note(weight < 0, "a negative weight", "weights are shares of attention, at least 0")
         twice = "add up or drop them" + "; edges of one time make a network" * ("time" in table)
@@ -179,14 +181,14 @@ def _check_columns(table: pd.DataFrame) -> None:
         raise ValueError(f"`edges` has the column {meant!r}; did you mean {WEIGHT!r}?")
 
 
-def _alike(ends: dict[str, list[Any]], nodes: Sequence[Any]) -> str:
-    """Return the remedy for unknown nodes, which may be numbers as text, or text as numbers."""
-    known = {str(node): node for node in nodes}
-    for label in [*ends[SOURCE], *ends[TARGET]]:
-        twin = known.get(str(label))
-        if twin is not None and twin != label:
-            return f"{label!r} is not {twin!r}: give both the same kind"
-    return "name nodes as the panel names its agents"
+def of_one_kind(labels: Iterable[Any], known: Iterable[Any]) -> str | None:
+    """Return the remedy where labels are numbers and the known ones text, or the other way."""
+    twins = {str(label): label for label in known}
+    for label in labels:
+        twin = twins.get(str(label), label)
+        if twin != label:
+            return f"{label!r} is not {twin!r}: give both the same kind, numbers or text"
+    return None
 
 
 def _numbers(table: pd.DataFrame, name: Any) -> np.ndarray | None:

@@ -187,7 +187,7 @@ def bin_labels(shares: np.ndarray, ends: np.ndarray) -> tuple[Any, ...]:
         labels = tuple(plain_label(float(f"{m:.{digits}g}")) for m in mean)
         if len(set(labels)) == n:
             return labels
-    raise ValueError("`bins` lie too close to be told apart.")
+    raise ValueError("`bins` lie too close to be distinguished.")
 
 
 def note_alone(agents: Sequence[Any], times: Sequence[int]) -> DataError:

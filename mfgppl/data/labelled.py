@@ -215,7 +215,7 @@ def _positions(name: str, level: Level, order: Order, other: dict[str, Any] | No
     there = [plain_label(v) for v in level.labels]
     places = {label: k for k, label in enumerate(known)}
     if level.name in ("state", f"{NEXT}state"):
-        places |= _as_tuples(order.space)
+        places |= order.space.tuples
         # joined labels of coordinates in another order may be others of the game
         names, ours = list(other or ()), list(order.space.coordinates)
         moved = names != ours and set(names) == set(ours)
@@ -237,13 +237,6 @@ def _positions(name: str, level: Level, order: Order, other: dict[str, Any] | No
         listed = f"the game has {list(known)}; got {list(dict.fromkeys(level.labels))[:10]}"
         raise ValueError(f"`{name}` {odd} along {level.name!r}; {listed}.{hint}")
     return np.array(places_of, dtype=np.int64)
-
-
-def _as_tuples(space: StateSpace) -> dict[Any, int]:
-    """Return the positions of states called by tuples of labels."""
-    values = list(space.coordinates.values())
-    rows = (tuple(v[c] for v, c in zip(values, row, strict=True)) for row in space.codes.T)
-    return {row: k for k, row in enumerate(rows)}
 
 
 def _times(name: str, level: Level) -> np.ndarray:

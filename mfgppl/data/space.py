@@ -167,6 +167,13 @@ class StateSpace:
             ", ".join(str(v[c]) for v, c in zip(values, row, strict=True)) for row in self.codes.T
         )
 
+    @property
+    def tuples(self) -> dict[tuple[Any, ...], int]:
+        """Position of each state, called by the tuple of its labels."""
+        values = list(self.coordinates.values())
+        rows = (tuple(v[c] for v, c in zip(values, row, strict=True)) for row in self.codes.T)
+        return {row: k for k, row in enumerate(rows)}
+
     def positions_of(self, other: "StateSpace", *, whose: str) -> np.ndarray:
         """Return where each state of `other` stands here, shape (other.size,).
 

@@ -62,7 +62,7 @@ class Anchor(NamedTuple):
     others: list[Array]
 
 
-class Told(NamedTuple):
+class Evidence(NamedTuple):
     """What a panel says at an equilibrium.
 
     Attributes
@@ -91,10 +91,10 @@ class Counted:
         self.moves = _moves_of(law)
         self.acted, self.moved = self.counts > 0, self.moves > 0
 
-    def told(self, image: Image, response_map: ResponseMap) -> Told:
+    def evidence(self, image: Image, response_map: ResponseMap) -> Evidence:
         """Return what the panel says at an equilibrium."""
         value, slope = _of_moves(self.moves, self.moved, response_map)
-        return Told(value + self.actions(image), self.counts, slope, None)
+        return Evidence(value + self.actions(image), self.counts, slope, None)
 
     def actions(self, image: Image) -> float:
         """Return the log likelihood of the actions."""
@@ -110,7 +110,7 @@ class CountedByKind:
         self.law, self.moves = law, _moves_of(law.one, law.n_nodes)
         self.moved = self.moves > 0
 
-    def told(self, image: Image, response_map: ResponseMap) -> Told:
+    def evidence(self, image: Image, response_map: ResponseMap) -> Evidence:
         """Return what the panel says at an equilibrium."""
         law, start = self.law, response_map.moving_start
         assert start is not None
@@ -122,7 +122,7 @@ class CountedByKind:
         counts, first = law.expected_counts(found.share)
         stacked = np.ascontiguousarray(counts.transpose(1, 0, 2, 3).reshape(T, N * S, A))
         value += float(law.histories.weight @ found.log_likelihood)
-        return Told(value, stacked, slope, first)
+        return Evidence(value, stacked, slope, first)
 
 
 def counted(law: CoupledLikelihood | KindsLikelihood) -> Counted | CountedByKind:
@@ -228,15 +228,15 @@ class Search:
             return -np.inf, np.zeros_like(values)
         if law.moves.size:  # the search may have left the tables along a flow beside it
             image = self.response_map.image(image.flow, self.temperature)
-        told = law.told(image, self.response_map)
-        slopes = self._pulled(image, told, np.zeros_like(image.flow))
-        if slopes is None or not np.isfinite(told.value) or not np.isfinite(slopes[0]).all():
+        found = law.evidence(image, self.response_map)
+        slopes = self._pulled(image, found, np.zeros_like(image.flow))
+        if slopes is None or not np.isfinite(found.value) or not np.isfinite(slopes[0]).all():
             return -np.inf, np.zeros_like(values)
         worth = self._worth(image, slopes[0])
         if worth is None:
             return -np.inf, np.zeros_like(values)
-        _, slope = self._pulled(image, told, worth) or slopes
-        return told.value, slope
+        _, slope = self._pulled(image, found, worth) or slopes
+        return found.value, slope
 
     def _begin(self, values: Array) -> Array:
         """Return the flow on the anchor's tangent, the anchor's own where that leads far away."""
@@ -330,11 +330,11 @@ class Search:
         sums = exposures.sums(gap)
         return gap + exposures.spread(solved(self._factors, sums, transposed=False) - sums)
 
-    def _pulled(self, image: Image, told: Told, worth: Array) -> tuple[Array, Array] | None:
+    def _pulled(self, image: Image, found: Evidence, worth: Array) -> tuple[Array, Array] | None:
         """Return slopes of what the panel says, and of the flow at its worth."""
         return self.response_map.pull(
-            image, self.temperature, counts=told.counts, weights=worth, moved=told.moved,
-            shared=told.shared,
+            image, self.temperature, counts=found.counts, weights=worth, moved=found.moved,
+            shared=found.shared,
         )  # fmt: skip
 
     def _pull(

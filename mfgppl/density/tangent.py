@@ -196,7 +196,7 @@ class AlongTangent:
         try:
             image = response_map.image(flow, self.temperature)
             if isinstance(response_map, ResponseMap) and response_map.recorded:
-                return world.counted.told(image, response_map).value
+                return world.counted.evidence(image, response_map).value
             value = world.counted.actions(image)
             if world.law.moves is not None:
                 along = torch.from_numpy(flow.copy()).reshape(world.model.game.flow_shape)
@@ -216,7 +216,7 @@ class AlongTangent:
         world, response_map = self.world, self.world.put(values)
         here = response_map.image(self.flow, self.temperature)
         there = response_map.image(self._moved(here.generated), self.temperature)
-        value, _, moves, _ = world.counted.told(there, response_map)
+        value, _, moves, _ = world.counted.evidence(there, response_map)
         pull = functools.partial(response_map.pull, temperature=self.temperature)
         found = pull(
             there, counts=world.counted.counts, weights=np.zeros_like(self.flow), moved=moves
