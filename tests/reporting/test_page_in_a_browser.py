@@ -142,7 +142,7 @@ def test_paper_holds_what_is_folded(page):
     """In print all details are laid out, whether they are open or not."""
     hidden = (
         "return [...document.querySelectorAll('details:not([open]) .inside')]"
-        ".filter(d => d.checkVisibility({contentVisibilityAuto: true}))"
+        ".filter(d => d.checkVisibility())"
         ".filter(d => d.offsetHeight > 0).length"
     )
     folded = page.execute_script(
