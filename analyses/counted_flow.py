@@ -7,8 +7,8 @@
 # the warning come where the plug-in's intervals fail, and only there?
 #
 # Run `python analyses/counted_flow.py` (about four hours on one core), with options `--designs`,
-# `--worlds` and `--methods` for a part of it, or, smaller, with `--quick`. It may be stopped at any
-# time: what `worlds.csv` holds is not fitted again.
+# `--worlds` and `--methods` for a part of it, `--n-jobs` for several processes, or, smaller, with
+# `--quick`. It may be stopped at any time: what `worlds.csv` holds is not fitted again.
 
 # %%
 """Coverage of six treatments of a counted flow, and of the warning that it costs too much."""
@@ -16,6 +16,7 @@
 import argparse
 import functools
 import math
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -287,17 +288,26 @@ def lacking(designs: Iterable[str], worlds: int, methods: Iterable[str], done: s
                 yield design, number, here
 
 
-def fit(designs: Iterable[str], worlds: int, methods: Iterable[str], path: Path) -> pd.DataFrame:
+def rows_of(job: tuple[str, int, list[str]]) -> list[dict[str, Any]]:
+    """Return the rows of one world."""
+    design, number, names = job
+    world = World(design, number)
+    return [row_of(design, world, number, name) for name in names]
+
+
+def fit(
+    designs: Iterable[str], worlds: int, methods: Iterable[str], path: Path, n_jobs: int
+) -> pd.DataFrame:
     """Fit what is not fitted yet, append it to a file, and return all that the file holds."""
     if not path.exists():
         pd.DataFrame(columns=COLUMNS).to_csv(path, index=False)
     known = pd.read_csv(path)
     done = set(zip(known["design"], known["world"], known["method"], strict=True))
-    for design, number, names in lacking(designs, worlds, methods, done):
-        world = World(design, number)
-        rows = [row_of(design, world, number, name) for name in names]
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(path, mode="a", header=False, index=False)
-        print(design, number, *(f"{r['method']} {r['seconds']:.1f} s" for r in rows), flush=True)
+    with multiprocessing.get_context("spawn").Pool(n_jobs) as pool:
+        for rows in pool.imap_unordered(rows_of, lacking(designs, worlds, methods, done)):
+            pd.DataFrame(rows, columns=COLUMNS).to_csv(path, mode="a", header=False, index=False)
+            first, times = rows[0], (f"{r['method']} {r['seconds']:.1f} s" for r in rows)
+            print(first["design"], first["world"], *times, flush=True)
     return pd.read_csv(path)
 
 
@@ -423,14 +433,14 @@ def main(
     designs: Iterable[str] = (),
     worlds: int = WORLDS,
     methods: Iterable[str] = (),
+    n_jobs: int = 1,
 ) -> None:
     """Fit the worlds that are not fitted yet, and write tables and figure of all that are."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     chosen = [QUICK] if quick else list(designs) or [name for name in DESIGNS if name != QUICK]
-    rows = fit(
-        chosen, min(worlds, 2) if quick else worlds, list(methods) or METHODS, out / "worlds.csv"
-    )
+    methods = list(methods) or METHODS
+    rows = fit(chosen, min(worlds, 2) if quick else worlds, methods, out / "worlds.csv", n_jobs)
     table = summary(rows)
     table.to_csv(out / "coverage.csv", index=False)
     write_table(table.drop(columns=["lower", "upper"]), out, "coverage", significant(3), csv=False)
@@ -453,4 +463,7 @@ if __name__ == "__main__":
     parser.add_argument("--designs", nargs="+", choices=list(DESIGNS), default=[])
     parser.add_argument("--worlds", type=int, default=WORLDS, help="of each design at most")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=[])
+    parser.add_argument(
+        "--n-jobs", type=int, default=1, help="processes, each with worlds of its own"
+    )
     main(**vars(parser.parse_args()))
