@@ -9,6 +9,7 @@ import cells
 import counting
 import coupled
 import density
+import devices
 import efficient
 import networks
 import samplers
@@ -22,6 +23,7 @@ def main(quick: bool, out: Path) -> str:
     (out / "machine.md").write_text(where + "\n")
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
+    sections.append(f"## A graphics card\n\n{devices.main(quick, out)}\n")
     sections.append(f"## With the equilibrium inside\n\n{coupled.main(quick, out)}\n")
     sections.append(f"## The coupled estimate\n\n{efficient.main(quick, out)}\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
