@@ -12,6 +12,7 @@ from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywor
 from mfgppl._keep import Keeper
 from mfgppl.data.labelled import Order, in_order
 from mfgppl.data.parts import column_names
+from mfgppl.data.periods import Clock, Periods
 from mfgppl.data.space import StateSpace, check_labels, index_of
 from mfgppl.data.transitions import TransitionEstimate, next_states
 from mfgppl.exceptions import DataError, Fault
@@ -50,9 +51,11 @@ class Panel(Keeper):
     actions : tuple
         Action labels, length A.
     first_time : int
-        The time of the data that is `t = 0`.
+        The time of the data that is `t = 0`; of dates, counted in the unit of `clock`.
     horizon : int
         Number of decision times T.
+    clock : Clock
+        From one time to the next: a step, in integers or a unit of dates.
     covariates : DataFrame
         One row for each label of the type that the covariates make.
     """
@@ -61,6 +64,7 @@ class Panel(Keeper):
     actions: tuple[Any, ...]
     first_time: int
     horizon: int
+    clock: Clock
     covariates: pd.DataFrame
 
     if TYPE_CHECKING:
@@ -112,6 +116,18 @@ class Panel(Keeper):
     def pooled(self) -> "Panel":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
         raise NotImplementedError
+
+    @property
+    def periods(self) -> Periods:
+        """What the decision times are called; `MeanFieldGame(horizon=panel.periods)` keeps it.
+
+        Integers, years of yearly dates, and text of other dates.
+        """
+        return Periods(self.first_time, self.clock, self.horizon)
+
+    def time_label(self, t: int) -> Any:
+        """Return what a time from 0 is called."""
+        return self.periods.label(t)
 
     @property
     def n_decisions(self) -> int:
@@ -167,7 +183,7 @@ class Panel(Keeper):
         empty = np.flatnonzero(totals == 0)
         if len(empty):
             raise ValueError(
-                f"no agent is observed at time {empty[0] + self.first_time}: the mean field is not "
+                f"no agent is observed at time {self.time_label(empty[0])}: the mean field is not "
                 "known there; give `prior_count` above 0."
             )
         return visits / totals
@@ -191,7 +207,7 @@ class Panel(Keeper):
         empty = np.flatnonzero(totals == 0)
         if len(empty):
             raise ValueError(
-                f"no decision is observed at time {empty[0] + self.first_time}: the mean field is "
+                f"no decision is observed at time {self.time_label(empty[0])}: the mean field is "
                 "not known there; give `prior_count` above 0."
             )
         return counts / totals
@@ -361,7 +377,8 @@ class Panel(Keeper):
             "trajectories": self.n_trajectories,
             "decisions": self.n_decisions,
             "decision times": self.horizon,
-            "first time": self.first_time,
+            "first time": self.time_label(0),
+            **({"step between times": self.clock.step} if self.clock.step > 1 else {}),
             "decisions per trajectory": f"{self.lengths[0]} to {self.lengths[1]}",
             "trajectories entering late": self.n_late,
             "trajectories ending early": int(self.early_ends.sum()),
@@ -404,7 +421,7 @@ class Panel(Keeper):
 
         examples = tuple(
             f"{of_group(g)}state={states[s]!r}, action={self.actions[a]!r}"
-            + (f", time={self.first_time + t}" if by_time else "")
+            + (f", time={self.time_label(t)}" if by_time else "")
             for g, t, s, a in empty[:3]
         )
         remedy = "give `prior_count` above 0, or pass a known `transition` to the game"

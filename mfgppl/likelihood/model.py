@@ -133,6 +133,7 @@ class TrajectoryModel(Keeper):
                 f"`panel` must be Trajectories or a CountedPanel; got {type(panel).__name__}. "
                 "Read a table with Trajectories.from_frame."
             )
+        check_periods(game, panel)
         one_of("likelihood", likelihood, ["causal", "energy"])
         one_of("start", start, ["marginal", "conditional"])
         if likelihood == "energy" and game.discount < 1.0:
@@ -486,3 +487,13 @@ def _shows_flow(panel: Panel, game: MeanFieldGame) -> bool:
     """Return whether agents are seen at each of a game's times."""
     seen = panel.counts.actions.sum(-1) if game.joint else panel.visits[: panel.horizon]
     return panel.horizon == game.shape[0] and bool((seen.sum(-1) > 0).all())
+
+
+def check_periods(game: MeanFieldGame, panel: Panel) -> None:
+    """Raise a `ValueError` where the game calls times otherwise than the panel."""
+    ours, theirs = game.periods, panel.periods
+    if ours is not None and (ours.first, ours.clock) != (theirs.first, theirs.clock):
+        raise ValueError(
+            f"`horizon` calls the first times {list(ours[:3])}, the panel {list(theirs[:3])}; give "
+            "the game horizon=panel.periods."
+        )

@@ -22,9 +22,11 @@ from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AGENT_LEVEL
 from mfgppl.reward.behaviour import Asked, as_reward
+from mfgppl.reward.coordinates import as_index
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes, NodesMet
 from mfgppl.reward.preferences import Preferences, check_parts
+from mfgppl.reward.remedies import with_remedy
 from mfgppl.reward.site_values import ByLabel, in_shape, site_values
 
 RewardProgram = Callable[[RewardInputs], Any]
@@ -63,17 +65,43 @@ class _InDouble(Messenger):
             msg["value"] = msg["value"].to(torch.float64)
 
 
-class _WithSlopes(TorchFunctionMode):
-    """Round quotients down by an operation that has a derivative, zero; that of `//` has none."""
+class _AsMeant(TorchFunctionMode):
+    """Read expressions of a program as they are meant.
+
+    Conditions are numbers, 0 or 1, where they are reckoned with; axes pick entries of a tensor by
+    position; and quotients are rounded down by an operation that has a derivative, zero, as that
+    of `//` has none.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func == Tensor.__getitem__:
+            args = args[0], as_index(args[1])
+        if func in ARITHMETIC:
+            args = tuple(map(_as_number, args))
         if func in (torch.floor_divide, Tensor.floor_divide, Tensor.__floordiv__):
             return torch.div(*args, **(kwargs or {}), rounding_mode="floor")
         if func == Tensor.__rfloordiv__:
             return torch.div(args[1], args[0], rounding_mode="floor")
         return func(*args, **(kwargs or {}))
+
+
+ARITHMETIC = {
+    getattr(of, name)
+    for of, names in (
+        (torch, ("add", "sub", "neg", "mul")),
+        (Tensor, ("add", "sub", "neg", "mul", "__add__", "__radd__", "__sub__", "__rsub__",
+                  "__neg__", "__mul__", "__rmul__")),
+    )
+    for name in names
+}  # fmt: skip
+
+
+def _as_number(value: Any) -> Any:
+    """Return a condition as numbers, anything else as it is."""
+    condition = type(value) is Tensor and value.dtype == torch.bool
+    return value.to(torch.float64) if condition else value
 
 
 def _check_prior(name: str, prior: Any) -> None:
@@ -172,12 +200,12 @@ class Ran(NamedTuple):
 def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
     """Run a program, with all values of its agent-level sites."""
     check_callable(program)
-    with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _WithSlopes():
+    with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _AsMeant(), with_remedy():
         value = program(inputs)
 
     def ask(along: RewardInputs) -> Preferences:
         again = _Again(met.values())
-        with pyro.poutine.block(), again, NodesMet(along.shape), _InDouble(), _WithSlopes():
+        with pyro.poutine.block(), again, NodesMet(along.shape), _InDouble(), _AsMeant(), with_remedy():
             return as_preferences(program(along))
 
     return Ran(as_preferences(value), ask, level.nodes())
