@@ -28,9 +28,7 @@ AXES = ("time", "state", "action")
 TABLE = ("state", "action", "next_state")
 
 
-def check_names(
-    space: StateSpace, features: Mapping[str, Any], *, periods: bool = False
-) -> None:
+def check_names(space: StateSpace, features: Mapping[str, Any], *, periods: bool = False) -> None:
     """Raise a `ValueError` where reward programs could not read coordinates and features."""
     for name in [*space.coordinates, *features]:
         if periods and name == "period":

@@ -29,7 +29,6 @@ from mfgppl.data.parts import Parts, parts_of
 from mfgppl.data.periods import Clock
 from mfgppl.data.reading import (
     FARTHEST,
-    Hint,
     check_rows,
     code_labels,
     note_broken_times,
@@ -119,7 +118,7 @@ class CountedPanel(Panel):
     n_late: int
     lengths: tuple[int, int]
     covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
 
     @classmethod
     @strict_keywords
@@ -495,7 +494,12 @@ def _labels(
         note_unnumbered(faults, kind, parts.time, seen["time_broken"](mask["time_broken"]))
     labels = {
         name: code_labels(
-            faults, cells[key], name, parts.labels.get(name), seen[key], hint,
+            faults,
+            cells[key],
+            name,
+            parts.labels.get(name),
+            seen[key],
+            hint,
             order=orders.get(name),
         )[0]
         for key, name in zip(states, parts.coordinates, strict=True)

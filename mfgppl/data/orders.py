@@ -111,8 +111,6 @@ def _of_attributes(held: Any, orders: Orders) -> Orders:
     if not isinstance(held, Mapping):
         return {}
     known = {
-        name
-        for name, labels in orders.items()
-        if any(isinstance(label, Bin) for label in labels)
+        name for name, labels in orders.items() if any(isinstance(label, Bin) for label in labels)
     }
     return {name: Bins.from_dict(bins).each for name, bins in held.items() if name not in known}

@@ -11,11 +11,15 @@ import xarray as xr
 from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywords
 from mfgppl._keep import Keeper
 from mfgppl.data.labelled import Order, in_order
+from mfgppl.data.orders import bins_of
 from mfgppl.data.parts import column_names
 from mfgppl.data.periods import Clock, Periods
-from mfgppl.data.space import StateSpace, check_labels, index_of
+from mfgppl.data.space import StateSpace, check_labels, index_of, state_labels
 from mfgppl.data.transitions import TransitionEstimate, next_states
 from mfgppl.exceptions import DataError, Fault
+
+
+THIN, SHOWN = 5, 5  # decisions below which a cell is thin, and how many are named
 
 
 class Counts(NamedTuple):
@@ -364,8 +368,21 @@ class Panel(Keeper):
             raise TypeError(f"`available` must hold booleans; got {allowed.dtype} values.")
         return allowed.astype(bool)
 
+    def support(self) -> pd.DataFrame:
+        """Return how many decisions were taken in each state (rows) by each action (columns).
+
+        Types are added up. What a fit knows of a cell it knows from its decisions.
+        """
+        within = self.space.within
+        taken = self.counts.actions.sum(0).reshape(-1, within.size, len(self.actions)).sum(0)
+        return pd.DataFrame(
+            taken.astype(int),
+            index=pd.Index(state_labels(within), name="state"),
+            columns=pd.Index(list(self.actions), name="action", dtype=object),
+        )
+
     def audit(self) -> dict[str, Any]:
-        """Describe the panel: sizes, times, entries and exits, shares of actions and states."""
+        """Describe the panel: sizes, times, shares, thin cells, and what bins have lost."""
         within, labels = self.space.within, self.space.coordinates
         taken = self.counts.actions.sum(0).reshape(-1, within.size, len(self.actions)).sum(0)
         seen = self.mean_field().mean(0).reshape(-1, within.size).sum(0)
@@ -388,11 +405,28 @@ class Panel(Keeper):
             "states": within.size,
             "states never visited": int((seen == 0).sum()),
             "state and action pairs never taken": int((taken == 0).sum()),
+            **self._thin_cells(),
             "labels in fewer than 1 of 1,000 rows": self._rare_labels(),
+            **self._lost_in_bins(),
             "action shares": {
                 str(a): round(float(s), 4) for a, s in zip(self.actions, shares, strict=True)
             },
         }
+
+    def _thin_cells(self) -> dict[str, Any]:
+        """Say which pairs of state and action are known from few decisions."""
+        taken = self.support().stack()  # noqa: PD013, keeps labels
+        thin = taken[(taken > 0) & (taken < THIN)].sort_values(kind="stable")
+        named = [f"{state}, {action}: {n}" for (state, action), n in thin.head(SHOWN).items()]
+        return {
+            f"state and action pairs taken 1 to {THIN - 1} times": len(thin),
+            **({"the thinnest of them": named} if named else {}),
+        }
+
+    def _lost_in_bins(self) -> dict[str, Any]:
+        """Say what share of each binned column's variation lies within bins."""
+        lost = {name: round(made.lost, 3) for name, made in bins_of(self.space).items()}
+        return {"variation lost in bins": lost} if lost else {}
 
     def _rare_labels(self) -> list[str]:
         """Labels so rare that they may be misspelt."""

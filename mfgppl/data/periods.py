@@ -74,7 +74,9 @@ class Periods(Sequence[Any]):
     def position(self, label: Any) -> int | None:
         """Return which time from 0 is called so, also after the last, None of another."""
         number = self.clock.number(label)
-        k, rest = divmod((self.first - 1 if number is None else number) - self.first, self.clock.step)
+        k, rest = divmod(
+            (self.first - 1 if number is None else number) - self.first, self.clock.step
+        )
         return None if number is None or rest or k < 0 else k
 
     def resized(self, n: int) -> "Periods":

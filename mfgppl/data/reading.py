@@ -387,7 +387,9 @@ def size_faults(
     ahead = times[:-1][(np.diff(times) > 1) & (times[:-1] < last)]
     if len(ahead):
         empty = [t for a in ahead[:3].tolist() for t in range(a + 1, a + 4) if t not in times]
-        examples = tuple(f"time={label(t)}" for t in list(dict.fromkeys(t for t in empty if t <= last))[:3])
+        examples = tuple(
+            f"time={label(t)}" for t in list(dict.fromkeys(t for t in empty if t <= last))[:3]
+        )
         remedy = "give periods one step apart, or fit the spells apart"
         remedy += uneven(times, label)
         faults.append(Fault("no agent observed at a time within the panel", 0, examples, remedy))

@@ -19,8 +19,8 @@ from mfgppl.data.exposure import (
     states_met,
     weights_of,
 )
-from mfgppl.data.panel import Counts, Panel, check_types
 from mfgppl.data.orders import bins_of, needs_order
+from mfgppl.data.panel import Counts, Panel, check_types
 from mfgppl.data.parts import parts_of
 from mfgppl.data.periods import Clock
 from mfgppl.data.reading import read_panel
@@ -85,7 +85,7 @@ class Trajectories(Panel):
     pooled_times: bool = False
     owner: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     exposures: dict[str, Exposure] = field(default_factory=dict)
-    clock: Clock = Clock()
+    clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         """Carry nobody, and number agents by their labels, where nothing is said of it."""
@@ -343,9 +343,7 @@ class Trajectories(Panel):
     def pooled(self) -> "Trajectories":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
         time = np.zeros_like(self.time)
-        return replace(
-            self, first_time=0, clock=Clock(), horizon=1, time=time, pooled_times=True
-        )
+        return replace(self, first_time=0, clock=Clock(), horizon=1, time=time, pooled_times=True)
 
     @strict_keywords
     def to_frame(

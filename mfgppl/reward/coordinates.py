@@ -32,7 +32,7 @@ CONDITIONS = {
 
 
 class InMiddle:
-    """How tensors of ours meet NumPy arrays, whichever stands first, and Python's `and` and `if`."""
+    """How axes and comparisons meet NumPy arrays on either side, and `and` and `if`."""
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Run a function of NumPy as torch's of the same name, on plain tensors."""
@@ -360,8 +360,7 @@ def position(name: str, labels: tuple[Any, ...], label: Any) -> int:
     several = isinstance(label, (list, tuple)) and all(one in labels for one in label)
     hint = f" Write x.{name}.isin({label!r})." if several else suggestion(label, labels)
     raise ValueError(
-        f"x.{name} is compared with {label!r}, which is not one of its labels "
-        f"{list(labels)}.{hint}"
+        f"x.{name} is compared with {label!r}, which is not one of its labels {list(labels)}.{hint}"
     )
 
 
