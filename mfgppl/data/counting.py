@@ -191,7 +191,8 @@ class CountedPanel(Panel):
             if isinstance(rows, nw.DataFrame):
                 in_memory = read_panel(given.table, parts, groups=(), gaps=gaps)
                 return cls.from_trajectories(Trajectories(**in_memory))
-            given = given._replace(orders=orders_of(given.table, parts.wanted))
+            orders = {**given.orders, **orders_of(given.table, parts.wanted)}
+            given = given._replace(orders=orders)
             return cls(**_count(rows, given, parts, gaps))
 
     @classmethod

@@ -96,10 +96,10 @@ def _table(values: Any) -> pd.DataFrame | None:
     """Return a table as pandas has it, None of a column."""
     if isinstance(values, pd.DataFrame):
         return values
-    if not hasattr(values, "columns") and not hasattr(values, "column_names"):
-        return None
     if hasattr(values, "collect"):
         raise TypeError("`values` must be in memory; got a lazy table: call collect() on it.")
+    if not hasattr(values, "columns") and not hasattr(values, "column_names"):
+        return None
     return values.to_pandas()  # type: ignore[no-any-return]
 
 

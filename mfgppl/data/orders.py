@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import narwhals as nw
@@ -27,13 +28,18 @@ def orders_of(source: Any, wanted: Sequence[str]) -> Orders:
         native = native._meta
     if isinstance(native, pd.DataFrame):
         held = _of_pandas(native, wanted)
-        attributes: Any = native.attrs
     elif isinstance(native, pa.Table):
         held = _of_arrow(native, wanted)
-        attributes = json.loads((native.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+        return held | bins_of_file(native.schema, held)
     else:
         return _of_enums(source, wanted)
-    return held | _of_attributes(attributes.get("bins"), held)
+    return held | _of_attributes(native.attrs.get("bins"), held)
+
+
+def bins_of_file(schema: pa.Schema, orders: Mapping[str, Any] = MappingProxyType({})) -> Orders:
+    """Return the bins that pandas left in the metadata of a table, where no column says them."""
+    attributes = json.loads((schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+    return _of_attributes(attributes.get("bins"), orders)
 
 
 def needs_order(labels: Sequence[Any]) -> bool:
@@ -106,7 +112,7 @@ def _of_enums(source: Any, wanted: Sequence[str]) -> Orders:
     return {name: tuple(kind.categories) for name, kind in kinds.items() if kind == nw.Enum}
 
 
-def _of_attributes(held: Any, orders: Orders) -> Orders:
+def _of_attributes(held: Any, orders: Mapping[str, Any]) -> Orders:
     """Return the bins that the attributes of a table say, where its columns do not."""
     if not isinstance(held, Mapping):
         return {}

@@ -18,7 +18,6 @@ from mfgppl.data.space import StateSpace, check_labels, index_of, state_labels
 from mfgppl.data.transitions import TransitionEstimate, next_states
 from mfgppl.exceptions import DataError, Fault
 
-
 THIN, SHOWN = 5, 5  # decisions below which a cell is thin, and how many are named
 
 

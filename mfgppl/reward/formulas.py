@@ -28,8 +28,7 @@ from mfgppl.reward.named_inputs import named_inputs
 CROWD = ("density", "occupancy", "expect", "share")  # inputs that the flow moves
 OF_SAMPLE = ("center", "scale", "standardize", "poly")  # which would take means over the game
 MATH = ("exp", "log", "log1p", "sqrt", "abs", "maximum", "minimum")
-COMPARISON = re.compile(r"==|!=|<=|>=|<|>")
-GROUP = re.compile(r"(?<![\w\]])\(((?:[^()'\"]|'[^']*'|\"[^\"]*\")*)\)")
+PYTHON = re.compile(r"==|!=|<|>|&|\||~")  # of a condition, and of no formula
 
 
 class Column(NamedTuple):
@@ -92,7 +91,7 @@ def _is_input(name: str, x: RewardInputs) -> bool:
 
 def check_formula(formula: str) -> None:
     """Raise where a text can be no formula of a reward, whatever the game."""
-    if "~" in formula:
+    if "~" in _own_level(_blanked(formula)):
         raise ValueError(f"`features` as a formula has a right side alone; got {formula!r}.")
     if not formula.strip():
         raise ValueError("`features` must name at least one feature; got none.")
@@ -106,18 +105,46 @@ def check_formula(formula: str) -> None:
 
 
 def with_braces(formula: str) -> str:
-    """Return a formula with comparisons in parentheses as the Python that they are, in braces."""
-    while True:
-        replaced = GROUP.sub(
-            lambda m: f"{{{m[1]}}}" if COMPARISON.search(_unquoted(m[1])) else m[0], formula
-        )
-        if replaced == formula:
-            return formula
-        formula = replaced
+    """Return a formula with conditions in parentheses as the Python that they are, in braces.
+
+    A pair of parentheses that calls no function holds a condition if a comparison or `&`, `|`, `~`
+    stands in it at its own level.
+    """
+    plain, k, made = _blanked(formula), 0, ""
+    while k < len(formula):
+        end = _closing(plain, k)
+        if plain[k] != "(" or (k and (plain[k - 1].isalnum() or plain[k - 1] in "_])")):
+            made, k = made + formula[k], k + 1
+            continue
+        inside = formula[k + 1 : end]
+        condition = PYTHON.search(_own_level(plain[k + 1 : end]))
+        made += f"{{{inside}}}" if condition else f"({with_braces(inside)})"
+        k = end + 1
+    return made
 
 
-def _unquoted(text: str) -> str:
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "", text)
+def _blanked(text: str) -> str:
+    """Return a text of the same length without what stands in quotes."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", lambda m: "." * len(m[0]), text)
+
+
+def _closing(text: str, start: int) -> int:
+    """Return where the parenthesis closes that opens at a position; the end if it never does."""
+    depth = 0
+    for k in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[k], 0)
+        if depth == 0:
+            return k
+    return len(text)
+
+
+def _own_level(text: str) -> str:
+    """Return a text without what stands in parentheses or braces."""
+    kept, depth = "", 0
+    for letter in text:
+        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(letter, 0)
+        kept += letter if depth == 0 else ""
+    return kept
 
 
 def _coded(formula: str, game: MeanFieldGame) -> tuple[Column, ...]:

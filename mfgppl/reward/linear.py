@@ -132,9 +132,7 @@ class LinearReward:
             If two weights have one name, or priors or `names` do not fit.
         """
         every = [name for part in found for name in part]
-        if len(set(every)) < len(every):
-            twice = next(name for name in every if every.count(name) > 1)
-            raise ValueError(f"two weights are called {twice!r}; give each part names of its own.")
+        _check_distinct(every)
         if not isinstance(self.priors, Mapping):
             return dict.fromkeys(every, self.priors)
         if set(self.priors) != set(every):
@@ -204,7 +202,15 @@ class LinearReward:
             return {name: feature_values(feature, x) for name, feature in features.items()}
         texts = [part for part in self.parts.values() if isinstance(part, str)]
         self._check_names([c.name for text in texts for c in coded_columns(text, x.game)])
-        return {self._called(name): value for name, value in columns_of(features, x).items()}
+        found = columns_of(features, x)
+        _check_distinct([self._called(name) for name in found])
+        return {self._called(name): value for name, value in found.items()}
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two weights are called {twice!r}; give each part names of its own.")
 
 
 def check_prior(name: str, prior: Any) -> None:
