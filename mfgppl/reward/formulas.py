@@ -299,7 +299,7 @@ def _column(
         else:
             values = values * column
             texts.append(_text_of(code, part, column, game))
-    table = _narrow(torch.from_numpy(values).reshape(_shape(game)))
+    table = _narrow(torch.tensor(values).reshape(_shape(game)))
     return Column(name, table, tuple(moved), " * ".join(texts))
 
 
@@ -331,7 +331,7 @@ def _plain(label: Any) -> Any:
 
 
 def _literal(column: np.ndarray, game: MeanFieldGame) -> str:
-    table = _narrow(torch.from_numpy(column).reshape(_shape(game)))
+    table = _narrow(torch.tensor(column).reshape(_shape(game)))
     return f"torch.tensor({table.tolist()}, dtype=torch.float64)"
 
 

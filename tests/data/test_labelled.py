@@ -161,7 +161,7 @@ def test_flows_and_policies_are_read_by_label():
     flow = mfg.equilibrium.generate_mean_field(world, torch.tensor(policy)).numpy()
     panel = mfg.simulate(world, policy, flow, n_agents=60, random_seed=1)
     frame = panel.to_frame()
-    seen = pd.crosstab(frame.time, frame.health, normalize="index")
+    seen = pd.crosstab(frame.time, frame.health.astype(str), normalize="index")
     assert list(seen.columns) == ["i", "r", "s"]
     reward = mfg.linear_reward(
         {"v": lambda x: x.density * (x.action == "out")}, dist.Normal(0.0, 1.0)
