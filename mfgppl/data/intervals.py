@@ -71,7 +71,7 @@ def discretise(
         If natural breaks are asked for without kmeans1d.
     """
     one_of("method", method, METHODS)
-    table = _table(values)
+    table = in_memory("values", values)
     if table is None:
         if columns or bins is None:
             raise TypeError(
@@ -92,12 +92,12 @@ def discretise(
     return made
 
 
-def _table(values: Any) -> pd.DataFrame | None:
+def in_memory(name: str, values: Any) -> pd.DataFrame | None:
     """Return a table as pandas has it, None of a column."""
     if isinstance(values, pd.DataFrame):
         return values
     if hasattr(values, "collect"):
-        raise TypeError("`values` must be in memory; got a lazy table: call collect() on it.")
+        raise TypeError(f"`{name}` must be in memory; got a lazy table: call collect() on it.")
     if not hasattr(values, "columns") and not hasattr(values, "column_names"):
         return None
     return values.to_pandas()  # type: ignore[no-any-return]

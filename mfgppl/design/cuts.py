@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import is_a
-from mfgppl.data.intervals import discretise
+from mfgppl._arguments import is_a, strict_keywords
+from mfgppl.data.intervals import discretise, in_memory
 from mfgppl.estimation.point_estimate import PointEstimate
 
 LARGE = 1.0  # standard errors that a coefficient may move by from cut to cut
@@ -59,12 +59,14 @@ class BinsMatter:
         return f"{shown.to_string(float_format='{:.4g}'.format)}\n{self.verdict}"
 
 
+@strict_keywords
 def bins_matter(
     frame: Any,
     fit: Callable[[pd.DataFrame], PointEstimate],
     *,
+    column: str,
+    cuts: Sequence[Any],
     method: str = "quantiles",
-    **column: Sequence[Any],
 ) -> BinsMatter:
     """Cut one column of numbers in several ways, and fit each.
 
@@ -76,10 +78,12 @@ def bins_matter(
         From the table with bins to a point estimate, as
         `lambda df: mfg.mle(model(mfg.Trajectories.from_frame(df, **COLUMNS)))`. Its reward reads
         the column by `x.margin.centres` or by codes, as labels differ between cuts.
+    column : str
+        The column to cut.
+    cuts : list
+        Its cuts, each as `bins` of `discretise`: `[3, 5, 8]`.
     method : {"quantiles", "breaks"}
         How a number of bins is laid; see `discretise`.
-    **column : list
-        The column and its cuts, each as `bins` of `discretise`: `margin=[3, 5, 8]`.
 
     Returns
     -------
@@ -89,9 +93,9 @@ def bins_matter(
     Raises
     ------
     TypeError
-        If not one column is named, or `fit` returns no point estimate.
+        If `frame` is no table, or `fit` returns no point estimate.
     ValueError
-        If there are fewer than two cuts.
+        If the table lacks the column, or there are fewer than two cuts.
 
     Notes
     -----
@@ -103,19 +107,21 @@ def bins_matter(
     >>> def fit(df):
     ...     panel = mfg.Trajectories.from_frame(df, **COLUMNS)
     ...     return mfg.mle(model(panel))
-    >>> print(mfg.design.bins_matter(df, fit, margin=[3, 5, 8]))  # doctest: +SKIP
+    >>> print(mfg.design.bins_matter(df, fit, column="margin", cuts=[3, 5, 8]))  # doctest: +SKIP
     """
-    if len(column) != 1:
-        raise TypeError(f"name one column and its cuts, as margin=[3, 5, 8]; got {list(column)}.")
-    ((name, cuts),) = column.items()
-    if not isinstance(cuts, Sequence) or isinstance(cuts, str) or len(cuts) < 2:
-        raise ValueError(f"`{name}` must list two cuts or more, as [3, 5, 8]; got {cuts!r}.")
+    if in_memory("frame", frame) is None:
+        raise TypeError(f"`frame` must be a table; got {type(frame).__name__}.")
+    is_a("column", column, str)
+    if not callable(fit):
+        raise TypeError(f"`fit` must be a function of a table; got {fit!r}.")
+    if not isinstance(cuts, (list, tuple)) or len(cuts) < 2:
+        raise ValueError(f"`cuts` must list two or more, as [3, 5, 8]; got {cuts!r}.")
     rows, estimates, errors = [], [], []
     for cut in cuts:
-        binned = discretise(frame, method=method, **{name: cut})
+        binned = discretise(frame, method=method, **{column: cut})
         found = fit(binned)
         is_a("fit", found, PointEstimate, " It returns what mfg.mle does.")
-        bins = binned.attrs["bins"][name]
+        bins = binned.attrs["bins"][column]
         rows.append(
             {
                 "bins": len(bins["labels"]),
@@ -128,4 +134,4 @@ def bins_matter(
         errors.append(pd.Series(np.asarray(found.bse), index=found.params.index))
     index = pd.RangeIndex(1, len(rows) + 1, name="cut")
     table, values, spread = (pd.DataFrame(v).set_axis(index) for v in (rows, estimates, errors))
-    return BinsMatter(name, table, values, spread)
+    return BinsMatter(column, table, values, spread)
