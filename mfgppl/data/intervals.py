@@ -100,7 +100,7 @@ def in_memory(name: str, values: Any) -> pd.DataFrame | None:
         raise TypeError(f"`{name}` must be in memory; got a lazy table: call collect() on it.")
     if not hasattr(values, "columns") and not hasattr(values, "column_names"):
         return None
-    return values.to_pandas()  # type: ignore[no-any-return]
+    return values.to_pandas()
 
 
 def _check_columns(

@@ -64,7 +64,7 @@ def in_order_of(order: Sequence[Any], values: Sequence[Any]) -> list[Any] | None
 
 def _of_pandas(frame: pd.DataFrame, wanted: Sequence[str]) -> Orders:
     kinds = {name: frame[name].dtype for name in wanted if name in frame.columns}
-    levels = [name for name in frame.index.names if name in wanted and name not in kinds]
+    levels = [name for name in wanted if name in frame.index.names and name not in kinds]
     kinds |= {name: frame.index.get_level_values(name).dtype for name in levels}
     return {
         str(name): _categories(kind.categories)

@@ -414,11 +414,16 @@ class Panel(Keeper):
 
     def _thin_cells(self) -> dict[str, Any]:
         """Say which pairs of state and action are known from few decisions."""
-        taken = self.support().stack()  # noqa: PD013, keeps labels
-        thin = taken[(taken > 0) & (taken < THIN)].sort_values(kind="stable")
-        named = [f"{state}, {action}: {n}" for (state, action), n in thin.head(SHOWN).items()]
+        taken = self.support()
+        cells = [
+            (n, f"{state}, {action}: {n}")
+            for state, row in zip(taken.index, taken.to_numpy().tolist(), strict=True)
+            for action, n in zip(taken.columns, row, strict=True)
+            if 0 < n < THIN
+        ]
+        named = [text for _, text in sorted(cells, key=lambda cell: cell[0])[:SHOWN]]
         return {
-            f"state and action pairs taken 1 to {THIN - 1} times": len(thin),
+            f"state and action pairs taken 1 to {THIN - 1} times": len(cells),
             **({"the thinnest of them": named} if named else {}),
         }
 

@@ -90,7 +90,7 @@ class Indicator(InMiddle, Tensor):
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"a comparison of shape {tuple(self.shape)}"
 
 
@@ -291,7 +291,7 @@ class Numbers(InMiddle, Tensor):
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"x.{self.called}, of shape {tuple(self.shape)},"
 
     def isin(self, labels: Sequence[Any]) -> Indicator:

@@ -278,7 +278,7 @@ def _of_factor(code: str, grid: pd.DataFrame, context: Mapping[str, Any]) -> dic
     """Return the columns of one factor, with all levels and against the first."""
     import formulaic
 
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for lead in ("0", "1"):
         formula = f"{lead} + {{{code}}}" if not code.isidentifier() else f"{lead} + {code}"
         made = formulaic.model_matrix(formula, grid, context=context, na_action="raise")
@@ -352,7 +352,7 @@ class _ToProgram(ast.NodeTransformer):
         called = node.func.id if isinstance(node.func, ast.Name) else None
         inside = [self.visit(arg) for arg in node.args]
         if called == "I":
-            return inside[0]  # type: ignore[no-any-return]
+            return inside[0]
         if called == "centre":
             return ast.Attribute(inside[0], "centres", ast.Load())
         if called in MATH:

@@ -15,9 +15,10 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.formulas import check_formula, coded_columns, columns_of
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import Preferences
+from mfgppl.reward.program import check_prior
 
 Features = Mapping[str, Any] | Sequence[str] | str
-Priors = Mapping[str, dist.Distribution] | dist.Distribution
+Priors = Any  # a distribution, or a mapping of names to them
 
 
 @strict_keywords
@@ -211,12 +212,6 @@ def _check_distinct(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"two weights are called {twice!r}; give each part names of its own.")
-
-
-def check_prior(name: str, prior: Any) -> None:
-    """Raise a `TypeError` where a prior is no distribution."""
-    if isinstance(prior, type) or not hasattr(prior, "log_prob"):
-        raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
 
 
 def _prior_text(prior: Any) -> str:

@@ -101,7 +101,7 @@ def _as_number(value: Any) -> Any:
     return value.to(torch.float64) if condition else value
 
 
-def _check_prior(name: str, prior: Any) -> None:
+def check_prior(name: str, prior: Any) -> None:
     if isinstance(prior, type) or not hasattr(prior, "log_prob"):
         raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
 
@@ -114,7 +114,7 @@ class Drawn(Messenger):
         self._met: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        _check_prior(msg["name"], msg["fn"])
+        check_prior(msg["name"], msg["fn"])
         self._met[msg["name"]] = msg
 
     def values(self) -> dict[str, Tensor]:

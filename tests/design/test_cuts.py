@@ -42,7 +42,7 @@ def fit(table: pd.DataFrame) -> mfg.results.PointEstimate:
 def test_rows_are_the_fits_of_each_cut():
     """Each row is the fit of the table cut so; a finer cut of a true line loses less of it."""
     table = raw(1.0, 0.0)
-    found = mfg.design.bins_matter(table, fit, margin=[2, [0, 1, 2, 3, 4], 8])
+    found = mfg.design.bins_matter(table, fit, column="margin", cuts=[2, [0, 1, 2, 3, 4], 8])
     assert found.table["bins"].tolist() == [2, 4, 8]
     again = fit(mfg.discretise(table, margin=8))
     assert found.estimates.loc[3].tolist() == again.params.tolist()
@@ -57,21 +57,27 @@ def test_rows_are_the_fits_of_each_cut():
 def test_the_verdict_follows_what_moves():
     """In standard errors: two cuts alike change nothing, one that hides a jump does."""
     bent = raw(0.0, 3.0)
-    same = mfg.design.bins_matter(bent, fit, margin=[[0, 2, 4], [0.0, 2.0, 4.0]])
+    same = mfg.design.bins_matter(bent, fit, column="margin", cuts=[[0, 2, 4], [0.0, 2.0, 4.0]])
     assert same.moves.tolist() == [0.0, 0.0]
     assert same.verdict.startswith("the cut matters little")
-    other = mfg.design.bins_matter(bent, fit, margin=[[0, 2, 4], [0, 3.5, 4]])
+    other = mfg.design.bins_matter(bent, fit, column="margin", cuts=[[0, 2, 4], [0, 3.5, 4]])
     reach = np.ptp(other.estimates["slope"]) / other.std_err["slope"].max()
     assert other.moves["slope"] == pytest.approx(reach)
     assert reach > 1.0
     assert other.verdict.startswith("the cut matters:")
 
 
-def test_wrong_calls_are_refused():
-    table = raw(1.0, 0.0)
-    with pytest.raises(TypeError, match=r"as margin=\[3, 5, 8\]; got \[\]"):
-        mfg.design.bins_matter(table, fit)
-    with pytest.raises(ValueError, match="`margin` must list two cuts or more"):
-        mfg.design.bins_matter(table, fit, margin=5)
-    with pytest.raises(TypeError, match="`fit` must be a PointEstimate"):
-        mfg.design.bins_matter(table, lambda df: df, margin=[2, 3])
+WRONG = {
+    "no table": ({"frame": [1.0, 2.0]}, TypeError, "`frame` must be a table"),
+    "no function": ({"fit": 3}, TypeError, "`fit` must be a function of a table"),
+    "one cut": ({"cuts": 5}, ValueError, "`cuts` must list two or more"),
+    "no such column": ({"column": "margni"}, ValueError, "no column 'margni'"),
+    "no fit": ({"fit": lambda df: df}, TypeError, "`fit` must be a PointEstimate"),
+}
+
+
+@pytest.mark.parametrize(("given", "error", "words"), WRONG.values(), ids=WRONG)
+def test_wrong_calls_are_refused(given, error, words):
+    sound = {"frame": raw(1.0, 0.0), "fit": fit, "column": "margin", "cuts": [2, 3]}
+    with pytest.raises(error, match=words):
+        mfg.design.bins_matter(**(sound | given))
