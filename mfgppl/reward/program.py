@@ -102,6 +102,7 @@ def _as_number(value: Any) -> Any:
 
 
 def check_prior(name: str, prior: Any) -> None:
+    """Raise a `TypeError` where a prior is no distribution."""
     if isinstance(prior, type) or not hasattr(prior, "log_prob"):
         raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
 
