@@ -128,13 +128,14 @@ def dated(dates: pd.DatetimeIndex) -> tuple[np.ndarray, str | None]:
 
     Years are numbers, without a unit.
     """
-    known = dates[~dates.isna()].unique()
+    given = np.asarray(dates.notna())
+    known = dates[given].unique()
     for unit in UNITS:
         if known.to_period(unit).nunique() == len(known) or unit == UNITS[-1]:
             break
     numbers = np.zeros(len(dates), dtype=np.int64)
-    counted = dates[~dates.isna()].to_period(unit)
-    numbers[~dates.isna()] = counted.year if unit == "Y" else counted.asi8
+    counted = dates[given].to_period(unit)
+    numbers[given] = counted.year if unit == "Y" else counted.asi8
     return numbers, None if unit == "Y" else unit
 
 
@@ -142,7 +143,7 @@ def uneven(times: np.ndarray, label: Callable[[int], Any]) -> str:
     """Return, of times that are not evenly spaced, until when they are and what to do."""
     distinct = np.unique(times)
     steps = np.diff(distinct)
-    change = np.flatnonzero(steps != steps[0]) if len(steps) else []
+    change = np.flatnonzero(steps != steps[:1])
     if not len(change):
         return ""
     until = label(int(distinct[change[0]]))

@@ -21,7 +21,7 @@ from mfgppl._keep import keep
 from mfgppl.data.bins import Bin
 from mfgppl.data.space import text_labels
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.coordinates import Labels, Numbers, position
+from mfgppl.reward.coordinates import Labels, Numbers
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.named_inputs import named_inputs
 
@@ -79,10 +79,14 @@ def _value(column: Column, x: RewardInputs) -> Tensor:
 
 def evaluated(code: str, x: RewardInputs) -> Tensor:
     """Return an expression of a formula along a flow."""
-    names = {name: getattr(x, name) for name in _names(ast.parse(code)) if _is_input(name, x)}
+    return _run(code, {n: getattr(x, n) for n in _names(ast.parse(code)) if _is_input(n, x)})
+
+
+def _run(code: str, inputs: Mapping[str, Any]) -> Tensor:
+    """Return an expression of some inputs."""
     functions = {name: getattr(torch, name) for name in MATH}
-    found = eval(code, {"__builtins__": {}, "np": torch, "I": lambda v: v, **functions, **names})
-    return torch.as_tensor(found, dtype=torch.float64)
+    found = eval(code, {"__builtins__": {}, "np": torch, "I": lambda v: v, **functions, **inputs})
+    return torch.as_tensor(found, dtype=torch.float64) * 1.0
 
 
 def _is_input(name: str, x: RewardInputs) -> bool:
@@ -104,8 +108,8 @@ def check_formula(formula: str) -> None:
         ) from None
 
 
-def with_braces(formula: str) -> str:
-    """Return a formula with conditions in parentheses as the Python that they are, in braces.
+def with_conditions(formula: str) -> str:
+    """Return a formula with conditions in parentheses as names in backticks.
 
     A pair of parentheses that calls no function holds a condition if a comparison or `&`, `|`, `~`
     stands in it at its own level.
@@ -118,7 +122,7 @@ def with_braces(formula: str) -> str:
             continue
         inside = formula[k + 1 : end]
         condition = PYTHON.search(_own_level(plain[k + 1 : end]))
-        made += f"{{{inside}}}" if condition else f"({with_braces(inside)})"
+        made += f"`{inside}`" if condition else f"({with_conditions(inside)})"
         k = end + 1
     return made
 
@@ -152,8 +156,11 @@ def _coded(formula: str, game: MeanFieldGame) -> tuple[Column, ...]:
     from formulaic.errors import FormulaicError
 
     grid, context = _grid(game), {"centre": _centre, **_placeholders(game)}
+    for code in re.findall("`([^`]*)`", with_conditions(formula)):
+        _check_factor(code, game)
+        grid[code] = _condition(code, game)
     try:
-        terms = formulaic.Formula(with_braces(formula))
+        terms = formulaic.Formula(with_conditions(formula))
         factors = {f.expr: f.eval_method.value for term in terms for f in term.factors}
         for code in factors:
             _check_factor(code, game)
@@ -187,14 +194,24 @@ def _grid(game: MeanFieldGame) -> pd.DataFrame:
     held: dict[str, Any] = {}
     for name, value in named_inputs(game).items():
         if isinstance(value, Labels):
-            code = value.codes.broadcast_to(shape).reshape(-1).numpy()
+            code = value.codes.broadcast_to(shape).reshape(-1).numpy().copy()
             categories = pd.Index(list(value.labels), dtype=object)
             held[name] = pd.Categorical.from_codes(code, categories=categories, ordered=True)
         elif value.ndim <= len(shape):
-            held[name] = value.plain.broadcast_to(shape).reshape(-1).numpy()
+            number = value.plain.broadcast_to(shape).reshape(-1).numpy().copy()
+            whole = value.labels is not None and all(isinstance(v, int) for v in value.labels)
+            held[name] = number.astype(np.int64) if whole else number
     ones = np.ones(int(np.prod(shape)))
     held |= {"density": ones, **({"occupancy": ones} if game.joint else {})}
     return pd.DataFrame(held)
+
+
+def _condition(code: str, game: MeanFieldGame) -> np.ndarray:
+    """Return a condition on all rows, 1 on those where the flow decides."""
+    if _moves(code):
+        return np.ones(int(np.prod(_shape(game))))
+    found = _run(code, named_inputs(game))
+    return found.broadcast_to(_shape(game)).reshape(-1).numpy().copy()
 
 
 def _shape(game: MeanFieldGame) -> tuple[int, ...]:
@@ -231,8 +248,6 @@ def _check_factor(code: str, game: MeanFieldGame) -> None:
     tree = ast.parse(code)
     names = _names(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Compare):
-            _check_labels(node, known)
         called = node.func if isinstance(node, ast.Call) else None
         if isinstance(called, ast.Name) and called.id in OF_SAMPLE:
             raise ValueError(
@@ -257,19 +272,6 @@ def _check_factor(code: str, game: MeanFieldGame) -> None:
         )
 
 
-def _check_labels(node: ast.Compare, known: Mapping[str, Any]) -> None:
-    """Raise a `ValueError` where an input with labels is compared with none of them."""
-    sides = [node.left, *node.comparators]
-    axes = [known[s.id] for s in sides if isinstance(s, ast.Name) and s.id in known]
-    labels = [s.value for s in sides if isinstance(s, ast.Constant)]
-    equal = all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops)
-    for value in axes:
-        if isinstance(value, Labels) or (equal and value.labels is not None):
-            name = value.name if isinstance(value, Labels) else value.called
-            for label in labels:
-                position(name, tuple(value.labels or ()), label)
-
-
 def _moves(code: str) -> bool:
     return bool(_names(ast.parse(code)) & set(CROWD))
 
@@ -280,7 +282,7 @@ def _of_factor(code: str, grid: pd.DataFrame, context: Mapping[str, Any]) -> dic
 
     found: dict[str, np.ndarray] = {}
     for lead in ("0", "1"):
-        formula = f"{lead} + {{{code}}}" if not code.isidentifier() else f"{lead} + {code}"
+        formula = f"{lead} + `{code}`" if code in grid else f"{lead} + {{{code}}}"
         made = formulaic.model_matrix(formula, grid, context=context, na_action="raise")
         found |= {name: made[name].to_numpy(dtype=float) for name in made.columns}
     found.pop("Intercept", None)

@@ -1,6 +1,7 @@
 """Formulas: columns are those of formulaic, and the printed program has the same density."""
 
 import pickle
+import re
 import sys
 
 import formulaic
@@ -13,7 +14,7 @@ import torch
 
 import mfgppl as mfg
 from mfgppl.density.of_model import density_of
-from mfgppl.reward.formulas import columns_of, with_braces
+from mfgppl.reward.formulas import columns_of, with_conditions
 
 FLOAT = torch.float64
 SHAPE = (2, 4, 6, 2)  # types, times, states, actions
@@ -49,7 +50,7 @@ def rows() -> pd.DataFrame:
         {
             "size": pd.Categorical.from_codes(c, ["small", "large"]),
             "stock": pd.Categorical.from_codes(s // 2, stock),
-            "price": 1.0 + s % 2,
+            "price": 1 + s % 2,
             "action": pd.Categorical.from_codes(a, ["hold", "go"]),
             "time": 1.0 * t,
             "rent": np.array([1.0, 2.0, 3.0, 5.0])[t],
@@ -77,12 +78,11 @@ def test_columns_are_those_of_formulaic_on_all_rows(formula):
     """Names and values, the flow's columns among them; the intercept has no weight."""
     x = mfg.RewardInputs(game(), torch.as_tensor(FLOW))
     context = {"log": np.log}
-    table = formulaic.model_matrix(with_braces(formula), rows(), context=context)
+    of_pandas = re.sub("`([^`]*)`", r"{\1}", with_conditions(formula))
+    table = formulaic.model_matrix(of_pandas, rows(), context=context)
     wanted = [name for name in table.columns if name != "Intercept"]
     found = columns_of(formula, x)
-    assert [name.replace("2.0", "2").replace("1.0", "1") for name in found] == [
-        name.replace("2.0", "2").replace("1.0", "1") for name in wanted
-    ]
+    assert list(found) == wanted
     for name, values in zip(wanted, found.values(), strict=True):
         by_hand = table[name].to_numpy(dtype=float).reshape(SHAPE)
         np.testing.assert_allclose(values.broadcast_to(SHAPE), by_hand, rtol=1e-13)
@@ -130,6 +130,15 @@ def test_a_formula_fits_as_the_same_features_do():
     assert fits[0].params.index.tolist() == ["moving", "crowding"]
     np.testing.assert_allclose(fits[0].params, fits[1].params, rtol=1e-6)
     assert both in reward.source
+
+
+def test_two_axes_are_compared_in_a_formula():
+    """Label by label, also where they have labels in another order."""
+    world = game(types={"size": ["go", "hold"]})
+    x = mfg.RewardInputs(world, torch.as_tensor(FLOW))
+    found = columns_of("(size == action)", x)["size == action"].broadcast_to(SHAPE)
+    c, _, _, a = np.indices(SHAPE)
+    np.testing.assert_array_equal(found, (c == 0) == (a == 1))
 
 
 def test_a_formula_stands_for_other_parts_too():
