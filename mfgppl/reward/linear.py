@@ -160,13 +160,13 @@ class LinearReward:
         sites = [f"    w[{name!r}] = pyro.sample({name!r}, {_prior_text(prior)})"
                  for name, prior in priors.items()]  # fmt: skip
         sums = {
-            part: " + ".join(
+            part: "\n        + ".join(
                 f"w[{name!r}] * {column.text}"
                 for name, column in zip(called[part], columns[part], strict=True)
             )
             for part in columns
         }
-        lines = [f"    {part} = {text}" for part, text in sums.items()]
+        lines = [f"    {part} = (\n        {text}\n    )" for part, text in sums.items()]
         others = "".join(f", {part}={part}" for part in sums if part != "features")
         last = f"    return mfg.Preferences(features{others})" if others else "    return features"
         return "\n".join(["def reward(x):", "    w = {}", *sites, *lines, last]) + "\n"
