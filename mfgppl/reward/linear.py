@@ -88,11 +88,16 @@ def linear_reward(
         for name, prior in priors.items():
             check_prior(name, prior)
     else:
-        check_prior("each weight", priors)
+        check_prior(next((k for part in parts.values() for k in _own_names(part)), "each"), priors)
     made = LinearReward(parts, priors, dict(names or {}))
     if not formulas:
         made.weights([list(part) for part in parts.values()])
     return made
+
+
+def _own_names(part: Any) -> list[str]:
+    """Return the names that weights of a part are given, none of a formula."""
+    return [] if isinstance(part, str) else list(part)
 
 
 class LinearReward:
