@@ -255,3 +255,8 @@ def test_bins_are_read_by_their_centres():
     found = mfg.RewardInputs(world, torch.as_tensor(panel.mean_field())).state.centres
     by_hand = raw["state"].groupby(pd.qcut(raw["state"], 3).cat.codes).mean()
     np.testing.assert_allclose(found.flatten(), by_hand, rtol=1e-14)
+    other = mfg.discretise(raw, state=3, centres={"state": [1, 2, 3]})
+    with pytest.raises(ValueError, match="'state' have other centres in the game than in the"):
+        mfg.TrajectoryModel(
+            world, lambda x: 1.0 * x.state.centres, mfg.Trajectories.from_frame(other)
+        )
