@@ -120,7 +120,7 @@ def periods_of(labels: Any) -> Periods:
 
 def common_step(numbers: np.ndarray) -> int:
     """Return the largest step of which all distances between distinct numbers are multiples."""
-    return math.gcd(*np.diff(np.unique(numbers)).tolist()) or 1
+    return math.gcd(*np.diff(np.sort(pd.unique(numbers))).tolist()) or 1
 
 
 def dated(dates: pd.DatetimeIndex) -> tuple[np.ndarray, str | None]:
