@@ -44,9 +44,9 @@ from .posterior.variational import vi
 from .reporting.page import report
 from .reporting.tables import compare_fits
 from .reward.inputs import RewardInputs
+from .reward.linear import linear_reward
 from .reward.period_effects import period_effects
 from .reward.preferences import Preferences
-from .reward.program import linear_reward
 from .reward.taxed import taxed
 
 __all__ = [

@@ -28,9 +28,14 @@ AXES = ("time", "state", "action")
 TABLE = ("state", "action", "next_state")
 
 
-def check_names(space: StateSpace, features: Mapping[str, Any]) -> None:
+def check_names(space: StateSpace, features: Mapping[str, Any], *, periods: bool = False) -> None:
     """Raise a `ValueError` where reward programs could not read coordinates and features."""
     for name in [*space.coordinates, *features]:
+        if periods and name == "period":
+            raise ValueError(
+                "'period' is an input of reward programs where `horizon` gives labels of times; "
+                "rename the coordinate or feature, or give a number as `horizon`."
+            )
         alone = name == "state" and list(space.within.coordinates) == ["state"]
         if name in RESERVED and not (alone and name not in features):
             raise ValueError(

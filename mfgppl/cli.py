@@ -280,8 +280,15 @@ def check(
         gaps=gaps,
     )  # fmt: skip
     for key, value in data.audit().items():
-        value = ", ".join(value) or "none" if isinstance(value, list) else value
+        if isinstance(value, dict):
+            value = "; ".join(f"{k}: {_listed(v)}" for k, v in value.items())
+        value = _listed(value) or "none" if isinstance(value, list) else value
         click.echo(f"{key + ':':36}{value}")
+
+
+def _listed(value: Any) -> Any:
+    """Return a list as the words of a line, anything else as it is."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _refuse_unused(ctx: click.Context, method: str) -> None:

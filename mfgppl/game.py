@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ from mfgppl._meeting import Meeting, meeting_of, ratio
 from mfgppl.control.plans import LAWS
 from mfgppl.control.steps import Steps, as_steps
 from mfgppl.data.labelled import Order, in_order
+from mfgppl.data.periods import Periods, periods_of
 from mfgppl.data.space import StateSpace, check_labels
 
 
@@ -47,8 +49,9 @@ class MeanFieldGame(Keeper):
         Labels of each state coordinate; the state space is their product, row-major.
     actions : list
         Action labels.
-    horizon : int or None
-        Number of decision times T. None makes the game stationary: it goes on for ever, discounted,
+    horizon : int, list of int, `panel.periods` or None
+        Number of decision times T, or what they are called, which programs then read as
+        `x.period`. None makes the game stationary: it goes on for ever, discounted,
         and flows, policies and rewards keep a time axis of length one.
     transition : array, sparse matrix or list of them, DataArray, TransitionEstimate or callable
         Probability of the next state: shape (S, A, S); or (T-1, S, A, S), one table a step, or T
@@ -122,6 +125,7 @@ class MeanFieldGame(Keeper):
     beliefs: str | int = "equilibrium"
     constants_by_type: dict[str, Tensor] = field(default_factory=dict)
     meets: Meeting = field(default_factory=lambda: meeting_of("everyone", StateSpace({})))
+    periods: Periods | None = None
     _last: Any = None
     _given: dict[str, Any] = field(default_factory=dict)
 
@@ -131,7 +135,7 @@ class MeanFieldGame(Keeper):
         *,
         states: Mapping[str, Sequence[Any]] | Sequence[Any],
         actions: Sequence[Any],
-        horizon: int | None,
+        horizon: int | Sequence[int] | None,
         transition: Any,
         initial: Any,
         features: Mapping[str, Any] | None = None,
@@ -148,7 +152,10 @@ class MeanFieldGame(Keeper):
         put = functools.partial(object.__setattr__, self)
         put("space", StateSpace.from_labels(states, types))
         put("actions", check_labels("actions", actions))
-        put("horizon", None if horizon is None else positive_int("horizon", horizon))
+        if isinstance(horizon, (Sequence, range, np.ndarray)) and not isinstance(horizon, str):
+            put("periods", periods_of(horizon))
+        number = horizon if self.periods is None else len(self.periods)
+        put("horizon", None if number is None else positive_int("horizon", number))
         numbers, by_type = constants_of(self.space, discount, temperature)
         put("discount", numbers["discount"])
         put("temperature", numbers["temperature"])
@@ -175,7 +182,7 @@ class MeanFieldGame(Keeper):
                 f"a stationary game knows behaviour='entropy' alone; got {behaviour!r}."
             )
         is_a("features", features if features is not None else {}, Mapping)
-        check_names(self.space, features or {})
+        check_names(self.space, features or {}, periods=self.periods is not None)
         put("meets", meeting_of(meets, self.space))
         put("initial", initial_distribution(self._order, initial))
         steps = {"n_steps": self.n_steps, "stationary": self.stationary}
@@ -194,13 +201,17 @@ class MeanFieldGame(Keeper):
         Parameters
         ----------
         **changes
-            Arguments of `MeanFieldGame`, as in `game.replace(temperature=0.5)`.
+            Arguments of `MeanFieldGame`, as in `game.replace(temperature=0.5)`. A `horizon` that
+            is a number leaves labels of times as they are, and goes on with them.
 
         Raises
         ------
         TypeError
             If an argument has no such name.
         """
+        horizon = changes.get("horizon")
+        if self.periods is not None and isinstance(horizon, (int, np.integer)):
+            changes["horizon"] = self.periods.resized(int(horizon))
         return MeanFieldGame(**(self._given | changes))
 
     def starting(self, initial: Tensor) -> "MeanFieldGame":

@@ -10,7 +10,10 @@ from mfgppl.checks.standardised_residuals import Residuals
 from mfgppl.control.soft_control import SoftSolution
 from mfgppl.counterfactuals.effects_record import Effects
 from mfgppl.counterfactuals.record import Counterfactual, World
+from mfgppl.data.bins import Bins
 from mfgppl.data.panel import Counts
+from mfgppl.data.periods import Periods
+from mfgppl.design.cuts import BinsMatter
 from mfgppl.design.identification import Identification
 from mfgppl.design.information import ExpectedInformation
 from mfgppl.design.prior import PriorPredictive
@@ -32,8 +35,11 @@ from mfgppl.kinds.number import NumberOfKinds
 from mfgppl.networks.structure import NetworkAudit
 from mfgppl.reporting.tables import FitTable
 from mfgppl.reward.crowd import Crowd
+from mfgppl.reward.linear import LinearReward
 
 __all__ = [
+    "Bins",
+    "BinsMatter",
     "Calibration",
     "CountedFlow",
     "Counterfactual",
@@ -51,10 +57,12 @@ __all__ = [
     "HypothesisTest",
     "Identification",
     "Imperfection",
+    "LinearReward",
     "NestedPseudoLikelihood",
     "NetworkAudit",
     "NumberOfKinds",
     "ObservedExploitability",
+    "Periods",
     "PointEstimate",
     "PredictiveCheck",
     "PriorPredictive",

@@ -124,6 +124,10 @@ def changes() -> dict[str, dict[str, Any]]:
         "equilibrium.exploitability_by_type": {
             "game": pools["typed"], "policy": np.full((4, 4, 2), 0.5)
         },
+        "design.bins_matter": {
+            "frame": pd.DataFrame({"margin": [1.0, 2.0, 3.0]}), "fit": lambda table: estimate,
+            "column": "margin", "cuts": [2, 3],
+        },
         "discretise": {"values": [1.0, 2.0, 3.0]},
         "equilibrium.invariant_mean_field": {"policy": policy[:1], "transition": table},
         "equilibrium.propagate_mean_field": {
@@ -208,6 +212,8 @@ def arguments(name: str, call: Callable[..., Any]) -> dict[str, Any]:
     own = changes().get(name, {})
     given = {}
     for key, parameter in inspect.signature(call).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
         if key in own:
             given[key] = own[key]
         elif key in QUIET:

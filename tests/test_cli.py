@@ -81,7 +81,7 @@ def test_check_takes_several_state_columns(folder):
     frame.assign(weather="dry").to_csv("panel.csv", index=False)
     result = run("check", "panel.csv", *OPTIONS, "--state", "weather")
     assert result.exit_code == 0, result.stderr
-    assert "'weather': ['dry']" in result.stdout
+    assert "weather: dry" in result.stdout
 
 
 def test_check_reports_all_faults_of_a_bad_panel(folder):

@@ -157,8 +157,8 @@ def _check_whole(panel: Panel) -> None:
     remedy = "keep agents seen at all decision times, or use mle, which takes parts"
     faults = []
     if late:
-        times = np.flatnonzero(counts.starts[1:].sum(1)) + 1 + panel.first_time
-        first = tuple(f"time={t}" for t in times[:3])
+        times = np.flatnonzero(counts.starts[1:].sum(1)) + 1
+        first = tuple(f"time={panel.time_label(t)}" for t in times[:3])
         faults.append(Fault("trajectory begins after the first time", int(late), first, remedy))
     if early:
         faults.append(Fault("trajectory ends before the horizon", int(early), (), remedy))

@@ -175,13 +175,17 @@ def leave_future_out(
         )
     if model.game.stationary:
         raise ValueError("leave_future_out needs a game with a horizon; a stationary one has none.")
-    first = positive_int("start", start, least=panel.first_time) - panel.first_time
+    first = panel.periods.position(start)
+    if first is None:
+        raise ValueError(
+            f"`start` must be a time of the panel, as {panel.time_label(0)} is; got {start!r}."
+        )
     acts = panel.action >= 0
     latest = int(panel.time[acts].max())
     if not int(panel.time[acts].min()) < first <= latest:
         raise ValueError(
             f"`start` must have decisions before it and from it on, at most "
-            f"{latest + panel.first_time}; got {start}."
+            f"{panel.time_label(latest)}; got {start}."
         )
 
     def block(time: int) -> tuple[np.ndarray, int]:

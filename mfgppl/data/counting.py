@@ -23,15 +23,17 @@ from mfgppl.data.columns import (
 )
 from mfgppl.data.engines import answer, column_types, open_source, rename_columns, select_columns
 from mfgppl.data.files import Source, text_faults
+from mfgppl.data.orders import orders_of
 from mfgppl.data.panel import Counts, Panel, check_types
 from mfgppl.data.parts import Parts, parts_of
+from mfgppl.data.periods import Clock
 from mfgppl.data.reading import (
     FARTHEST,
-    Hint,
     check_rows,
     code_labels,
     note_broken_times,
     note_changes,
+    note_continuous,
     note_missing,
     note_pairs,
     note_unnumbered,
@@ -97,6 +99,8 @@ class CountedPanel(Panel):
         Decisions in the shortest and in the longest trajectory.
     covariates : DataFrame
         One row for each label of the type that the covariates make; see `Trajectories`.
+    clock : Clock
+        From one time to the next.
     """
 
     space: StateSpace
@@ -114,6 +118,7 @@ class CountedPanel(Panel):
     n_late: int
     lengths: tuple[int, int]
     covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    clock: Clock = field(default_factory=Clock)
 
     @classmethod
     @strict_keywords
@@ -186,6 +191,8 @@ class CountedPanel(Panel):
             if isinstance(rows, nw.DataFrame):
                 in_memory = read_panel(given.table, parts, groups=(), gaps=gaps)
                 return cls.from_trajectories(Trajectories(**in_memory))
+            orders = {**given.orders, **orders_of(given.table, parts.wanted)}
+            given = given._replace(orders=orders)
             return cls(**_count(rows, given, parts, gaps))
 
     @classmethod
@@ -194,7 +201,7 @@ class CountedPanel(Panel):
         """Reduce a panel in memory to its counts."""
         is_a("panel", panel, Trajectories, " Read a table with from_frame.")
         steps, n = panel.transition_counts()
-        shared = ("space", "actions", "first_time", "horizon", "counts", "covariates")
+        shared = ("space", "actions", "first_time", "horizon", "counts", "covariates", "clock")
         visits = ("visits", "carried_visits", "absorbed")
         sizes = ("n_agents", "n_trajectories", "n_late", "lengths")
         fields = {name: getattr(panel, name) for name in shared + visits + sizes}
@@ -214,6 +221,7 @@ class CountedPanel(Panel):
         return replace(
             self,
             first_time=0,
+            clock=Clock(),
             horizon=1,
             counts=counts,
             n_late=0,
@@ -240,7 +248,7 @@ class CountedPanel(Panel):
         counts = [by_state(n) if n.ndim == 2 else by_action(by_state(n)) for n in self.counts]
         t, s, a, following = self.steps.T
         steps = np.stack([t, states[s], moves[a], states[following]], axis=1)
-        check_types(space, steps[:, 1], steps[:, 3], lambda k: f"at time {self.first_time + t[k]}")
+        check_types(space, steps[:, 1], steps[:, 3], lambda k: f"at time {self.time_label(t[k])}")
         order = np.lexsort(steps.T[::-1])
         return replace(
             self,
@@ -278,7 +286,7 @@ def _count(table: Any, given: Source, parts: Parts, gaps: str) -> dict[str, Any]
     rows = rename_columns(table, dict(zip(parts.wanted, names, strict=True)))
     faults: list[Fault] = list(given.faults)
     marked = partial(_mark_times, states=states)
-    labels, actions, n_rows = _labels(faults, rows, marked, parts, given.hint)
+    labels, actions, n_rows = _labels(faults, rows, marked, parts, given)
 
     def linked(part: Any) -> Any:
         return _link_rows(marked(part), moving, gaps, beyond=bool(parts.absorbing))
@@ -297,7 +305,7 @@ def _count(table: Any, given: Source, parts: Parts, gaps: str) -> dict[str, Any]
     pairs["left"] = groups.left
     note_pairs(faults, seen, pairs, gaps, given.hint(parts.action) if undecided.any() else "")
     if len(groups.n):
-        faults += size_faults(groups.time, groups.action, groups.n)
+        faults += size_faults(groups.time, groups.action, groups.n, int)
     if faults:
         raise DataError(faults)
     counted = statistics(groups, space.size, len(actions))
@@ -458,10 +466,11 @@ def _tally(rows: Any, *, by: Callable[[Any], Any], keys: Sequence[str]) -> Any:
 
 
 def _labels(
-    faults: list[Fault], rows: Any, marked: Callable[[Any], Any], parts: Parts, hint: Hint
+    faults: list[Fault], rows: Any, marked: Callable[[Any], Any], parts: Parts, given: Source
 ) -> tuple[dict[str, tuple[Any, ...]], tuple[Any, ...], int]:
     """Return all labels, actions and the number of rows, noting what is wrong with single cells."""
     states = [f"state {k}" for k in range(len(parts.coordinates))]
+    hint, orders = given.hint, given.orders
     types = column_types(rows)
     cells = answer(rows, partial(_tally, by=marked, keys=[*states, "action", *CELLS]))
     n = cells["n"].to_numpy()
@@ -485,15 +494,26 @@ def _labels(
     else:
         note_unnumbered(faults, kind, parts.time, seen["time_broken"](mask["time_broken"]))
     labels = {
-        name: code_labels(faults, cells[key], name, parts.labels.get(name), seen[key], hint)[0]
+        name: code_labels(
+            faults,
+            cells[key],
+            name,
+            parts.labels.get(name),
+            seen[key],
+            hint,
+            order=orders.get(name),
+        )[0]
         for key, name in zip(states, parts.coordinates, strict=True)
     }
     for key, name in zip(states, parts.coordinates, strict=True):
         if name in parts.covariates:
             note_words(faults, types.field(key).type, name)
     actions, _ = code_labels(
-        faults, cells["action"], parts.action, parts.actions, seen["action"], hint, optional=True
-    )
+        faults, cells["action"], parts.action, parts.actions, seen["action"], hint, optional=True,
+        order=orders.get(parts.action),
+    )  # fmt: skip
+    for name, held in {**labels, parts.action: actions}.items():
+        note_continuous(faults, parts, name, held, int(n.sum()))
     return labels, actions, int(n.sum())
 
 

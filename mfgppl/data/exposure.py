@@ -15,6 +15,7 @@ import scipy.sparse
 
 from mfgppl._arguments import suggestion
 from mfgppl.data.edges import edge_table, node_label, read_edges
+from mfgppl.data.periods import Periods
 from mfgppl.data.space import StateSpace, plain_label
 from mfgppl.exceptions import DataError, Fault
 
@@ -69,7 +70,7 @@ class Exposure(NamedTuple):
         return np.where(np.isnan(shares), len(self.ends) + 1, bins)
 
 
-def weights_of(edges: Any, agents: Sequence[Any], first_time: int, n_times: int) -> list[Any]:
+def weights_of(edges: Any, agents: Sequence[Any], periods: Periods) -> list[Any]:
     """Return the weights of neighbours among agents, by time where the edges have times.
 
     Raises
@@ -92,19 +93,23 @@ def weights_of(edges: Any, agents: Sequence[Any], first_time: int, n_times: int)
 
     if TIME not in table:
         return [matrix(table)]
-    when = _times(table[TIME], first_time, first_time + n_times - 1)
+    when = _times(table[TIME], periods)
     rest = table.drop(columns=TIME)
-    return [matrix(rest[(when == first_time + t).to_numpy()]) for t in range(n_times)]
+    return [matrix(rest[when == t]) for t in range(len(periods))]
 
 
-def _times(column: pd.Series, first: int, last: int) -> pd.Series:
-    """Return times of edges that the panel has, else raise."""
-    number = not pd.api.types.is_datetime64_any_dtype(column) and column.dtype != bool
-    when = pd.to_numeric(column, errors="coerce") if number else pd.Series(np.nan, column.index)
-    wrong = ~when.isin(np.arange(first, last + 1))
+def _times(column: pd.Series, periods: Periods) -> np.ndarray:
+    """Return which of the panel's times from 0 each edge is of, else raise."""
+    plain = column if column.dtype != bool else column.astype(str)
+    if pd.api.types.is_datetime64_any_dtype(column) and periods.clock.unit is None:
+        plain = column.astype(str)
+    places = [periods.position(v) for v in plain]
+    when = np.array([-1 if k is None or k >= len(periods) else k for k in places])
+    wrong = when < 0
     if wrong.any():
         shown = tuple(str(v) for v in column[wrong].iloc[:3])
-        remedy = f"times are whole numbers as in the panel, {first} to {last}; drop other rows"
+        ends = f"{periods.label(0)} to {periods.label(len(periods) - 1)}"
+        remedy = f"times are those of the panel, {ends}; drop other rows"
         fault = Fault("a time that the panel does not have", int(wrong.sum()), shown, remedy)
         raise DataError([fault], "the edge table")
     return when

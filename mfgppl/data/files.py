@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -39,12 +40,15 @@ class Source(NamedTuple):
         Says which words of a column count as empty cells, and what to do; "" if none does.
     is_csv : bool
         Whether the table holds the cells of a CSV file.
+    orders : dict of str to tuple
+        Labels in order, of columns that keep one.
     """
 
     table: Any
     faults: tuple[Fault, ...] = ()
     hint: Callable[[str], str] = lambda name: ""
     is_csv: bool = False
+    orders: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
 
 
 def path_of(source: Any) -> Path | None:

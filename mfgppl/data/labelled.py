@@ -247,16 +247,26 @@ def _times(name: str, level: Level) -> np.ndarray:
         v.ordinal if isinstance(v, pd.Period) else plain_label(v) for v in level.labels
     ]
     if all(isinstance(v, str) for v in plain):
-        plain = [int(v) if v.lstrip("-").isdigit() else v for v in plain]
+        plain = [_time_of(v) for v in plain]
     try:
         distinct = sorted(set(plain))
         steps = {b - a for a, b in itertools.pairwise(distinct)}
     except TypeError:  # words, or several kinds
         distinct, steps = [], {None}
-    if not steps <= {1}:
-        raise ValueError(f"`{name}` has times that do not count up by 1 a step.")
+    if len(steps) > 1 or None in steps:
+        raise ValueError(f"`{name}` has times that do not count up by 1, or all by the same.")
     rank = {v: k for k, v in enumerate(distinct)}
     return np.array([rank[v] for v in plain], dtype=np.int64)
+
+
+def _time_of(text: str) -> Any:
+    """Return a time as results label it, an integer or a date, as a number; other text as it is."""
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        return pd.Period(text).ordinal
+    except ValueError:
+        return text
 
 
 def _place(

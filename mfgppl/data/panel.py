@@ -11,10 +11,14 @@ import xarray as xr
 from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywords
 from mfgppl._keep import Keeper
 from mfgppl.data.labelled import Order, in_order
+from mfgppl.data.orders import bins_of
 from mfgppl.data.parts import column_names
-from mfgppl.data.space import StateSpace, check_labels, index_of
+from mfgppl.data.periods import Clock, Periods
+from mfgppl.data.space import StateSpace, check_labels, index_of, state_labels
 from mfgppl.data.transitions import TransitionEstimate, next_states
 from mfgppl.exceptions import DataError, Fault
+
+THIN, SHOWN = 5, 5  # decisions below which a cell is thin, and how many are named
 
 
 class Counts(NamedTuple):
@@ -50,9 +54,11 @@ class Panel(Keeper):
     actions : tuple
         Action labels, length A.
     first_time : int
-        The time of the data that is `t = 0`.
+        The time of the data that is `t = 0`; of dates, counted in the unit of `clock`.
     horizon : int
         Number of decision times T.
+    clock : Clock
+        From one time to the next: a step, in integers or a unit of dates.
     covariates : DataFrame
         One row for each label of the type that the covariates make.
     """
@@ -61,6 +67,7 @@ class Panel(Keeper):
     actions: tuple[Any, ...]
     first_time: int
     horizon: int
+    clock: Clock
     covariates: pd.DataFrame
 
     if TYPE_CHECKING:
@@ -112,6 +119,18 @@ class Panel(Keeper):
     def pooled(self) -> "Panel":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
         raise NotImplementedError
+
+    @property
+    def periods(self) -> Periods:
+        """What the decision times are called; `MeanFieldGame(horizon=panel.periods)` keeps it.
+
+        Integers, years of yearly dates, and text of other dates.
+        """
+        return Periods(self.first_time, self.clock, self.horizon)
+
+    def time_label(self, t: int) -> Any:
+        """Return what a time from 0 is called."""
+        return self.periods.label(t)
 
     @property
     def n_decisions(self) -> int:
@@ -167,7 +186,7 @@ class Panel(Keeper):
         empty = np.flatnonzero(totals == 0)
         if len(empty):
             raise ValueError(
-                f"no agent is observed at time {empty[0] + self.first_time}: the mean field is not "
+                f"no agent is observed at time {self.time_label(empty[0])}: the mean field is not "
                 "known there; give `prior_count` above 0."
             )
         return visits / totals
@@ -191,7 +210,7 @@ class Panel(Keeper):
         empty = np.flatnonzero(totals == 0)
         if len(empty):
             raise ValueError(
-                f"no decision is observed at time {empty[0] + self.first_time}: the mean field is "
+                f"no decision is observed at time {self.time_label(empty[0])}: the mean field is "
                 "not known there; give `prior_count` above 0."
             )
         return counts / totals
@@ -348,8 +367,21 @@ class Panel(Keeper):
             raise TypeError(f"`available` must hold booleans; got {allowed.dtype} values.")
         return allowed.astype(bool)
 
+    def support(self) -> pd.DataFrame:
+        """Return how many decisions were taken in each state (rows) by each action (columns).
+
+        Types are added up. What a fit knows of a cell it knows from its decisions.
+        """
+        within = self.space.within
+        taken = self.counts.actions.sum(0).reshape(-1, within.size, len(self.actions)).sum(0)
+        return pd.DataFrame(
+            taken.astype(int),
+            index=pd.Index(state_labels(within), name="state"),
+            columns=pd.Index(list(self.actions), name="action", dtype=object),
+        )
+
     def audit(self) -> dict[str, Any]:
-        """Describe the panel: sizes, times, entries and exits, shares of actions and states."""
+        """Describe the panel: sizes, times, shares, thin cells, and what bins have lost."""
         within, labels = self.space.within, self.space.coordinates
         taken = self.counts.actions.sum(0).reshape(-1, within.size, len(self.actions)).sum(0)
         seen = self.mean_field().mean(0).reshape(-1, within.size).sum(0)
@@ -361,7 +393,8 @@ class Panel(Keeper):
             "trajectories": self.n_trajectories,
             "decisions": self.n_decisions,
             "decision times": self.horizon,
-            "first time": self.first_time,
+            "first time": self.time_label(0),
+            **({"step between times": self.clock.step} if self.clock.step > 1 else {}),
             "decisions per trajectory": f"{self.lengths[0]} to {self.lengths[1]}",
             "trajectories entering late": self.n_late,
             "trajectories ending early": int(self.early_ends.sum()),
@@ -371,11 +404,33 @@ class Panel(Keeper):
             "states": within.size,
             "states never visited": int((seen == 0).sum()),
             "state and action pairs never taken": int((taken == 0).sum()),
+            **self._thin_cells(),
             "labels in fewer than 1 of 1,000 rows": self._rare_labels(),
+            **self._lost_in_bins(),
             "action shares": {
                 str(a): round(float(s), 4) for a, s in zip(self.actions, shares, strict=True)
             },
         }
+
+    def _thin_cells(self) -> dict[str, Any]:
+        """Say which pairs of state and action are known from few decisions."""
+        taken = self.support()
+        cells = [
+            (n, f"{state}, {action}: {n}")
+            for state, row in zip(taken.index, taken.to_numpy().tolist(), strict=True)
+            for action, n in zip(taken.columns, row, strict=True)
+            if 0 < n < THIN
+        ]
+        named = [text for _, text in sorted(cells, key=lambda cell: cell[0])[:SHOWN]]
+        return {
+            f"state and action pairs taken 1 to {THIN - 1} times": len(cells),
+            **({"the thinnest of them": named} if named else {}),
+        }
+
+    def _lost_in_bins(self) -> dict[str, Any]:
+        """Say what share of each binned column's variation lies within bins."""
+        lost = {name: round(made.lost, 3) for name, made in bins_of(self.space).items()}
+        return {"variation lost in bins": lost} if lost else {}
 
     def _rare_labels(self) -> list[str]:
         """Labels so rare that they may be misspelt."""
@@ -404,7 +459,7 @@ class Panel(Keeper):
 
         examples = tuple(
             f"{of_group(g)}state={states[s]!r}, action={self.actions[a]!r}"
-            + (f", time={self.first_time + t}" if by_time else "")
+            + (f", time={self.time_label(t)}" if by_time else "")
             for g, t, s, a in empty[:3]
         )
         remedy = "give `prior_count` above 0, or pass a known `transition` to the game"

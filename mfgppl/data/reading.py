@@ -20,11 +20,16 @@ from mfgppl.data.columns import (
     sorted_labels,
 )
 from mfgppl.data.files import text_faults
+from mfgppl.data.orders import in_order_of
 from mfgppl.data.parts import COVARIATES, Parts
+from mfgppl.data.periods import Clock, Periods, common_step, dated, uneven
 from mfgppl.data.space import StateSpace, check_labels, index_of
 from mfgppl.data.tables import read_table
 from mfgppl.exceptions import DataError, Fault
 
+# more numbers than SEVERAL are labels where each has ROWS_A_LABEL rows on average; fractions, where
+# they are no more than MANY
+SEVERAL, ROWS_A_LABEL, MANY = 30, 5, 150
 LAST = -1  # in place of the step to the next row where an agent has none
 FARTHEST = 2**62  # times beyond do not fit an integer when one is taken from another
 INTEGER_TIMES = "give integer periods, one step apart (months since the first, say)"
@@ -44,17 +49,22 @@ def read_panel(source: Any, parts: Parts, *, groups: Sequence[str], gaps: str) -
     where = _row_namer(table, parts.agent, parts.time)
     agents, agent = _in_order(*code(table[parts.agent], parts.agent))
     note_missing(faults, parts.agent, agent == MISSING, where, hint)
-    time, timed = _times(faults, table[parts.time], parts.time, where)
+    time, timed, clock = _times(faults, table[parts.time], parts.time, where)
     labels, codes = {}, {}
     for k in parts.coordinates:
-        labels[k], codes[k] = code_labels(faults, table[k], k, parts.labels.get(k), where, hint)
+        labels[k], codes[k] = code_labels(
+            faults, table[k], k, parts.labels.get(k), where, hint, order=given.orders.get(k)
+        )
+        note_continuous(faults, parts, k, labels[k], table.num_rows)
     for k in parts.fixed:
         note_changes(faults, parts, k, *_changes(table[k], k, parts, agents, agent))
     for k in parts.covariates:
         note_words(faults, plain_column(table[k]).type, k)
     actions, action = code_labels(
-        faults, table[parts.action], parts.action, parts.actions, where, hint, optional=True
-    )
+        faults, table[parts.action], parts.action, parts.actions, where, hint, optional=True,
+        order=given.orders.get(parts.action),
+    )  # fmt: skip
+    note_continuous(faults, parts, parts.action, actions, table.num_rows)
 
     order = np.lexsort((action != MISSING, time, agent))
     order = order[((agent >= 0) & timed)[order]]
@@ -70,12 +80,14 @@ def read_panel(source: Any, parts: Parts, *, groups: Sequence[str], gaps: str) -
     }
     seen = {k: lambda rows: where(order[rows]) for k in pairs}
     note_pairs(faults, seen, pairs, gaps, hint(parts.action) if pairs["undecided"].any() else "")
+    first_time = int(time_s.min(initial=np.iinfo(np.int64).max))
+    periods = Periods(first_time, clock, 1)
     if agent_s.size:
-        faults += size_faults(time_s, action_s, np.ones(len(time_s), dtype=int))
+        steps = time_s - first_time
+        faults += size_faults(steps, action_s, np.ones(len(steps), dtype=int), periods.label)
     if faults:
         raise DataError(faults)
 
-    first_time = int(time_s.min())
     starts = np.flatnonzero(np.r_[True, step != 1])
     lasts = np.r_[starts[1:], len(order)] - 1
     until = np.append(np.where(step == LAST, time_s.max(), time_s[1:] - 1), time_s.max())
@@ -84,6 +96,7 @@ def read_panel(source: Any, parts: Parts, *, groups: Sequence[str], gaps: str) -
         "space": space,
         "actions": actions,
         "first_time": first_time,
+        "clock": clock,
         "horizon": int(time_s[action_s >= 0].max()) - first_time + 1,
         "agents": index_of(agents)[agent_s[starts]],
         "offsets": np.r_[starts, len(order)],
@@ -210,8 +223,12 @@ def code_labels(
     hint: Hint,
     *,
     optional: bool = False,
+    order: Sequence[Any] | None = None,
 ) -> tuple[tuple[Any, ...], np.ndarray]:
-    """Code a column against declared or sorted labels, noting missing and unknown ones."""
+    """Code a column against labels, noting missing and unknown ones.
+
+    Labels are declared, or those that occur, in the order that the column keeps or sorted.
+    """
     values, position = code(column, name)
     infinite = [v for v in sorted_labels(values) if isinstance(v, float) and math.isinf(v)]
     if infinite:
@@ -219,9 +236,8 @@ def code_labels(
         what = f"label in {name!r} that is not finite: {infinite[0]}"
         remedy = "give a label, or leave the cell empty"
         raise DataError([*faults, Fault(what, *where(rows), remedy)])
-    labels = check_labels(
-        f"labels of {name}", sorted_labels(values) or ["?"] if declared is None else declared
-    )
+    occurring = (order and in_order_of(order, values)) or sorted_labels(values) or ["?"]
+    labels = check_labels(f"labels of {name}", occurring if declared is None else declared)
     here = {v: k for k, v in enumerate(labels)}
     coded = np.array([here.get(v, UNKNOWN) for v in values] + [MISSING], dtype=np.int64)[position]
     strange = sorted_labels([v for v in values if v not in here])[:3]
@@ -231,6 +247,28 @@ def code_labels(
     if not optional:
         note_missing(faults, name, coded == MISSING, where, hint)
     return labels, coded
+
+
+def note_continuous(
+    faults: list[Fault], parts: Parts, name: str, labels: Sequence[Any], n_rows: int
+) -> None:
+    """Note a column of numbers, too many to be labels, that nobody declared."""
+    declared = name in parts.labels or (name == parts.action and parts.actions is not None)
+    numbers = all(isinstance(v, (int, float)) for v in labels)
+    if declared or name in parts.covariates or len(labels) <= SEVERAL or not numbers:
+        return
+    broken = any(isinstance(v, float) for v in labels)
+    if n_rows < ROWS_A_LABEL * len(labels) or (broken and len(labels) > MANY):
+        argument = "action_labels" if name == parts.action else "type_labels"
+        argument = "state_labels" if name in parts.states else argument
+        asked = "= [...]" if name == parts.action else f"={{{name!r}: [...]}}"
+        what = f"column {name!r} holds {len(labels)} distinct numbers"
+        remedy = (
+            f"put them into bins, df = mfg.discretise(df, {name}=5), or, if each is a label, list "
+            f"them in {argument}{asked}"
+        )
+        examples = tuple(f"{v:g}" for v in labels[:3])
+        faults.append(Fault(what, n_rows, examples, remedy))
 
 
 def _in_order(values: list[Any], position: np.ndarray) -> tuple[list[Any], np.ndarray]:
@@ -262,12 +300,19 @@ def note_broken_times(
 
 def _times(
     faults: list[Fault], column: pa.ChunkedArray, name: str, where: Where
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return integer times and which rows have one."""
+) -> tuple[np.ndarray, np.ndarray, Clock]:
+    """Return times as integers one step apart, which rows have one, and the step."""
     column = plain_column(column)
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        dates = pd.DatetimeIndex(pd.to_datetime(column.to_pandas())).tz_localize(None)
+        missing = np.asarray(dates.isna())
+        note_missing(faults, name, missing, where)
+        numbers, unit = dated(dates)
+        return *_in_steps(numbers, ~missing), Clock(common_step(numbers[~missing]), unit)
     if not is_number(column.type):
         note_unnumbered(faults, column.type, name, where(np.ones(len(column), dtype=bool)))
-        return np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
+        nowhere = np.zeros(len(column), dtype=bool)
+        return np.zeros(len(column), dtype=np.int64), nowhere, Clock()
     if pa.types.is_integer(column.type):
         values = column.fill_null(0).to_numpy()
         missing, exact = column.is_null().to_numpy(), (values < FARTHEST) & (values > -FARTHEST)
@@ -277,15 +322,27 @@ def _times(
     whole = exact & ~missing
     note_missing(faults, name, missing, where)
     note_broken_times(faults, column.type, ~whole & ~missing, where)
-    return np.where(whole, values, 0).astype(np.int64), whole
+    numbers = np.where(whole, values, 0).astype(np.int64)
+    return *_in_steps(numbers, whole), Clock(common_step(numbers[whole]))
+
+
+def _in_steps(numbers: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return times counted in their common step from the first, which keeps its number."""
+    first = numbers[known].min(initial=np.iinfo(np.int64).max)
+    steps = first + (numbers - first) // common_step(numbers[known])
+    return np.where(known, steps, 0), known
 
 
 def note_unnumbered(
     faults: list[Fault], kind: pa.DataType, name: str, seen: tuple[int, tuple[str, ...]]
 ) -> None:
     """Note a time column of another type than numbers."""
-    kind_name = "string" if is_text(kind) else kind
-    faults.append(Fault(f"times in {name!r} are {kind_name}, not integers", *seen, INTEGER_TIMES))
+    kind_name, remedy = "string" if is_text(kind) else kind, INTEGER_TIMES
+    if pa.types.is_temporal(kind):
+        remedy += "; Trajectories.from_frame takes dates"
+    elif is_text(kind):
+        remedy += "; pandas.to_datetime makes dates of text"
+    faults.append(Fault(f"times in {name!r} are {kind_name}, not integers", *seen, remedy))
 
 
 def note_pairs(
@@ -313,10 +370,12 @@ def note_pairs(
         )
 
 
-def size_faults(time: np.ndarray, action: np.ndarray, n: np.ndarray) -> list[Fault]:
+def size_faults(
+    time: np.ndarray, action: np.ndarray, n: np.ndarray, label: Callable[[int], Any]
+) -> list[Fault]:
     """Faults of the whole panel: no decision, times of nobody, and rows that nothing leads to.
 
-    `n` says how many rows have each time and action.
+    `n` says how many rows have each time and action, `label` what a time is called.
     """
     faults = []
     if (action == MISSING).all():
@@ -328,12 +387,15 @@ def size_faults(time: np.ndarray, action: np.ndarray, n: np.ndarray) -> list[Fau
     ahead = times[:-1][(np.diff(times) > 1) & (times[:-1] < last)]
     if len(ahead):
         empty = [t for a in ahead[:3].tolist() for t in range(a + 1, a + 4) if t not in times]
-        examples = tuple(f"time={t}" for t in [t for t in empty if t <= last][:3])
+        examples = tuple(
+            f"time={label(t)}" for t in list(dict.fromkeys(t for t in empty if t <= last))[:3]
+        )
         remedy = "give periods one step apart, or fit the spells apart"
+        remedy += uneven(times, label)
         faults.append(Fault("no agent observed at a time within the panel", 0, examples, remedy))
     late = time > last + 1
     if late.any():
-        examples = tuple(f"time={t}" for t in np.unique(time[late])[:3])
+        examples = tuple(f"time={label(t)}" for t in np.unique(time[late])[:3])
         remedy = "drop the rows after the last decision's next state"
         faults.append(Fault("rows past the last decision", int(n[late].sum()), examples, remedy))
     return faults

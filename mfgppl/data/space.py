@@ -151,6 +151,10 @@ class StateSpace:
             return np.zeros((0, 1), dtype=np.int64)
         return np.stack(np.unravel_index(np.arange(self.size), self.shape))
 
+    def codes_of(self, name: str) -> np.ndarray:
+        """Return the position of each state in one coordinate, (S,)."""
+        return self.codes[list(self.coordinates).index(name)]
+
     @property
     def columns(self) -> dict[str, np.ndarray]:
         """Label of each state in each coordinate, (S,) each."""

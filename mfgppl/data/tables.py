@@ -13,6 +13,7 @@ from narwhals.dependencies import is_dask_dataframe
 
 from mfgppl.data.columns import held
 from mfgppl.data.files import Source, path_of, read_file, without_empty_words
+from mfgppl.data.orders import orders_of
 from mfgppl.data.parts import Parts
 from mfgppl.exceptions import DataError, Fault
 
@@ -27,7 +28,8 @@ def read_table(source: Any, parts: Parts) -> Source:
         frame = select(given.table, parts.wanted)
         if given.is_csv:
             frame = without_empty_words(frame, parts)
-        return given._replace(table=_in_memory(frame))
+        orders = orders_of(given.table, parts.wanted)
+        return given._replace(table=_in_memory(frame), orders=orders)
 
 
 def _in_memory(frame: Any) -> pa.Table:
@@ -49,6 +51,8 @@ def _arrow_column(name: str, column: pd.Series) -> pa.ChunkedArray:
     kind = column.dtype
     if isinstance(kind, pd.SparseDtype):
         column = column.astype(kind.subtype)
+    if isinstance(kind, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
     if isinstance(kind, pd.IntervalDtype):
         column = column.map(str, na_action="ignore").astype(object)
     if isinstance(kind, pd.CategoricalDtype) and isinstance(kind.categories, pd.IntervalIndex):
@@ -119,7 +123,13 @@ def _with_levels(frame: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
         what = f"the columns have {frame.columns.nlevels} levels"
         remedy = "give each column one name: frame.columns = ['...', ...]"
         raise DataError([Fault(what, 0, tuple(map(str, frame.columns[:3])), remedy)])
-    levels = [name for name in _absent(frame, wanted) if name in frame.index.names]
+    absent = _absent(frame, wanted)
+    levels = [name for name in absent if name in frame.index.names]
+    if len(levels) < len(absent) and frame.index.nlevels > 1 and None in frame.index.names:
+        what = f"the index has {frame.index.nlevels} levels, not all with a name"
+        named = ", ".join(map(repr, absent[: frame.index.nlevels]))
+        remedy = f"name them: df.index.names = [{named}]"
+        raise DataError([Fault(what, 0, (), remedy)])
     return frame.reset_index(level=levels) if levels else frame
 
 

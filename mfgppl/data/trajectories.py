@@ -19,8 +19,10 @@ from mfgppl.data.exposure import (
     states_met,
     weights_of,
 )
+from mfgppl.data.orders import bins_of, needs_order
 from mfgppl.data.panel import Counts, Panel, check_types
 from mfgppl.data.parts import parts_of
+from mfgppl.data.periods import Clock
 from mfgppl.data.reading import read_panel
 from mfgppl.data.space import StateSpace, check_labels, index_of, plain_label
 from mfgppl.data.statistics import carried_forward
@@ -40,7 +42,7 @@ class Trajectories(Panel):
     actions : tuple
         Action labels, length A.
     first_time : int
-        The time of the data that is `t = 0`.
+        The time of the data that is `t = 0`; of dates, counted in the unit of `clock`.
     horizon : int
         Number of decision times T.
     agents : ndarray of object, shape (J,)
@@ -64,6 +66,8 @@ class Trajectories(Panel):
         drawn twice, as in a bootstrap, counts as two.
     exposures : dict of str to Exposure
         State coordinates that say what an agent's own neighbours do, by name.
+    clock : Clock
+        From one time to the next: a step, in integers or a unit of dates.
     """
 
     space: StateSpace
@@ -81,6 +85,7 @@ class Trajectories(Panel):
     pooled_times: bool = False
     owner: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     exposures: dict[str, Exposure] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         """Carry nobody, and number agents by their labels, where nothing is said of it."""
@@ -118,8 +123,9 @@ class Trajectories(Panel):
             reads, or the path of a CSV (also compressed) or Parquet file. Levels of a pandas
             index count as columns by their names.
         agent, time, action : str
-            Column names. Times are integers, one step apart. The action may be empty in an
-            agent's last row: a state is seen, no decision.
+            Column names. Times are integers or dates, evenly spaced: the step is found, dates
+            count in the coarsest unit that keeps them apart, and `periods` says what times are
+            called. The action may be empty in an agent's last row: a state is seen, no decision.
         state : str or list of str
             Column or columns whose product is the state.
         types : list of str
@@ -134,7 +140,8 @@ class Trajectories(Panel):
             `features=dict(panel.covariates)`. Each distinct row costs one sweep over time in every
             evaluation: bin what is continuous with `mfgppl.discretise`.
         state_labels, type_labels : mapping of str to list, optional
-            Labels of each such column in order; by default those in the table, sorted.
+            Labels of each such column in order; by default those in the table, in the order
+            that the column keeps (categories, an Enum, bins of `mfgppl.discretise`) or sorted.
         action_labels : list, optional
             Labels of the actions in order; by default those in the table, sorted; intervals, as
             of `pandas.cut`, by their ends.
@@ -185,7 +192,7 @@ class Trajectories(Panel):
 
         Of pooled times, with a number.
         """
-        first = self.time[self.offsets[:-1]] + self.first_time
+        first = self._times_called()[self.time[self.offsets[:-1]]]
         repeated = pd.Series(self.agents).duplicated(keep=False).to_numpy()
         start = first if self.horizon > 1 else self._runs
         word = "from" if self.horizon > 1 else "run"
@@ -194,6 +201,17 @@ class Trajectories(Panel):
             for a, t, r in zip(self.agents, start, repeated, strict=True)
         ]
         return index_of(labels) if not repeated.any() else np.array(labels, dtype=object)
+
+    def _dates(self) -> np.ndarray:
+        """Return the time of each row: an integer, or the date on which it begins."""
+        called = self._times_called()
+        if self.clock.unit is not None:
+            called = pd.PeriodIndex(called, freq=self.clock.unit).to_timestamp().to_numpy()
+        return np.asarray(called[self.time])
+
+    def _times_called(self) -> np.ndarray:
+        """Return what each time is called, also those after the last decision."""
+        return index_of(self.periods.resized(int(self.time.max(initial=0)) + 1).labels)
 
     @property
     def _runs(self) -> np.ndarray:
@@ -325,24 +343,37 @@ class Trajectories(Panel):
     def pooled(self) -> "Trajectories":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
         time = np.zeros_like(self.time)
-        return replace(self, first_time=0, horizon=1, time=time, pooled_times=True)
+        return replace(self, first_time=0, clock=Clock(), horizon=1, time=time, pooled_times=True)
 
     @strict_keywords
     def to_frame(
         self, *, agent: str = "agent", time: str = "time", action: str = "action"
     ) -> pd.DataFrame:
-        """Return the panel as a table: one row per agent and time, one column per coordinate."""
+        """Return the panel as a table: one row per agent and time, one column per coordinate.
+
+        A column whose labels are bins, or words that are not in the order of the alphabet, is an
+        ordered categorical, which `from_frame` reads as it is, also from a Parquet file.
+        """
         for argument, name in {"agent": agent, "time": time, "action": action}.items():
             is_a(argument, name, str)
         names = [agent, time, *self.space.coordinates, action]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"each column needs a name of its own; got {name!r} twice.")
-        columns = {agent: self.agents[self.trajectory], time: self.time + self.first_time}
+        columns = {agent: self.agents[self.trajectory], time: self._dates()}
         columns |= {name: values[self.state] for name, values in self.space.columns.items()}
         moves = index_of([*self.actions, None])[self.action]
         columns[action] = pd.Series(moves).infer_objects().to_numpy()
-        return pd.DataFrame(columns)
+        table = pd.DataFrame(columns)
+        ordered = {**self.space.coordinates, action: self.actions}
+        for name in (name for name, labels in ordered.items() if needs_order(labels)):
+            categories = pd.Index(list(ordered[name]), dtype=object)
+            code = self.space.codes_of(name)[self.state] if name != action else self.action
+            held = pd.Categorical.from_codes(code, categories=categories, ordered=True)
+            table[name] = pd.Series(held)
+        if bins := bins_of(self.space):
+            table.attrs["bins"] = {name: made.as_dict() for name, made in bins.items()}
+        return table
 
     @strict_keywords
     def subset(self, keep: np.ndarray) -> "Trajectories":
@@ -484,7 +515,7 @@ class Trajectories(Panel):
             )
         n_times = self.horizon + 1
         who, agents = pd.factorize(self.agents)
-        weights = weights_of(edges, list(agents), self.first_time, n_times)
+        weights = weights_of(edges, list(agents), self.periods.resized(n_times))
         met = states_met(of, self.space)
         draft = Exposure(weights, met, np.zeros(0), (), alone=alone is not None)
         present = self.present(who, len(agents))
@@ -493,7 +524,7 @@ class Trajectories(Panel):
         nobody = np.isnan(shares)
         if nobody.any() and alone is None:
             rows = np.flatnonzero(nobody)
-            times = (self.time[rows] + self.first_time).tolist()
+            times = self._times_called()[self.time[rows]].tolist()
             raise note_alone(self.agents[self.trajectory[rows]].tolist(), times)
         ends = bin_ends(bins, shares)
         labels = bin_labels(shares, ends)

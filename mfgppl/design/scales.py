@@ -1,6 +1,5 @@
 """Scales of reward weights that leave choices open, from what the features do to choices."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from mfgppl.design.prior import check_choice
 from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.equilibrium.response_map import Array, softmax, uniform_policy
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.linear import Features, linear_reward
 from mfgppl.reward.parameters import Program
-from mfgppl.reward.program import RewardProgram, linear_reward
+from mfgppl.reward.program import RewardProgram
 
 LOG_ODDS = 2.5  # Gelman et al. (2008)
 CROWDS, SPREAD = 10, 2.0  # flows looked at, and the standard deviation of their policies' logits
-Features = Mapping[str, Any] | Sequence[str]
 
 
 @strict_keywords

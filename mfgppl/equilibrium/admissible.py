@@ -19,7 +19,7 @@ def check_moves(panel: Panel, game: MeanFieldGame, transition: Tensor | None) ->
     forbidden = panel.counts.actions * ~allowed
     if forbidden.any():
         examples = tuple(
-            f"{_who(panel, t, s, a)}time={t + panel.first_time}, state={panel.space.labels[s]!r}, "
+            f"{_who(panel, t, s, a)}time={panel.time_label(t)}, state={panel.space.labels[s]!r}, "
             f"action={panel.actions[a]!r}"
             for t, s, a in np.argwhere(forbidden)[:3]
         )
@@ -71,7 +71,7 @@ def _steps_at_fault(
         return []
     states = panel.space.labels
     examples = tuple(
-        f"time={t + panel.first_time}: {states[s]!r} to {states[x]!r} by {panel.actions[a]!r}"
+        f"time={panel.time_label(t)}: {states[s]!r} to {states[x]!r} by {panel.actions[a]!r}"
         for t, s, a, x in steps[:3]
     )
     return [Fault(what, int(n.sum()), examples, remedy)]

@@ -17,6 +17,7 @@ from mfgppl._arguments import (
 )
 from mfgppl._game_arguments import ROW_SUM
 from mfgppl.control.steps import Steps, as_steps
+from mfgppl.data.periods import Clock
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.response import check_allowed, check_policy, generate_mean_field
 from mfgppl.equilibrium.returns import discounted, return_of
@@ -100,7 +101,8 @@ def simulate(
     return Trajectories(
         space=game.space,
         actions=game.actions,
-        first_time=0,
+        first_time=0 if game.periods is None else game.periods.first,
+        clock=Clock() if game.periods is None else game.periods.clock,
         horizon=T,
         agents=np.arange(n_agents),
         offsets=np.arange(n_agents + 1) * T,

@@ -221,7 +221,7 @@ def draw_flow(
     empty = np.flatnonzero(totals == 0)
     if len(empty):
         raise ValueError(
-            f"no agent is observed at time {empty[0] + panel.first_time}: the mean field is not "
+            f"no agent is observed at time {panel.time_label(empty[0])}: the mean field is not "
             "known there; use resample='times' with a `prior_count` above 0."
         )
     return np.asarray(mass / totals)

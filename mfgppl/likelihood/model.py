@@ -14,6 +14,7 @@ from mfgppl._arguments import differentiable_door, one_of
 from mfgppl._keep import Keeper, keep
 from mfgppl._modes import seeded
 from mfgppl.data.composition import composition_changes, turnover_message
+from mfgppl.data.orders import bins_of
 from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.admissible import check_moves
@@ -133,6 +134,8 @@ class TrajectoryModel(Keeper):
                 f"`panel` must be Trajectories or a CountedPanel; got {type(panel).__name__}. "
                 "Read a table with Trajectories.from_frame."
             )
+        check_periods(game, panel)
+        check_centres(game, panel)
         one_of("likelihood", likelihood, ["causal", "energy"])
         one_of("start", start, ["marginal", "conditional"])
         if likelihood == "energy" and game.discount < 1.0:
@@ -486,3 +489,24 @@ def _shows_flow(panel: Panel, game: MeanFieldGame) -> bool:
     """Return whether agents are seen at each of a game's times."""
     seen = panel.counts.actions.sum(-1) if game.joint else panel.visits[: panel.horizon]
     return panel.horizon == game.shape[0] and bool((seen.sum(-1) > 0).all())
+
+
+def check_periods(game: MeanFieldGame, panel: Panel) -> None:
+    """Raise a `ValueError` where the game calls times otherwise than the panel."""
+    ours, theirs = game.periods, panel.periods
+    if ours is not None and (ours.first, ours.clock) != (theirs.first, theirs.clock):
+        raise ValueError(
+            f"`horizon` calls the first times {list(ours[:3])}, the panel {list(theirs[:3])}; give "
+            "the game horizon=panel.periods."
+        )
+
+
+def check_centres(game: MeanFieldGame, panel: Panel) -> None:
+    """Raise a `ValueError` where bins of game and panel have one name and two centres."""
+    theirs = bins_of(panel.space)
+    for name, ours in bins_of(game.space).items():
+        if name in theirs and ours.centres != theirs[name].centres:
+            raise ValueError(
+                f"the bins of {name!r} have other centres in the game than in the panel; give the "
+                f"game the panel's labels, panel.space.coordinates[{name!r}]."
+            )

@@ -197,7 +197,7 @@ def _shares_met(network: Network, panel: Trajectories) -> xr.DataArray:
         met = ratio(met, met.sum(2, keepdim=True))
     coords = {
         "type": text_labels(panel.space.cells.labels),
-        "time": panel.first_time + np.arange(met.shape[1]),
+        "time": list(panel.periods.resized(met.shape[1])),
         "state": state_labels(panel.space.within),
     }
     return xr.DataArray(met.numpy(), coords, ("type", "time", "state"))

@@ -143,7 +143,7 @@ def labels(model: TrajectoryModel) -> tuple[dict[str, Any], dict[str, dict[str, 
     """Return the coordinates of a model's results, and their dims by group and name."""
     game, panel = model.game, model.panel
     coords = {
-        "time": np.arange(game.shape[0]) + panel.first_time,
+        "time": np.array(panel.periods.resized(game.shape[0]).labels),
         "state": state_labels(game.space),
         "action": text_labels(game.actions),
     }

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import suggestion
+from mfgppl.data.bins import Bin
 from mfgppl.data.space import text_labels
+from mfgppl.reward.remedies import CONDITIONS as HOW_TO_COMBINE
+from mfgppl.reward.remedies import PARENTHESES
 
 # functions of torch that take a condition, and where among their arguments
 CONDITIONS = {
@@ -28,7 +31,22 @@ CONDITIONS = {
 }
 
 
-class Indicator(Tensor):
+class InMiddle:
+    """How axes and comparisons meet NumPy arrays on either side, and `and` and `if`."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Run a function of NumPy as torch's of the same name, on plain tensors."""
+        run = getattr(torch, ufunc.__name__, None)
+        if method != "__call__" or options or run is None:
+            return NotImplemented
+        return run(*(torch.as_tensor(_number(value)) for value in inputs))
+
+    def __bool__(self) -> bool:
+        """Refuse: there is one answer for each time, state and action."""
+        raise TypeError(f"{self!r} is no one condition. {HOW_TO_COMBINE}")
+
+
+class Indicator(InMiddle, Tensor):
     """A tensor of 0 and 1 in float64 that also serves torch as a condition.
 
     Whatever is computed from it is a plain tensor; `&`, `|`, `^` and `~` give another indicator.
@@ -72,9 +90,15 @@ class Indicator(Tensor):
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"a comparison of shape {tuple(self.shape)}"
 
-class Labels:
-    """An axis with words as labels, which answers `==`, `!=` and `isin` with 0/1 tensors.
+
+class Labels(InMiddle):
+    """An axis with words as labels, which answers comparisons and `isin` with 0/1 tensors.
+
+    It is compared with a label, or with another axis label by label: `x.last != x.action`. The
+    order is that of the labels.
 
     Parameters
     ----------
@@ -91,11 +115,54 @@ class Labels:
     def __init__(self, name: str, labels: Sequence[Any], codes: Tensor) -> None:
         self.name, self.labels, self.codes = name, tuple(labels), codes
 
-    def __eq__(self, label: object) -> Indicator:  # type: ignore[override]
-        return Indicator(self.codes == position(self.name, self.labels, label))
+    def __eq__(self, other: object) -> Indicator:  # type: ignore[override]
+        if isinstance(other, (Labels, Numbers)):
+            return Indicator(_same_label(self, other))
+        return Indicator(self.codes == position(self.name, self.labels, other))
 
-    def __ne__(self, label: object) -> Indicator:  # type: ignore[override]
-        return Indicator(self.codes != position(self.name, self.labels, label))
+    def __ne__(self, other: object) -> Indicator:  # type: ignore[override]
+        return ~(self == other)
+
+    def __lt__(self, other: object) -> Indicator:
+        return Indicator(self.codes < self._place(other))
+
+    def __le__(self, other: object) -> Indicator:
+        return Indicator(self.codes <= self._place(other))
+
+    def __gt__(self, other: object) -> Indicator:
+        return Indicator(self.codes > self._place(other))
+
+    def __ge__(self, other: object) -> Indicator:
+        return Indicator(self.codes >= self._place(other))
+
+    def _place(self, other: object) -> Any:
+        """Return where a label, or the labels of an axis with the same ones, stand in order."""
+        if not isinstance(other, (Labels, Numbers)):
+            return position(self.name, self.labels, other)
+        if other.labels != self.labels:
+            raise ValueError(
+                f"x.{self.name} and x.{_called(other)} have no common order: their labels are "
+                f"{list(self.labels)} and {list(other.labels or ())}."
+            )
+        return other.codes
+
+    @property
+    def centres(self) -> Tensor:
+        """The centre of each entry's bin, in the unit of what was binned.
+
+        Raises
+        ------
+        AttributeError
+            If the labels are not those of `mfgppl.discretise`.
+        """
+        if not all(isinstance(label, Bin) for label in self.labels):
+            raise AttributeError(
+                f"the labels of x.{self.name} have no centres: bin the column with mfg.discretise, "
+                f"and give the game the panel's labels, states={{{self.name!r}: "
+                f"panel.space.coordinates[{self.name!r}]}}."
+            )
+        values = [label.centre for label in self.labels]
+        return torch.tensor(values, dtype=torch.float64)[self.codes]
 
     def isin(self, labels: Sequence[Any]) -> Indicator:
         """Return 1 where the entry is one of `labels`."""
@@ -112,18 +179,22 @@ class Labels:
             f"compare it, x.{self.name} == {word!r}, or pick entries by x.{self.name}.codes."
         )
 
+    def _combined(self, *_: object) -> Any:
+        raise TypeError(f"x.{self.name} is no condition. {PARENTHESES}")
+
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _reckoned_with
     __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = _reckoned_with
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _combined
 
     def __repr__(self) -> str:
         return f"Labels({self.name}: {', '.join(map(str, self.labels))})"
 
 
-class Numbers(Tensor):
+class Numbers(InMiddle, Tensor):
     """An axis with numbers as labels: a tensor of them whose comparisons are 0/1 tensors.
 
-    `==`, `!=` and `isin` take labels, and `==` and `!=` also tensors; the other comparisons take
-    any number. Whatever is computed from it is a plain tensor.
+    `==`, `!=` and `isin` take labels, and `==` and `!=` also tensors and other axes; the other
+    comparisons take any number. Whatever is computed from it is a plain tensor.
 
     Parameters
     ----------
@@ -175,6 +246,8 @@ class Numbers(Tensor):
     __hash__ = Tensor.__hash__
 
     def __eq__(self, other: Any) -> Indicator:  # type: ignore[override]
+        if isinstance(other, Labels):
+            return Indicator(_same_label(self, other))
         if self.labels is None or _is_array(other):
             return Indicator(torch.eq(self.plain, _number(other)))
         return Indicator(self.codes == position(self.called, self.labels, other))
@@ -193,6 +266,33 @@ class Numbers(Tensor):
 
     def __ge__(self, other: Any) -> Indicator:
         return Indicator(self.plain >= _number(other))
+
+    def _as_condition(self) -> Tensor:
+        """Return the truth of an axis of 0 and 1."""
+        if set(self.labels or (None,)) <= {0, 1}:
+            return self.plain != 0
+        raise TypeError(f"x.{self.called} is no condition. {PARENTHESES}")
+
+    def __and__(self, other: Any) -> Indicator:
+        """Return 1 where both are, of an axis of 0 and 1."""
+        return Indicator(self._as_condition() & _truth(other))
+
+    def __or__(self, other: Any) -> Indicator:
+        """Return 1 where either is, of an axis of 0 and 1."""
+        return Indicator(self._as_condition() | _truth(other))
+
+    def __xor__(self, other: Any) -> Indicator:
+        """Return 1 where one is and the other is not, of an axis of 0 and 1."""
+        return Indicator(self._as_condition() ^ _truth(other))
+
+    def __invert__(self) -> Indicator:
+        """Return 1 where it is not, of an axis of 0 and 1."""
+        return Indicator(~self._as_condition())
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"x.{self.called}, of shape {tuple(self.shape)},"
 
     def isin(self, labels: Sequence[Any]) -> Indicator:
         """Return 1 where the entry is one of `labels`."""
@@ -257,9 +357,55 @@ def position(name: str, labels: tuple[Any, ...], label: Any) -> int:
     plain = label.item() if isinstance(label, (np.ndarray, np.generic)) else label
     if isinstance(plain, (str, int, float)) and plain in labels:
         return labels.index(plain)
+    several = isinstance(label, (list, tuple)) and all(one in labels for one in label)
+    hint = f" Write x.{name}.isin({label!r})." if several else suggestion(label, labels)
     raise ValueError(
-        f"x.{name} is compared with {label!r}, which is not one of its labels "
-        f"{list(labels)}.{suggestion(label, labels)}"
+        f"x.{name} is compared with {label!r}, which is not one of its labels {list(labels)}.{hint}"
+    )
+
+
+def _called(axis: "Labels | Numbers") -> str:
+    return axis.name if isinstance(axis, Labels) else axis.called
+
+
+def _same_label(one: "Labels | Numbers", other: "Labels | Numbers") -> Tensor:
+    """Return whether the entries of two axes have the same label, else raise a `ValueError`."""
+    ours, theirs = one.labels or (), other.labels or ()
+    if not set(ours) & set(theirs):
+        raise ValueError(
+            f"x.{_called(one)} and x.{_called(other)} have no label in common: {list(ours)} and "
+            f"{list(theirs)}; call the same thing by the same label."
+        )
+    place = {label: k for k, label in enumerate(dict.fromkeys([*ours, *theirs]))}
+    here, there = (torch.tensor([place[v] for v in labels]) for labels in (ours, theirs))
+    return here[one.codes] == there[other.codes]
+
+
+def as_index(value: Any) -> Any:
+    """Return what picks entries of a tensor with positions in place of axes.
+
+    Raises
+    ------
+    TypeError
+        If an axis has numbers as labels that are not their positions, so that both could be meant.
+    """
+    if isinstance(value, Labels):
+        return value.codes
+    if isinstance(value, Numbers):
+        return _positions_of(value)
+    return tuple(map(as_index, value)) if type(value) is tuple else value
+
+
+def _positions_of(axis: Numbers) -> Tensor:
+    """Return the positions of whole numbers from 0 on."""
+    if axis.labels is None and bool((axis.plain == axis.plain.round()).all()):
+        return axis.plain.long()
+    if axis.labels == tuple(range(len(axis.labels or ()))):
+        return axis.codes
+    raise TypeError(
+        f"x.{axis.called} has numbers as labels that are not 0, 1, 2 ...: write "
+        f"[x.{axis.called}.codes] to pick entries by the position of the label, or "
+        f"[x.{axis.called}.long()] by the number itself."
     )
 
 
@@ -273,6 +419,8 @@ def _any_of(name: str, labels: tuple[Any, ...], codes: Tensor, asked: Sequence[A
 def _call_plain(func: Any, args: Any, kwargs: dict[str, Any] | None) -> Any:
     """Run a function of torch with plain tensors for indicators and numbers."""
     place = CONDITIONS.get(func)
+    if func == Tensor.__getitem__:
+        args = args[0], as_index(args[1])
     given = [_truths(v) if k == place else _values(v) for k, v in enumerate(args)]
     named = {k: _truths(v) if k in ("condition", "mask") else _values(v) for k, v in
              (kwargs or {}).items()}  # fmt: skip
@@ -285,6 +433,8 @@ def _values(value: Any) -> Any:
         return value.truth.to(torch.float64)
     if isinstance(value, Numbers):
         return value.plain
+    if isinstance(value, np.ndarray):
+        return torch.as_tensor(value)
     return type(value)(map(_values, value)) if type(value) in (list, tuple) else value
 
 
@@ -299,7 +449,11 @@ def _truth(value: Any) -> Any:
     """Return the other side of `&`, `|` or `^` as a condition."""
     if isinstance(value, Indicator):
         return value.truth
-    return value != 0 if isinstance(value, Tensor) else bool(value)
+    if isinstance(value, Numbers):
+        return value._as_condition()
+    if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) in (bool, torch.bool):
+        return torch.as_tensor(value)
+    raise TypeError(f"&, | and ^ take conditions; got {value!r}. {PARENTHESES}")
 
 
 def _is_array(value: Any) -> bool:

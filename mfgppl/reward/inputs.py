@@ -38,6 +38,8 @@ class RewardInputs:
     ----------
     time : Tensor, shape (1, T, 1, 1)
         0 .. T-1.
+    period : Numbers or Labels, shape (1, T, 1, 1)
+        What the times are called, as `x.period >= 1980`; in games with labels of times.
     action : Numbers or Labels, shape (1, 1, 1, A)
         The action.
     crowd : Crowd
@@ -168,6 +170,12 @@ class RewardInputs:
             raise AttributeError(
                 "this game's mean field is over states alone; x.occupancy, its distribution over "
                 "states and actions, is there with MeanFieldGame(joint=True)."
+            )
+        if name == "period":
+            raise AttributeError(
+                f"the game counts its times 0 to {self.game.shape[0] - 1} (x.time) and does not "
+                "know what they are called; x.period is there with "
+                "MeanFieldGame(horizon=panel.periods)."
             )
         known = [k for k in vars(self) if not k.startswith("_")]
         known += ["expect", "share", "among", "agents", "first_state", "everyone", "neighbours"]

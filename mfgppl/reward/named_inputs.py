@@ -15,11 +15,14 @@ def named_inputs(game: MeanFieldGame) -> dict[str, Any]:
     """
     space, lead = game.space, (None,) if game.space.types else ()
     times = torch.arange(game.shape[0], dtype=torch.float64)[:, None, None]
+    places = torch.arange(game.shape[0])[:, None, None]
     actions = torch.arange(game.n_actions)[None, None, :]
     named: dict[str, Any] = {
-        "time": Numbers(times[lead], "time"),
+        "time": Numbers(times[lead], "time", codes=places[lead]),
         "action": axis("action", game.actions, actions[lead]),
     }
+    if game.periods is not None:
+        named["period"] = axis("period", game.periods.labels, places[lead])
     if space.types:
         of_cell = torch.arange(space.n_cells)[:, None, None, None]
         named["type"] = axis("type", space.cells.labels, of_cell)

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import tokenize
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pyro
@@ -15,20 +15,19 @@ from torch.distributions import biject_to, transform_to
 from torch.distributions.constraints import MixtureSameFamilyConstraint
 from torch.overrides import TorchFunctionMode
 
-from mfgppl._arguments import names_of, strict_keywords
 from mfgppl._modes import double_precision as double_precision
 from mfgppl._modes import seeded
-from mfgppl.data.labelled import is_labelled
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AGENT_LEVEL
 from mfgppl.reward.behaviour import Asked, as_reward
+from mfgppl.reward.coordinates import as_index
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes, NodesMet
 from mfgppl.reward.preferences import Preferences, check_parts
+from mfgppl.reward.remedies import with_remedy
 from mfgppl.reward.site_values import ByLabel, in_shape, site_values
 
 RewardProgram = Callable[[RewardInputs], Any]
-Features = Mapping[str, Any] | Sequence[str]
 
 
 def _of_components(support: MixtureSameFamilyConstraint, registry: Any) -> Any:
@@ -63,12 +62,21 @@ class _InDouble(Messenger):
             msg["value"] = msg["value"].to(torch.float64)
 
 
-class _WithSlopes(TorchFunctionMode):
-    """Round quotients down by an operation that has a derivative, zero; that of `//` has none."""
+class _AsMeant(TorchFunctionMode):
+    """Read expressions of a program as they are meant.
+
+    Conditions are numbers, 0 or 1, where they are reckoned with; axes pick entries of a tensor by
+    position; and quotients are rounded down by an operation that has a derivative, zero, as that
+    of `//` has none.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func == Tensor.__getitem__:
+            args = args[0], as_index(args[1])
+        if func in ARITHMETIC:
+            args = tuple(map(_as_number, args))
         if func in (torch.floor_divide, Tensor.floor_divide, Tensor.__floordiv__):
             return torch.div(*args, **(kwargs or {}), rounding_mode="floor")
         if func == Tensor.__rfloordiv__:
@@ -76,7 +84,25 @@ class _WithSlopes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_prior(name: str, prior: Any) -> None:
+ARITHMETIC = {
+    getattr(of, name)
+    for of, names in (
+        (torch, ("add", "sub", "neg", "mul")),
+        (Tensor, ("add", "sub", "neg", "mul", "__add__", "__radd__", "__sub__", "__rsub__",
+                  "__neg__", "__mul__", "__rmul__")),
+    )
+    for name in names
+}  # fmt: skip
+
+
+def _as_number(value: Any) -> Any:
+    """Return a condition as numbers, anything else as it is."""
+    condition = type(value) is Tensor and value.dtype == torch.bool
+    return value.to(torch.float64) if condition else value
+
+
+def check_prior(name: str, prior: Any) -> None:
+    """Raise a `TypeError` where a prior is no distribution."""
     if isinstance(prior, type) or not hasattr(prior, "log_prob"):
         raise TypeError(f"the prior of {name!r} must be a Pyro distribution; got {prior!r}.")
 
@@ -89,7 +115,7 @@ class Drawn(Messenger):
         self._met: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        _check_prior(msg["name"], msg["fn"])
+        check_prior(msg["name"], msg["fn"])
         self._met[msg["name"]] = msg
 
     def values(self) -> dict[str, Tensor]:
@@ -172,12 +198,19 @@ class Ran(NamedTuple):
 def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
     """Run a program, with all values of its agent-level sites."""
     check_callable(program)
-    with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _WithSlopes():
+    with Drawn() as met, NodesMet(inputs.shape) as level, _InDouble(), _AsMeant(), with_remedy():
         value = program(inputs)
 
     def ask(along: RewardInputs) -> Preferences:
         again = _Again(met.values())
-        with pyro.poutine.block(), again, NodesMet(along.shape), _InDouble(), _WithSlopes():
+        with (
+            pyro.poutine.block(),
+            again,
+            NodesMet(along.shape),
+            _InDouble(),
+            _AsMeant(),
+            with_remedy(),
+        ):
             return as_preferences(program(along))
 
     return Ran(as_preferences(value), ask, level.nodes())
@@ -414,117 +447,6 @@ def innermost(fn: Any) -> Any:
 def is_subsample(site: Mapping[str, Any]) -> bool:
     """Return whether a site of a trace is the index of a plate."""
     return type(site["fn"]).__name__ == "_Subsample"
-
-
-@strict_keywords
-def linear_reward(
-    features: Features,
-    priors: Mapping[str, dist.Distribution] | dist.Distribution,
-    *,
-    terminal: Features | None = None,
-    shock: Features | None = None,
-) -> RewardProgram:
-    """Return the reward program `sum_k w_k phi_k`, one scalar latent site a feature.
-
-    Parameters
-    ----------
-    features : mapping of str to callable, or list of str
-        Name of each weight and its feature: a function of the inputs `x`, an array that broadcasts
-        to (T, S, A), a labelled one as of a game's features, or the name of an input. A list names
-        inputs.
-    priors : mapping of str to Distribution, or Distribution
-        Prior of each weight, those of all parts among them, or one for all.
-    terminal, shock : as `features`, optional
-        Of what a state is worth after the last decision, (1, S, 1), and of shocks that agents did
-        not foresee, which sum to zero over time; see `Preferences`.
-
-    Returns
-    -------
-    callable
-        The reward program.
-
-    Raises
-    ------
-    ValueError
-        If features and priors do not have the same names, or two parts share one.
-
-    Examples
-    --------
-    >>> import pyro.distributions as dist
-    >>> herd = {"crowd": "density", "move": lambda x: x.action != "stay"}
-    >>> reward = linear_reward(herd, priors=dist.Normal(0.0, 5.0))
-    >>> agent = linear_reward(herd, dist.Normal(0.0, 5.0), terminal={"end": "price"})
-    """
-    named = _named("features", features)
-    if not named:
-        raise ValueError("`features` must name at least one feature; got none.")
-    further = {"terminal": terminal, "shock": shock}
-    parts = {k: _named(k, v) for k, v in further.items() if v is not None}
-    every = [*named, *(name for part in parts.values() for name in part)]
-    if len(set(every)) < len(every):
-        twice = next(name for name in every if every.count(name) > 1)
-        raise ValueError(f"two weights are called {twice!r}; give each part names of its own.")
-    if not isinstance(priors, Mapping):
-        priors = dict.fromkeys(every, priors)
-    if set(priors) != set(every):
-        raise ValueError(f"`priors` must name the features {sorted(every)}; got {sorted(priors)}.")
-    for name, prior in priors.items():
-        _check_prior(name, prior)
-
-    def weighed(x: RewardInputs, part: Mapping[str, Any]) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64)
-        for name, feature in part.items():
-            weight = pyro.sample(name, priors[name])
-            total = total + weight * feature_values(feature, x)
-        return total
-
-    def reward(x: RewardInputs) -> Any:
-        total = weighed(x, named)
-        if not parts:
-            return total
-        return Preferences(total, **{k: weighed(x, part) for k, part in parts.items()})
-
-    described = ", ".join(f"{k}: {priors[k]}" for k in every)
-    reward.__doc__ = f"Linear reward with weights {described}."
-    lines = [
-        f"  {name} * {_feature_source(feature)}" + (f"  ({part})" if part != "reward" else "")
-        for part, given in {"reward": named, **parts}.items()
-        for name, feature in given.items()
-    ]
-    reward.source = "linear_reward:\n" + "\n".join(lines)  # type: ignore[attr-defined]
-    return reward
-
-
-def _named(argument: str, features: Any) -> dict[str, Any]:
-    """Return features by the names of their weights."""
-    if isinstance(features, Mapping):
-        return dict(features)
-    if isinstance(features, str) or not isinstance(features, Iterable):
-        raise TypeError(f"`{argument}` must be a mapping or a list of names; got {features!r}.")
-    return {name: name for name in names_of(argument, list(features))}
-
-
-def feature_values(feature: Any, x: RewardInputs) -> Tensor:
-    """Return a feature given as a function of the inputs, the name of one, or an array."""
-    if isinstance(feature, str):
-        feature = getattr(x, feature)
-    elif callable(feature):
-        feature = feature(x)
-    if is_labelled(feature):
-        return x.game.named_feature("of the reward", feature)
-    return torch.as_tensor(feature, dtype=torch.float64)
-
-
-def _feature_source(feature: Any) -> str:
-    """Return a feature as text: its name, its source line, or what it is."""
-    if isinstance(feature, str):
-        return f"x.{feature}"
-    if not callable(feature):
-        return f"an array of shape {tuple(getattr(feature, 'shape', ()))}"
-    try:
-        return inspect.getsource(feature).strip().rstrip(",")
-    except (OSError, TypeError):
-        return getattr(feature, "__name__", "a function")
 
 
 def reward_source(program: RewardProgram) -> str:

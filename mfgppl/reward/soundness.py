@@ -40,8 +40,8 @@ LOST = 1e-3  # relative difference of a slope from autograd's
 ROUNDING = 1e-11  # of a sum, relative to its terms, over the smaller step
 FLOW = "the flow"  # what it is called among the parameters
 REMEDY = (
-    "Keep it a tensor: torch.exp instead of math.exp, torch.stack instead of torch.tensor, and no "
-    "item(), numpy() or detach()."
+    "Keep it a tensor: torch.exp instead of math.exp, torch.stack instead of torch.tensor, "
+    "torch.as_tensor(array) of a NumPy array that it meets, and no item(), numpy() or detach()."
 )
 
 Values = dict[str, Tensor]

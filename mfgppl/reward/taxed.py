@@ -10,8 +10,9 @@ from torch import Tensor
 from mfgppl._arguments import strict_keywords, suggestion
 from mfgppl.data.space import StateSpace
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.linear import feature_values
 from mfgppl.reward.preferences import Preferences
-from mfgppl.reward.program import RewardProgram, feature_values, reward_source
+from mfgppl.reward.program import RewardProgram, reward_source
 
 
 @strict_keywords

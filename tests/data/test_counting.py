@@ -123,7 +123,6 @@ FAULTY = {
     "time missing": (good(time=[0, 1, 2, math.nan, 0, 1, 2, 3]), {}),
     "time not whole": (good(time=[0, 1, 2, 2.5, 0, 1, 2, math.inf]), {}),
     "time a word": (good(time=list("01230123")), {}),
-    "time a date": (good(time=[date(2020, 1, d + 1) for d in [0, 1, 2, 3] * 2]), {}),
     "time a truth": (good(time=[True, False] * 4), {}),
     "state missing": (good(state=["hi", None, "lo", "", "hi", "lo", "lo", "lo"]), {}),
     "state nan": (good(state=[1.5, math.nan, 1, 1, 1, 1, 1, 1]), {}),

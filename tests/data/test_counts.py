@@ -289,6 +289,14 @@ def test_the_audit_describes_the_panel(visits):
         "states never visited": 0,
         # taken: (1, low) both, (1, high) raise, (2, low) both, (2, high) both
         "state and action pairs never taken": 1,
+        "state and action pairs taken 1 to 4 times": 7,
+        "the thinnest of them": [  # as (1, low, hold) and (2, low, raise) were taken twice
+            "1, low, raise: 1",
+            "1, high, raise: 1",
+            "2, low, hold: 1",
+            "2, high, raise: 1",
+            "2, high, hold: 1",
+        ],
         "labels in fewer than 1 of 1,000 rows": [],
         "action shares": {"raise": 0.5556, "hold": 0.4444},
     }

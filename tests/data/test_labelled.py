@@ -71,6 +71,23 @@ def test_labels_put_entries_in_the_games_order(form):
     np.testing.assert_array_equal(in_order("policy", form, DIMS, ORDER), TABLE)
 
 
+TIMES = {
+    "years, five apart": [1990, 1995, 2000, 2005],
+    "numbers as text": ["8", "9", "10", "11"],
+    "quarters": ["1990Q3", "1990Q4", "1991Q1", "1991Q2"],
+    "months": ["1990-11", "1990-12", "1991-01", "1991-02"],
+    "Mondays": ["2020-01-06", "2020-01-13", "2020-01-20", "2020-01-27"],
+}
+
+
+@pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
+def test_times_are_ordered_as_results_call_them(times):
+    """Integers and dates, evenly spaced, in whatever order they come."""
+    n = len(TABLE)
+    form = whole().assign_coords(time=times[:n]).isel(time=slice(None, None, -1))
+    np.testing.assert_array_equal(in_order("policy", form, DIMS, ORDER), TABLE)
+
+
 @pytest.mark.parametrize("dims", DIM_ORDERS)
 def test_named_dims_are_transposed(dims):
     np.testing.assert_array_equal(in_order("policy", whole().transpose(*dims), DIMS, ORDER), TABLE)
@@ -161,7 +178,7 @@ def test_flows_and_policies_are_read_by_label():
     flow = mfg.equilibrium.generate_mean_field(world, torch.tensor(policy)).numpy()
     panel = mfg.simulate(world, policy, flow, n_agents=60, random_seed=1)
     frame = panel.to_frame()
-    seen = pd.crosstab(frame.time, frame.health, normalize="index")
+    seen = pd.crosstab(frame.time, frame.health.astype(str), normalize="index")
     assert list(seen.columns) == ["i", "r", "s"]
     reward = mfg.linear_reward(
         {"v": lambda x: x.density * (x.action == "out")}, dist.Normal(0.0, 1.0)

@@ -146,10 +146,11 @@ def test_priors_by_name_are_those_of_the_sites():
     assert {k: nodes[k]["fn"] for k in nodes} == priors
 
 
-def test_one_name_is_no_list_of_features():
-    """A string is refused, not read letter by letter."""
+def test_one_name_is_a_formula():
+    """A string is a formula, not read letter by letter; another thing is refused."""
+    assert "density" in mfg.linear_reward("density", dist.Normal(0.0, 1.0)).source
     with pytest.raises(TypeError, match="features"):
-        mfg.linear_reward("density", dist.Normal(0.0, 1.0))
+        mfg.linear_reward(5, dist.Normal(0.0, 1.0))
 
 
 def test_a_class_is_no_prior():
