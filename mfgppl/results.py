@@ -1,4 +1,4 @@
-"""The records that functions return."""
+"""The records that functions return, and the summary of any fit."""
 
 from mfgppl.calibration.coverage import Recovery
 from mfgppl.calibration.ranks import Calibration
@@ -30,6 +30,7 @@ from mfgppl.hypotheses.vuong import VuongTest
 from mfgppl.kinds.description import Description
 from mfgppl.kinds.number import NumberOfKinds
 from mfgppl.networks.structure import NetworkAudit
+from mfgppl.reporting.parameters import summary
 from mfgppl.reporting.tables import FitTable
 from mfgppl.reward.crowd import Crowd
 
@@ -67,4 +68,5 @@ __all__ = [
     "Treatments",
     "VuongTest",
     "World",
+    "summary",
 ]

@@ -312,6 +312,7 @@ def _maximise(
         sizes=judgement.sizes,
         edge=edge,
         separated=judgement.separated,
+        mean_field=model.flow_kind,
         kinds=kinds,
     )
 

@@ -88,8 +88,8 @@ def wald_test(
     """Test linear restrictions `R params = q` by their distance from the estimates.
 
     The statistic is `(R params - q)' (R cov R')^-1 (R params - q)`, chi-squared with the rank of R
-    degrees of freedom. Of a jackknife's estimate, whose covariance is that of its parts, it is
-    Hotelling's T squared.
+    degrees of freedom. Of a jackknife's estimate, whose covariance is that of its parts, and of
+    clusters, it is Hotelling's T squared.
 
     Parameters
     ----------
@@ -120,14 +120,15 @@ def wald_test(
     covariance = covariance_of(fit, tested.matrix, "`restrictions`", kind=kind, groups=groups)
     gap = tested.matrix @ fit.params.to_numpy() - tested.values
     statistic = _quadratic(covariance, gap, "restrictions")
-    df = len(gap)
-    if np.isfinite(fit.dof):
-        left = fit.dof - df + 1
-        p = float(fdtrc(df, left, statistic * left / (fit.dof * df)))
-        return HypothesisTest("Wald", tested.text, statistic, df, p, fit.kind, ())
-    p = float(chdtrc(df, statistic))
-    notes = (REFLECTION,) if fit.kind == "mle" else ()
-    return HypothesisTest("Wald", tested.text, statistic, df, p, kind, notes)
+    df, degrees = len(gap), fit.degrees(kind, groups=groups)
+    p, notes = float(chdtrc(df, statistic)), (REFLECTION,) if fit.kind == "mle" else ()
+    if np.isfinite(degrees):
+        left = degrees - df + 1
+        p = float(fdtrc(df, left, statistic * left / (degrees * df)))
+        notes = (f"p of Hotelling's T squared with {degrees:g} degrees", *notes)
+    return HypothesisTest(
+        "Wald", tested.text, statistic, df, p, fit.kind if np.isfinite(fit.dof) else kind, notes
+    )
 
 
 @strict_keywords

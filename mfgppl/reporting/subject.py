@@ -44,6 +44,8 @@ class Subject:
         Mass of an interval.
     random_seed : int
         Of what is drawn for the report.
+    groups : str or None
+        Clusters of the standard errors; None where they are not clustered.
     record : dict
         What was noted of the fit: audit, priors, program, seeds, versions.
     """
@@ -56,7 +58,13 @@ class Subject:
     imperfection: Imperfection | None
     ci_prob: float
     random_seed: int
+    groups: str | None
     record: dict[str, Any]
+
+    @property
+    def errors(self) -> dict[str, Any]:
+        """The kind of a point's standard errors, as `PointEstimate.cov_params` takes it."""
+        return {} if self.groups is None else {"kind": "cluster", "groups": self.groups}
 
     @property
     def messages(self) -> list[str]:
