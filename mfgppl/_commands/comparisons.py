@@ -52,7 +52,7 @@ def compared(files: Sequence[str]) -> Comparison:
     table = mfg.compare_fits(fits)
     if len(fits) < 2:
         return Comparison(table, None, "one fit alone has no rank")
-    seen = [fit["observed_data"]["action_counts"].values for fit in fits.values()]
+    seen = [fit["observed_data"].dataset["action_counts"].values for fit in fits.values()]
     if not all(np.array_equal(seen[0], counts) for counts in seen[1:]):
         return Comparison(table, None, "no rank: the fits are of different panels")
     with warnings.catch_warnings(record=True) as raised:

@@ -70,8 +70,8 @@ def fit_record(
     import mfgppl as mfg
 
     point = isinstance(found, mfg.results.PointEstimate)
-    errors = {"kind": "cluster", "groups": cluster} if point and cluster is not None else {}
-    table = mfg.results.summary(found, **errors)
+    kind = "cluster" if point and cluster is not None else "observed"
+    table = mfg.results.summary(found, kind=kind, groups=cluster if point else None)
     numbers = {"log likelihood": found.llf, "AIC": found.aic, "BIC": found.bic} if point else {}
     messages = found.messages if point else found.attrs["warnings"]
     return {

@@ -1,7 +1,6 @@
 """A model file for a table: its columns, labels, dynamics, and terms to start from."""
 
 import json
-import keyword
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -179,19 +178,14 @@ def _of_labels(name: str, labels: Sequence[Any], seen: Any, *, of_state: bool) -
         raise OneLine(f"labels of {name} must be words or numbers; got {odd[0]!r}")
     if len(labels) < 2:
         return []
-    read = (
-        f"x.{name}"
-        if name.isidentifier() and not keyword.iskeyword(name)
-        else f"getattr(x, {_literal(name)})"
-    )
     words = any(isinstance(v, (str, bool)) for v in labels)
     if not words and (of_state or len(labels) > MOST_LABELS):
-        return [Term(_slug(name), f"lambda x: {read}", f"one unit more of {name}", of_state)]
+        return [Term(_slug(name), f"lambda x: x.{name}", f"one unit more of {name}", of_state)]
     usual = int(np.argmax(seen))
     shown = [v for k, v in enumerate(labels) if k != usual][:MOST_LABELS]
     prefix = f"{name} " if of_state else "" if words else f"{name} "
     return [
-        Term(_slug(f"{prefix}{v}"), f"lambda x: {read} == {_literal(v)}",
+        Term(_slug(f"{prefix}{v}"), f"lambda x: x.{name} == {_literal(v)}",
              f"beside {labels[usual]}, the most frequent {name}", of_state)
         for v in shown
     ]  # fmt: skip

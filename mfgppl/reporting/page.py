@@ -83,8 +83,8 @@ def report(
     imperfection : Imperfection, optional
         What `mfg.checks.imperfection` gives: adds a section on what agents leave on the table.
     groups : str, optional
-        Clusters of standard errors, "agent" or one of the panel's `groups`: of a point estimate, and
-        of the maximum likelihood estimates beside draws, which need `model`.
+        Clusters of standard errors, "agent" or one of the panel's `groups`: of a point estimate,
+        and of the maximum likelihood estimates beside draws, which need `model`.
     ci_prob : float in (0, 1)
         Mass of an interval: equal-tailed of draws, Wald of a point.
     title : str, optional

@@ -275,7 +275,7 @@ def _stars(p: float) -> str:
 
 def _notes(fits: Mapping[str, Fit], look: _Look) -> tuple[str, ...]:
     points = {k: fit for k, fit in fits.items() if isinstance(fit, PointEstimate)}
-    drawn = [k for k in fits if k not in points]
+    drawn = {k: fit for k, fit in fits.items() if not isinstance(fit, PointEstimate)}
     notes = []
     if points:
         notes.append(f"standard errors in brackets, {_basis(look)}; (-): the data do not identify")
@@ -287,7 +287,9 @@ def _notes(fits: Mapping[str, Fit], look: _Look) -> tuple[str, ...]:
     kinds = {k: f.kind for k, f in points.items() if f.kind != "mle"}
     notes += [f"{k}: {v}, not maximum likelihood" for k, v in kinds.items()]
     notes += [f"{k}: NOT converged ({f.reason})" for k, f in points.items() if not f.converged]
-    notes += [f"{k}: {message}" for k in drawn for message in fits[k].attrs.get("warnings", ())]
+    notes += [
+        f"{k}: {message}" for k, f in drawn.items() for message in f.attrs.get("warnings", ())
+    ]
     notes += few_clusters(points, look.groups) if look.kind == "cluster" else []
     if len({sizes_of(fit) for fit in fits.values()}) > 1:
         notes.append("the models are fits of different data: their criteria do not compare")
