@@ -183,7 +183,7 @@ def _of_labels(name: str, labels: Sequence[Any], seen: Any, *, of_state: bool) -
         return [Term(_slug(name), f"lambda x: x.{name}", f"one unit more of {name}", of_state)]
     usual = int(np.argmax(seen))
     shown = [v for k, v in enumerate(labels) if k != usual][:MOST_LABELS]
-    prefix = f"{name} " if of_state else "" if words else f"{name} "
+    prefix = "" if words and not of_state else f"{name} "
     return [
         Term(_slug(f"{prefix}{v}"), f"lambda x: x.{name} == {_literal(v)}",
              f"beside {labels[usual]}, the most frequent {name}", of_state)
