@@ -16,6 +16,7 @@ from scipy.stats import norm, t
 
 SHOCK = 0.7  # standard deviation of what a village shares
 WEBB = np.sqrt([0.5, 1.0, 1.5])
+REPLICATIONS = 199
 REGRESSORS = {
     "households' own": "partly the village's, partly the household's",
     "villages' own": "the same in a village",
@@ -59,9 +60,9 @@ def p_values(x: np.ndarray, y: np.ndarray, village: np.ndarray, rng: np.random.G
     z = abs(fitted[1] / error)
     added = parts(x, y, village, logit(x, y, [0]))
     seen = added.sum() ** 2 / (added**2).sum()
-    weights = rng.choice(np.concatenate([-WEBB, WEBB]), size=(399, n)) * added
+    weights = np.concatenate([-WEBB, WEBB])[rng.integers(6, size=(REPLICATIONS, n))] * added
     drawn = weights.sum(1) ** 2 / (weights**2).sum(1)
-    wild = (1 + (drawn >= seen * (1 - 1e-9)).sum()) / 400
+    wild = (1 + (drawn >= seen * (1 - 1e-9)).sum()) / (1 + REPLICATIONS)
     return [2 * norm.sf(z), 2 * t(n - 1).sf(z), wild]
 
 
