@@ -15,6 +15,7 @@ from mfgppl._arguments import Seed, is_a, one_of, real_between, seed_of, strict_
 from mfgppl._files import check_target, path_of, write_files
 from mfgppl._version import __version__
 from mfgppl.checks.imperfect_choices import Imperfection
+from mfgppl.checks.runaway_crowds import Runaway
 from mfgppl.data.trajectories import with_rows
 from mfgppl.density.draws import is_tree, received
 from mfgppl.density.of_model import density_of
@@ -53,6 +54,7 @@ def report(
     treatments: Treatments | None = None,
     coupling: CouplingTest | None = None,
     imperfection: Imperfection | None = None,
+    runaway: Runaway | None = None,
     groups: str | None = None,
     ci_prob: float = 0.9,
     title: str | None = None,
@@ -82,6 +84,9 @@ def report(
         where periods are free.
     imperfection : Imperfection, optional
         What `mfg.checks.imperfection` gives: adds a section on what agents leave on the table.
+    runaway : Runaway, optional
+        What `mfg.checks.runaway` gives: says whether the fitted game leaves the crowd that was seen,
+        and whether it has several equilibria.
     groups : str, optional
         Clusters of standard errors, "agent" or one of the panel's `groups`: of a point estimate,
         and of the maximum likelihood estimates beside draws, which need `model`.
@@ -131,12 +136,15 @@ def report(
     if imperfection is not None:
         hint = " Make it with mfg.checks.imperfection."
         is_a("imperfection", imperfection, Imperfection, hint)
+    if runaway is not None:
+        is_a("runaway", runaway, Runaway, " Make it with mfg.checks.runaway.")
     record = _record(fit, model)
     if groups is not None:
         _check_groups(groups, fit, model)
     subject = Subject(
-        fit, model, others, treatments, coupling, imperfection, ci_prob, random_seed, groups, record
-    )
+        fit, model, others, treatments, coupling, imperfection, runaway, ci_prob, random_seed,
+        groups, record,
+    )  # fmt: skip
     sections = sections_of(subject)
     heading = title or "Uncertainty report of a mean field game"
     headline, trusted = _headline(sections)

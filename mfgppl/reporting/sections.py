@@ -26,7 +26,7 @@ from mfgppl.plots.parameters import LIKELIHOOD, entries_of, forest_drawing, pair
 from mfgppl.plots.sampler import sampler_drawings
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
-from mfgppl.reporting.agents_sections import scorecard, shared_shocks
+from mfgppl.reporting.agents_sections import away, scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
 from mfgppl.reporting.effects_section import by_treatment, meaning
 from mfgppl.reporting.kinds_section import kinds
@@ -58,7 +58,7 @@ def sections_of(subject: Subject) -> list[Section]:
     makers = {
         FOUND: (estimates, meaning, prediction),
         TRUST: (trust, identification, types, kinds, equilibrium),
-        CHANGE: (counting, ways, shared_shocks, sensitivity, comparison),
+        CHANGE: (counting, ways, shared_shocks, away, sensitivity, comparison),
         SEEN: (scorecard, panel),
     }
     return [

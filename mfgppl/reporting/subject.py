@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from mfgppl.checks.imperfect_choices import Imperfection
+from mfgppl.checks.runaway_crowds import Runaway
 from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.judgement import NOT_IDENTIFIED
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -40,6 +41,8 @@ class Subject:
         A test of the crowd's terms.
     imperfection : Imperfection or None
         What agents leave on the table.
+    runaway : Runaway or None
+        Equilibria of the fitted game, draw by draw.
     ci_prob : float
         Mass of an interval.
     random_seed : int
@@ -56,6 +59,7 @@ class Subject:
     treatments: Treatments | None
     coupling: CouplingTest | None
     imperfection: Imperfection | None
+    runaway: Runaway | None
     ci_prob: float
     random_seed: int
     groups: str | None
