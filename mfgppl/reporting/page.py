@@ -85,8 +85,8 @@ def report(
     imperfection : Imperfection, optional
         What `mfg.checks.imperfection` gives: adds a section on what agents leave on the table.
     runaway : Runaway, optional
-        What `mfg.checks.runaway` gives: says whether the fitted game leaves the crowd that was seen,
-        and whether it has several equilibria.
+        What `mfg.checks.runaway` gives: says whether the fitted game leaves the crowd that was
+        seen, and whether it has several equilibria.
     groups : str, optional
         Clusters of standard errors, "agent" or one of the panel's `groups`: of a point estimate,
         and of the maximum likelihood estimates beside draws, which need `model`.
