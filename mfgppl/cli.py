@@ -1,9 +1,6 @@
-"""The command line: demo, fit, report, check."""
+"""The command line: demo, new, check, fit, compare, report."""
 
-import os
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import click
 
 from mfgppl._commands import interrupts
 from mfgppl._commands.boundary import Boundary, Interrupted, OneLine, debuggable
+from mfgppl._commands.fits import check_memory, drawn, estimated, write_report
 from mfgppl._commands.model_files import (
     build_model,
     load_model,
@@ -18,8 +16,8 @@ from mfgppl._commands.model_files import (
     panel_path,
     read_panel,
 )
-from mfgppl._commands.targets import Target, check_targets, clear
-from mfgppl._files import write_files
+from mfgppl._commands.output import Output, fit_record, indented, noted_warnings, show_draws
+from mfgppl._commands.targets import PAGES, TABLES, Target, check_targets, clear
 from mfgppl._version import __version__
 
 FAILED_CHECKS = 3  # exit code of a fit whose draws should not be trusted
@@ -33,11 +31,31 @@ USED = {  # options of `fit` by the methods that use them
 }
 POSITIVE = click.IntRange(min=1)
 
-NUMBERS_A_DRAW = 12  # of a draw beside its parameters: statistics, and copies on the way
-
 overwriting = click.option(
     "--overwrite", is_flag=True, help="Write over files that mfgppl did not write."
 )
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write the result as JSON, the lines to standard error."
+)
+cluster_option = click.option(
+    "--cluster",
+    metavar="COLUMN",
+    help="Cluster the standard errors of a point by agent, or by a column of COLUMNS['groups'].",
+)
+ROLE_OPTIONS = (
+    click.option("--type", "types", multiple=True,
+                 help="Column of a type, which never changes in an agent; repeat it for several."),
+    click.option("--gaps", type=click.Choice(["error", "split"]), default="error",
+                 show_default=True,
+                 help="Whether a missing time is a fault or starts a new trajectory."),
+)  # fmt: skip
+
+
+def with_roles(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say what else a table's columns are."""
+    for option in reversed(ROLE_OPTIONS):
+        command = option(command)
+    return command
 
 
 def _ci_prob(_: click.Context, __: click.Parameter, ci_prob: float) -> float:
@@ -55,9 +73,9 @@ def _ci_prob(_: click.Context, __: click.Parameter, ci_prob: float) -> float:
 def main() -> None:
     """Learn what a crowd of agents is after, with honest uncertainty.
 
-    Start with `mfgppl demo`. Then write a model file (a reward in a few lines of Python), fit it
-    to a table of agent, time, state and action, and read the report. Exit code 1 means an error,
-    2 a wrong option, 3 a failed convergence check, 130 an interrupt.
+    Start with `mfgppl demo`. Then have `mfgppl new` write a model file for your table of agent,
+    time, state and action, look over its reward, fit it, and read the report. Exit code 1 means an
+    error, 2 a wrong option, 3 a failed convergence check, 130 an interrupt.
     """
 
 
@@ -77,7 +95,7 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     534 products set prices over 25 months. The reward says what a product may care about: the
     cost of a price change, its own margin, and its distance from the crowd's mean margin.
     """
-    page = Target("--out", Path(out), ".html")
+    page = Target("--out", Path(out), PAGES)
     check_targets([page], [], overwrite=overwrite)
     import mfgppl as mfg
 
@@ -86,17 +104,17 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     panel = pricing.panel()
     click.echo(f"  {panel}")
     model = pricing.model(panel)
-    _check_memory(model, draws, draws, 4)
+    check_memory(model, draws, draws, 4)
     click.echo("Maximum likelihood ...")
-    with _noted_warnings():
+    with noted_warnings():
         estimate = mfg.mle(model)
-    click.echo(_indented(str(estimate)))
+    click.echo(indented(str(estimate)))
     click.echo("Posterior by NUTS, 4 chains ...")
-    with _noted_warnings(), interrupts.awaited():
+    with noted_warnings(), interrupts.awaited():
         tree = mfg.nuts(model, draws=draws, tune=draws, random_seed=seed)
     if tree.attrs.get("interrupted"):
         raise Interrupted
-    _show(tree)
+    show_draws(tree, Output(as_json=False))
     clear(page)
     written = mfg.report(tree, out, model=model, title="Supermarket pricing")
     click.echo(f"Report: {written}")
@@ -114,7 +132,9 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     help="Posterior draws, exact or approximate, or a point estimate.",
 )
 @click.option("--out", help="Where to write: a .nc file of draws, or a .csv of estimates.")
-@click.option("--report", "page", help="The HTML report to write, its numbers as JSON beside it.")
+@click.option(
+    "--report", "page", help="The report to write, .html or .md, its numbers as JSON beside it."
+)
 @click.option(
     "--draws", type=POSITIVE, default=1000, show_default=True, help="Draws a chain, after tuning."
 )
@@ -135,6 +155,8 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     type=click.IntRange(min=0),
     help="Seed of the draws [default: a fresh one, recorded].",
 )
+@cluster_option
+@as_json_option
 @overwriting
 @click.pass_context
 def fit(
@@ -150,6 +172,8 @@ def fit(
     cores: int | None,
     sampler: str,
     seed: int | None,
+    cluster: str | None,
+    as_json: bool,
     overwrite: bool,
 ) -> None:
     """Fit the model of MODEL.py to the table PANEL.
@@ -161,35 +185,38 @@ def fit(
     An interrupt of NUTS writes the draws so far to --out.
     """
     _refuse_unused(ctx, method)
+    output = Output(as_json)
     inputs = [path for path in (model_path(model_file), panel_path(panel)) if path is not None]
     suffix = ".csv" if method in POINTS else ".nc"
-    result = None if out is None else Target("--out", Path(out), suffix)
-    report_page = None if page is None else Target("--report", Path(page), ".html")
+    result = None if out is None else Target("--out", Path(out), (suffix,))
+    report_page = None if page is None else Target("--report", Path(page), PAGES)
     check_targets([t for t in (result, report_page) if t], inputs, overwrite=overwrite)
     module = load_model(model_file)
     data = read_panel(module, panel_path(panel))
-    click.echo(f"{data}")
+    _check_cluster(cluster, data)
+    output.say(f"{data}")
     model = build_model(module, data, model_file)
     seeded = {} if seed is None else {"random_seed": seed}
     if method in POINTS:
-        found = _estimated(model, method, seeded, result)
+        found = estimated(model, method, seeded, result, cluster, output)
         passed = found.converged
     else:
         options: dict[str, Any] = {"draws": draws, **seeded}
         if method == "nuts":
             options |= {"tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
-        _check_memory(model, draws, *((tune, chains) if method == "nuts" else (0, 1)))
-        found = _drawn(model, method, options, result)
+        check_memory(model, draws, *((tune, chains) if method == "nuts" else (0, 1)))
+        found = drawn(model, method, options, result, output)
         passed = not found.attrs["warnings"]
     if report_page is not None:
-        _write_report(found, report_page, model=model)
+        write_report(found, report_page, output, model=model, groups=cluster)
+    output.give(fit_record(found, method, cluster, {"out": out, "report": page}))
     ctx.exit(0 if passed else FAILED_CHECKS)
 
 
 @debuggable
 @main.command()
 @click.argument("fitted", metavar="FIT.nc")
-@click.option("--out", help="The page to write [default: beside the file, .html].")
+@click.option("--out", help="The page to write, .html or .md [default: beside the file, .html].")
 @click.option(
     "--ci-prob",
     type=float,
@@ -200,6 +227,7 @@ def fit(
 )
 @click.option("--model", "model_file", help="The fitted MODEL.py: adds the checks that need it.")
 @click.option("--panel", help="The fitted PANEL, with --model.")
+@cluster_option
 @overwriting
 def report(
     fitted: str,
@@ -207,21 +235,24 @@ def report(
     ci_prob: float,
     model_file: str | None,
     panel: str | None,
+    cluster: str | None,
     overwrite: bool,
 ) -> None:
-    """Write the HTML report of draws saved by `mfgppl fit --out FIT.nc`.
+    """Write the report of draws saved by `mfgppl fit --out FIT.nc`.
 
     With --model and --panel the page also says what the data can identify, whether the model draws
-    panels like the one seen, whether the crowd is near an equilibrium, and what the prior does.
+    panels like the one seen, whether the crowd is near an equilibrium, and what the prior does;
+    --cluster then gives the maximum likelihood estimates beside the draws clustered errors.
     """
     if (model_file is None) != (panel is None):
         raise OneLine("--model and --panel go together: the model is made of the panel")
-    if not Path(fitted).exists():
-        raise OneLine(f"no file {fitted}: give the .nc file or the .zarr store of a fit")
+    if cluster is not None and model_file is None:
+        raise OneLine("--cluster needs --model and --panel, by which agents are known")
+    check_fitted(fitted)
     inputs = [Path(fitted)]
     if model_file is not None and panel is not None:
         inputs += [p for p in (model_path(model_file), panel_path(panel)) if p is not None]
-    page = Target("--out", Path(out or Path(fitted).with_suffix(".html")), ".html")
+    page = Target("--out", Path(out or Path(fitted).with_suffix(".html")), PAGES)
     check_targets([page], inputs, overwrite=overwrite)
     import mfgppl as mfg
 
@@ -229,8 +260,10 @@ def report(
     model = None
     if model_file is not None and panel is not None:
         module = load_model(model_file)
-        model = build_model(module, read_panel(module, panel_path(panel)), model_file)
-    _write_report(tree, page, ci_prob=ci_prob, model=model)
+        data = read_panel(module, panel_path(panel))
+        _check_cluster(cluster, data)
+        model = build_model(module, data, model_file)
+    write_report(tree, page, Output(False), ci_prob=ci_prob, model=model, groups=cluster)
 
 
 @debuggable
@@ -246,28 +279,9 @@ def report(
     help="Column of the state; repeat it for several.",
 )
 @click.option("--action", default="action", show_default=True, help="Column of the action.")
-@click.option(
-    "--type",
-    "types",
-    multiple=True,
-    help="Column of a type, which never changes in an agent; repeat it for several.",
-)
-@click.option(
-    "--gaps",
-    type=click.Choice(["error", "split"]),
-    default="error",
-    show_default=True,
-    help="Whether a missing time is a fault or starts a new trajectory.",
-)
-def check(
-    panel: str,
-    agent: str,
-    time: str,
-    state: tuple[str, ...],
-    action: str,
-    types: tuple[str, ...],
-    gaps: str,
-) -> None:
+@with_roles
+@as_json_option
+def check(panel: str, as_json: bool, **columns: Any) -> None:
     """Audit the table PANEL: all its faults at once, or what it holds.
 
     Exit code 1 where it has faults; nothing is changed.
@@ -275,11 +289,9 @@ def check(
     table = panel_path(panel)
     import mfgppl as mfg
 
-    data = mfg.Trajectories.from_frame(
-        table, agent=agent, time=time, state=list(state), action=action, types=list(types),
-        gaps=gaps,
-    )  # fmt: skip
-    for key, value in data.audit().items():
+    audit = mfg.Trajectories.from_frame(table, **as_lists(columns)).audit()
+    Output(as_json).give(audit)
+    for key, value in () if as_json else audit.items():
         if isinstance(value, dict):
             value = "; ".join(f"{k}: {_listed(v)}" for k, v in value.items())
         value = _listed(value) or "none" if isinstance(value, list) else value
@@ -291,6 +303,98 @@ def _listed(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
+@debuggable
+@main.command()
+@click.argument("study", metavar="STUDY")
+@click.argument("panel", metavar="PANEL")
+@click.option("--agent", help="Column of the agent.")
+@click.option("--time", help="Column of the (integer) time.")
+@click.option("--state", multiple=True, help="Column of the state; repeat it for several.")
+@click.option("--action", help="Column of the action.")
+@with_roles
+@click.option(
+    "--cluster",
+    "groups",
+    multiple=True,
+    help="Column to cluster standard errors by; repeat it for several.",
+)
+@click.option("--overwrite", is_flag=True, help="Write over a model file that is there.")
+def new(study: str, panel: str, overwrite: bool, **columns: Any) -> None:
+    """Write a model file for the table PANEL into the folder STUDY, ready to fit.
+
+    It asks for columns that no option names. The file, STUDY/model.py, has a term for each action
+    and state beside the most frequent, and one for the crowd; what no data can identify is a
+    comment. Look it over, then `mfgppl fit` it.
+    """
+    table, file = panel_path(panel), Path(study) / "model.py"
+    if file.exists() and not overwrite:
+        raise OneLine(f"{file} is there; name another folder, or pass --overwrite")
+    from mfgppl._commands.studies import asked, columns_of, page_of
+
+    given = columns | asked(columns, columns_of(table))
+    import mfgppl as mfg
+    from mfgppl._files import write_files
+
+    data = mfg.Trajectories.from_frame(table, **as_lists(given))
+    click.echo(f"{data}")
+    page = page_of(data, as_lists(given), panel, file)
+    file.parent.mkdir(exist_ok=True)
+    write_files({file: page.text.encode("utf-8")})
+    for name in page.left_out:
+        click.echo(f"  {name}: no data can identify it; a comment in the file")
+    click.echo(f"Model file: {file}; fit it with: mfgppl fit {file} {panel} --method mle")
+
+
+@debuggable
+@main.command()
+@click.argument("fitted", metavar="FIT.nc ...", nargs=-1, required=True)
+@click.option("--out", help="A table to write: .md, .html, .tex or .txt.")
+@as_json_option
+@overwriting
+def compare(fitted: tuple[str, ...], out: str | None, as_json: bool, overwrite: bool) -> None:
+    """Compare draws of several models of one panel, saved by `mfgppl fit --out FIT.nc`.
+
+    Their estimates side by side, and their rank by what they predict of trajectories left out.
+    """
+    for each in fitted:
+        check_fitted(each)
+    table = None if out is None else Target("--out", Path(out), TABLES)
+    check_targets([table] if table else [], list(map(Path, fitted)), overwrite=overwrite)
+    from mfgppl._commands.comparisons import compared, table_text
+
+    output, found = Output(as_json), compared(fitted)
+    output.say(found.fits.to_text())
+    output.say(str(found.ranks) if found.ranks is not None else found.why)
+    if table is not None:
+        from mfgppl._files import write_files
+
+        clear(table)
+        write_files({table.path: table_text(found, table.path.suffix).encode("utf-8")})
+        output.say(f"Table: {table.path}")
+    output.give(found.record())
+
+
+def as_lists(columns: dict[str, Any]) -> dict[str, Any]:
+    """Return columns as `Trajectories.from_frame` takes them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in columns.items()}
+
+
+def check_fitted(fitted: str) -> None:
+    """Refuse what is no file of a fit."""
+    if not Path(fitted).exists():
+        raise OneLine(f"no file {fitted}: give the .nc file or the .zarr store of a fit")
+
+
+def _check_cluster(cluster: str | None, data: Any) -> None:
+    """Refuse clusters that a panel does not have."""
+    known = ["agent", *getattr(data, "groups", {})]
+    if cluster is not None and cluster not in known:
+        raise OneLine(
+            f"--cluster must be one of {', '.join(known)}; got {cluster!r}: name the column in "
+            "COLUMNS['groups'] of the model file"
+        )
+
+
 def _refuse_unused(ctx: click.Context, method: str) -> None:
     """Refuse an option that the method does not use."""
     for name, methods in USED.items():
@@ -299,104 +403,3 @@ def _refuse_unused(ctx: click.Context, method: str) -> None:
             raise click.UsageError(
                 f"--{name} is an option of {' and '.join(methods)}; --method {method} has none."
             )
-
-
-def _check_memory(model: Any, draws: int, tune: int, chains: int) -> None:
-    """Refuse more draws than the machine can hold."""
-    from mfgppl.density.of_model import density_of
-
-    with _noted_warnings():
-        density = density_of(model, progressbar=True)  # kernels load where an interrupt ends it
-    needed = 8 * chains * (draws + tune) * (density.n_dim + NUMBERS_A_DRAW)
-    held = _memory()
-    if held is not None and needed > held:
-        raise OneLine(
-            f"{chains} chains of {draws + tune} draws take {needed / 1e9:.3g} GB, and this machine "
-            f"has {held / 1e9:.3g}; lower --draws, --tune or --chains"
-        )
-
-
-def _memory() -> int | None:
-    """Return the machine's memory in bytes, None where it is not known."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _estimated(model: Any, method: str, seeded: dict[str, int], result: Target | None) -> Any:
-    """Return a point estimate, printed and written."""
-    import mfgppl as mfg
-
-    estimator: Callable[..., Any] = mfg.mle if method == "mle" else mfg.map_estimate
-    with _noted_warnings():
-        estimate = estimator(model, **seeded)
-    click.echo(str(estimate))
-    if result is not None:
-        clear(result)
-        table = estimate.summary().to_csv().encode("utf-8")
-        write_files({result.path: table})
-        click.echo(f"Estimates: {result.path}")
-    return estimate
-
-
-def _drawn(model: Any, method: str, options: dict[str, Any], result: Target | None) -> Any:
-    """Return draws, printed and written; after an interrupt, end with those so far."""
-    import mfgppl as mfg
-
-    samplers: dict[str, Any] = {"nuts": mfg.nuts, "laplace": mfg.laplace, "vi": mfg.vi}
-    if method == "nuts":
-        with _noted_warnings(), interrupts.awaited():
-            tree = samplers[method](model, **options)
-    else:
-        with _noted_warnings():
-            tree = samplers[method](model, **options)
-    ended = bool(tree.attrs.get("interrupted"))
-    if not ended:
-        _show(tree)
-    if result is not None:
-        clear(result)
-        mfg.save(tree, result.path)
-        if ended:
-            raise Interrupted(f"; the draws so far are in {result.path}")
-        click.echo(f"Draws: {result.path}; read them with: mfgppl report {result.path}")
-    if ended:
-        raise Interrupted
-    return tree
-
-
-def _write_report(found: Any, page: Target, **options: Any) -> None:
-    import mfgppl as mfg
-
-    clear(page)
-    click.echo(f"Report: {mfg.report(found, page.path, **options)}")
-
-
-@contextmanager
-def _noted_warnings() -> Iterator[None]:
-    """Print warnings about compilation, a line each; a result carries the others itself."""
-    with warnings.catch_warnings(record=True) as raised:
-        warnings.simplefilter("always")
-        yield
-    from mfgppl.exceptions import CompilationWarning
-
-    for message in dict.fromkeys(
-        str(w.message) for w in raised if issubclass(w.category, CompilationWarning)
-    ):
-        click.echo(f"mfgppl: warning: {message}", err=True)
-
-
-def _show(tree: Any) -> None:
-    import arviz_stats
-
-    table = arviz_stats.summary(tree, ci_prob=0.9, ci_kind="eti", round_to="none")
-    click.echo(_indented(table.to_string(float_format=lambda v: f"{v:.4g}")))
-    click.echo("  equal-tailed 90% intervals")
-    for message in tree.attrs["warnings"]:
-        click.echo(f"  warning: {message}")
-    seconds = tree.attrs["compile_time"] + tree.attrs["sampling_time"]
-    click.echo(f"  {seconds:.1f} s, seed {tree.attrs['random_seed']}")
-
-
-def _indented(text: str) -> str:
-    return "\n".join("  " + line for line in text.splitlines())

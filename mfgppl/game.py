@@ -64,7 +64,8 @@ class MeanFieldGame(Keeper):
     features : mapping of str to array, optional
         Extra inputs of reward programs by named axes: a DataArray, a Series or DataFrame with a
         named index (and columns), or a pair (dims, values), with dims among "time", "state",
-        "action" and the coordinates' names.
+        "action" and the coordinates' names. Agents know them at all times: along "time" they
+        foresee what is still to come, from the first decision on.
     available : array, DataArray or DataFrame, shape (S, A) or (T, S, A), optional
         Which actions each state allows, always or by time; by default all.
     discount : float in (0, 1], or mapping by type

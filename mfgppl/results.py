@@ -1,4 +1,4 @@
-"""The records that functions return."""
+"""The records that functions return, and the summary of any fit."""
 
 from mfgppl.calibration.coverage import Recovery
 from mfgppl.calibration.ranks import Calibration
@@ -33,6 +33,7 @@ from mfgppl.hypotheses.vuong import VuongTest
 from mfgppl.kinds.description import Description
 from mfgppl.kinds.number import NumberOfKinds
 from mfgppl.networks.structure import NetworkAudit
+from mfgppl.reporting.parameters import summary
 from mfgppl.reporting.tables import FitTable
 from mfgppl.reward.crowd import Crowd
 from mfgppl.reward.linear import LinearReward
@@ -75,4 +76,5 @@ __all__ = [
     "Treatments",
     "VuongTest",
     "World",
+    "summary",
 ]

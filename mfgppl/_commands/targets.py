@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from mfgppl._commands.boundary import OneLine
 
+PAGES = (".html", ".md")  # of a report
+TABLES = (".md", ".html", ".tex", ".txt")  # of fits side by side
+MADE_BY = ('<meta name="generator" content="mfgppl">', "<!-- generator: mfgppl -->")
 ESTIMATES = ",estimate,std_err,z,p,"  # how a table of estimates begins
 
 
@@ -21,18 +24,18 @@ class Target(NamedTuple):
         The option that names it.
     path : Path
         Where.
-    suffix : str
-        How its name must end.
+    suffixes : tuple of str
+        How its name may end.
     """
 
     option: str
     path: Path
-    suffix: str
+    suffixes: tuple[str, ...]
 
     @property
     def files(self) -> list[Path]:
-        """All files that are written: a page has its numbers beside it."""
-        numbers = [self.path.with_suffix(".json")] if self.suffix == ".html" else []
+        """All files that are written: a report has its numbers beside it."""
+        numbers = [self.path.with_suffix(".json")] if self.suffixes == PAGES else []
         return [self.path, *numbers]
 
 
@@ -84,13 +87,14 @@ def is_ours(path: Path) -> bool:
         return False
     if path.suffix == ".csv":
         return start.startswith(ESTIMATES)
-    return '<meta name="generator" content="mfgppl">' in start
+    return any(mark in start for mark in MADE_BY)
 
 
 def _check_name(target: Target) -> None:
     path = target.path
-    if path.suffix != target.suffix:
-        raise OneLine(f"{target.option} must end in {target.suffix} here; got {path}")
+    if path.suffix not in target.suffixes:
+        ends = " or ".join(target.suffixes)
+        raise OneLine(f"{target.option} must end in {ends} here; got {path}")
     if not path.parent.is_dir():
         raise OneLine(f"no folder {path.parent} to write {path.name} in")
 

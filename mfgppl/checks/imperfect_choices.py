@@ -75,7 +75,7 @@ def imperfection(model: TrajectoryModel, fit: Fit, *, draws: int = 200) -> Imper
     fit : DataTree, PointEstimate or mapping
         Posterior draws, a point estimate, or values by site.
     draws : int
-        Draws to use at most, evenly spaced.
+        Draws to use at most, evenly spaced, as many of each chain: 50 of four chains are 48.
 
     Returns
     -------

@@ -13,6 +13,7 @@ import xarray as xr
 from mfgppl._arguments import is_a, one_of, strict_keywords
 from mfgppl.checks.loo import loo
 from mfgppl.density.draws import is_tree
+from mfgppl.estimation.latex import Table
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData
@@ -68,7 +69,7 @@ def compare_models(
     names = list(table.index)
     table["elpd"] = [scored[k].elpd for k in names]
     table["se"] = [scored[k].se for k in names]
-    return table.rename_axis("model")
+    return Table(table.rename_axis("model"))
 
 
 def _rounding_option(compare: Callable[..., pd.DataFrame]) -> dict[str, str]:

@@ -134,7 +134,8 @@ def predictive_check(
         from their prior given the other parameters: what another panel of the same kind may look
         like. By default all are held, as the question is this panel's.
     draws : int
-        Panels to draw; at most one a posterior draw, these evenly spaced.
+        Panels to draw; at most one a posterior draw, these evenly spaced and as many of each
+        chain: 50 of four chains are 48.
     random_seed : int or SeedSequence
         Seed of the panels.
 

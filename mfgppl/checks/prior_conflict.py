@@ -11,6 +11,7 @@ from mfgppl.checks.prior_contraction import SENSITIVE
 from mfgppl.density.draws import flat_draws
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point import mle
+from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.model import TrajectoryModel
 
@@ -69,8 +70,8 @@ def prior_conflicts(
         {
             "posterior_mean": flat.mean((0, 1)),
             "posterior_sd": table["posterior_sd"],
-            "mle": maximum["estimate"],
-            "std_err": maximum["std_err"],
+            "mle": maximum.params,
+            "std_err": maximum.bse,
         },
         index=table.index,
     )
@@ -80,16 +81,16 @@ def prior_conflicts(
     return compared[far & suspects & compared["std_err"].notna()]
 
 
-def likelihood_maximum(model: TrajectoryModel) -> pd.DataFrame | None:
-    """Return the maximum likelihood estimate with its errors, None where there is no maximum.
+def likelihood_maximum(model: TrajectoryModel) -> PointEstimate | None:
+    """Return the maximum likelihood estimate, None where there is no maximum.
 
     It is kept with the model.
     """
     return keep(model, "likelihood maximum", lambda: _maximum(model))
 
 
-def _maximum(model: TrajectoryModel) -> pd.DataFrame | None:
-    """Return the maximum likelihood estimate with its errors, None where there is no maximum."""
+def _maximum(model: TrajectoryModel) -> PointEstimate | None:
+    """Return the maximum likelihood estimate, None where there is no maximum."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fit that is not asked for
         try:
@@ -99,4 +100,4 @@ def _maximum(model: TrajectoryModel) -> pd.DataFrame | None:
     # where choices are separated along one direction, the parameters beside it are at their maximum
     if not fit.converged and fit.separated is None:
         return None
-    return pd.DataFrame({"estimate": fit.params, "std_err": fit.bse})
+    return fit

@@ -132,7 +132,7 @@ def runaway(
         Posterior draws; replications of `bootstrap`; a point estimate, around which parameters are
         drawn from the normal of its curvature; or values by site, one draw.
     draws : int
-        Draws at most, evenly spaced.
+        Draws at most, evenly spaced, as many of each chain: 50 of four chains are 48.
     beyond : float in (0, 1)
         Total variation from the observed flow, mean over time, that is running away. `chance` in
         the result says how much of it a small panel has by sampling alone.

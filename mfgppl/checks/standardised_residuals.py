@@ -75,7 +75,7 @@ def residuals(
     fit : DataTree, PointEstimate or mapping
         Posterior draws, a point estimate, or values by site.
     draws : int
-        Draws to use at most, evenly spaced.
+        Draws to use at most, evenly spaced, as many of each chain: 50 of four chains are 48.
     least : float
         Expected number of those who take the action, and of those who do not, below which a cell
         has no residual.

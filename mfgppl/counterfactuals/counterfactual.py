@@ -85,7 +85,7 @@ def counterfactual(
         Further statistics by name, each of a `World` with `game`, `flow` (time, state) and
         `policy` (time, state, action): a number, an array or a DataArray.
     draws : int
-        Draws to use at most, evenly spaced.
+        Draws to use at most, evenly spaced, as many of each chain: 50 of four chains are 48.
     mean_field : array, shape (T, S), or (T, S, A) in a joint game, optional
         Where the changed world's equilibrium is sought at the reference; by default at the
         baseline's. It chooses among several.

@@ -90,7 +90,7 @@ def effects(
     states : int
         How many states of the crowd to move, the most visited.
     draws : int
-        Draws to use at most, evenly spaced.
+        Draws to use at most, evenly spaced, as many of each chain: 50 of four chains are 48.
     ci_prob : float in (0, 1)
         Mass of the intervals: equal-tailed of draws, Wald of a point.
     kind, groups

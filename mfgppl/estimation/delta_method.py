@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import scipy.linalg
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from mfgppl._arguments import is_a, real_between, strict_keywords
@@ -122,7 +121,7 @@ def delta_method(
         )
     covariance = covariance_of(fit, slope, "`function`", kind=kind, groups=groups)
     errors = pd.Series(np.sqrt(np.diag(covariance)), values.index, name="std_err")
-    half = float(ndtri(0.5 + ci_prob / 2)) * errors
+    half = fit.quantile(0.5 + ci_prob / 2, kind, groups=groups) * errors
     return DeltaEstimate(
         estimate=values,
         std_err=errors,

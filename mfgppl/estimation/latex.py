@@ -14,8 +14,14 @@ def latex_text(value: Any) -> str:
     return " ".join(text.split()) if any(c.isspace() and c != " " for c in text) else text
 
 
+MOST_ROWS = 60  # of a table that is printed whole
+
+
 class Table(pd.DataFrame):
-    """A table whose LaTeX escapes its labels, as `to_latex` of pandas does only when asked."""
+    """A table that prints all its columns, and whose LaTeX escapes its labels.
+
+    Those of pandas do so only when asked.
+    """
 
     @property
     def _constructor(self) -> type["Table"]:
@@ -29,3 +35,6 @@ class Table(pd.DataFrame):
         texts = escaped.select_dtypes(exclude="number").columns
         escaped[texts] = escaped[texts].map(latex_text)
         return escaped.to_latex(*args, escape=False, **kwargs)
+
+    def __repr__(self) -> str:
+        return self.to_string() if len(self) <= MOST_ROWS else super().__repr__()

@@ -72,7 +72,9 @@ def mle(
         Further starts, at draws from the prior; the best maximum is kept, and `attained` holds
         what each start led to.
     svi_steps : int, optional
-        Steps of SVI; by default 50, and none for mean_field="equilibrium".
+        Steps of SVI before L-BFGS and Newton, which it brings near: 50 by default, and none for
+        mean_field="equilibrium". With 0 the climb begins at `init`; a likelihood of one maximum has
+        the same estimate either way.
     learning_rate : float, optional
         Step of its optimiser, by default 0.05, in units of each parameter that change a reward by
         a temperature.
@@ -312,6 +314,7 @@ def _maximise(
         sizes=judgement.sizes,
         edge=edge,
         separated=judgement.separated,
+        mean_field=model.flow_kind,
         kinds=kinds,
     )
 

@@ -74,7 +74,11 @@ class PointEstimate:
         What it costs that the flow is counted from the panel and taken as known; None where no
         term reads such a flow, or it was not asked for.
     dof : float
-        Degrees of freedom of t quantiles in intervals and p values; infinite for normal ones.
+        Degrees of freedom of t quantiles in intervals and p values; infinite for normal ones. Where
+        errors are clustered, `degrees` counts the clusters.
+    mean_field : str
+        The crowd's flow along which the likelihood is, as the model's: "empirical", "equilibrium"
+        or "known".
     kinds : DataFrame or None
         Where agents are of unseen kinds, the posterior probability of each kind, one row per agent.
     """
@@ -101,6 +105,7 @@ class PointEstimate:
     separated: np.ndarray | None
     counted_flow: "CountedFlow | None" = None
     dof: float = np.inf
+    mean_field: str = "empirical"
     kinds: pd.DataFrame | None = None
 
     @property
@@ -119,6 +124,24 @@ class PointEstimate:
         """Standard errors from the observed information; NaN where the data do not identify."""
         return self.standard_errors()
 
+    def n_clusters(self, groups: str | None = None) -> int:
+        """Return how many clusters there are, by default agents."""
+        groups = "agent" if groups is None else groups
+        return len(pd.unique(self.groups[one_of("groups", groups, list(self.groups))]))
+
+    def degrees(self, kind: str = "observed", *, groups: str | None = None) -> float:
+        """Return the degrees of freedom of t quantiles by a kind of covariance.
+
+        One less than there are clusters where errors are clustered; `dof` otherwise.
+        """
+        groups = clusters_for(kind, groups)
+        return float(self.n_clusters(groups) - 1) if kind == "cluster" else self.dof
+
+    def quantile(self, mass: float, kind: str = "observed", *, groups: str | None = None) -> float:
+        """Return the quantile by which intervals are made: of t, or normal."""
+        degrees = self.degrees(kind, groups=groups)
+        return float(ndtri(mass) if np.isinf(degrees) else stdtrit(degrees, mass))
+
     def standard_errors(self, kind: str = "observed", *, groups: str | None = None) -> pd.Series:
         """Return standard errors of a kind of covariance; see `cov_params`."""
         covariance = self.cov_params(kind, groups=groups)
@@ -131,7 +154,8 @@ class PointEstimate:
         ----------
         kind : {"observed", "opg", "cluster"}
             Inverse observed information; inverse outer product of the trajectories' gradients; or
-            the sandwich of both, with gradients added up within clusters.
+            the sandwich of both, with gradients added up within clusters, times G / (G - 1) for G
+            clusters. Intervals and p values are then of t with G - 1 degrees.
         groups : str, optional
             Of "cluster" alone: "agent", which is the default, or a column named in
             `Trajectories.from_frame(groups=)`.
@@ -178,7 +202,8 @@ class PointEstimate:
     ) -> pd.DataFrame:
         """Return Wald intervals of a mass, columns lower and upper."""
         real_between("ci_prob", ci_prob, above=0.0, upto=1.0, strict=True)
-        half = self._quantile(0.5 + ci_prob / 2) * self.standard_errors(kind, groups=groups)
+        errors = self.standard_errors(kind, groups=groups)
+        half = self.quantile(0.5 + ci_prob / 2, kind, groups=groups) * errors
         return pd.DataFrame({"lower": self.params - half, "upper": self.params + half})
 
     @strict_keywords
@@ -194,6 +219,8 @@ class PointEstimate:
         z = self.params / errors
         interval = self.conf_int(ci_prob, kind=kind, groups=groups)
         name = f"{100 * ci_prob:g}%"
+        degrees = self.degrees(kind, groups=groups)
+        chance = ndtr(-z.abs()) if np.isinf(degrees) else stdtr(degrees, -z.abs())
         counted = self.counted_flow
         biases = {} if counted is None else {"flow_bias": counted.table["bias_se"]}
         return Table(
@@ -201,18 +228,12 @@ class PointEstimate:
                 "estimate": self.params,
                 "std_err": errors,
                 "z": z,
-                "p": pd.Series(2 * self._chance(-z.abs()), self.params.index),
+                "p": pd.Series(2 * np.asarray(chance), self.params.index),
                 **biases,
                 f"lower {name}": interval["lower"],
                 f"upper {name}": interval["upper"],
             }
         )
-
-    def _quantile(self, mass: float) -> float:
-        return float(ndtri(mass) if np.isinf(self.dof) else stdtrit(self.dof, mass))
-
-    def _chance(self, z: pd.Series) -> np.ndarray:
-        return np.asarray(ndtr(z) if np.isinf(self.dof) else stdtr(self.dof, z))
 
     def __repr__(self) -> str:
         state = "converged" if self.converged else "NOT converged"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
+from mfgppl._progress import progress
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.climb import Objective
 from mfgppl.density.of_model import density_of
@@ -30,6 +31,7 @@ def cross_fit(
     init: Start | None = None,
     tolerance: float = 1e-6,
     max_steps: int = 100,
+    progressbar: bool = True,
 ) -> PointEstimate:
     """Maximise the likelihood of each part of the panel along the flow of the rest, in one go.
 
@@ -56,6 +58,8 @@ def cross_fit(
         As in `mle`.
     max_steps : int
         Newton steps at most.
+    progressbar : bool
+        Whether to show on a terminal how many parts are ready to be fitted.
 
     Returns
     -------
@@ -82,9 +86,10 @@ def cross_fit(
     parts = random_parts(panel, by, folds, stream, what="cross_fit", argument="folds")
     check_tolerance(tolerance)
     positive_int("max_steps", max_steps)
-    densities = [density_of(_along_the_rest(model, panel, part)) for part in parts]
+    shown = progress(parts, "cross-fit", progressbar, total=len(parts))
+    densities = [density_of(_along_the_rest(model, panel, part)) for part in shown]
     total = SummedObjective(densities)
-    start = _start(model, init)
+    start = _start(model, init, progressbar)
     slope = constrained_at(densities[0], start)[1]
     units = climbing_units(densities[0], total.effects(start), slope, prior=0.0)
     best = climb(total, start, units, tolerance=tolerance, max_steps=max_steps)
@@ -165,11 +170,11 @@ def _along_the_rest(
     return model.with_panel(panel.subset(part), mean_field=flow)
 
 
-def _start(model: TrajectoryModel, init: Start | None) -> np.ndarray:
+def _start(model: TrajectoryModel, init: Start | None, progressbar: bool) -> np.ndarray:
     """Return unconstrained parameters (K,) to start from."""
     if init is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the sum has messages of its own
-            return mle(model, progressbar=False, flow_bias=False).theta
+            return mle(model, progressbar=progressbar, flow_bias=False).theta
     density = density_of(model)
     return density.program.free(starting_values(density, init, 0), argument="init")

@@ -193,7 +193,7 @@ def treatments(
         makers: dict[str, Callable[[], PointEstimate]] = {
             JACKKNIFE: lambda: jackknife(model, parts=parts, by=by, random_seed=seed, init=plug_in),
             CROSS_FIT: lambda: cross_fit(
-                model, by=cluster, folds=folds, random_seed=seed, init=plug_in
+                model, by=cluster, folds=folds, random_seed=seed, init=plug_in, progressbar=False
             ),
             COUPLED: sequence,
         } | ({"nested": nest} if nested else {})

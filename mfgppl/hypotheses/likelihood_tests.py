@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc, fdtrc
 
-from mfgppl._arguments import Seed, is_a, seed_of, strict_keywords
+from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.climb import HeldMaximum, Objective, climb_held
 from mfgppl.density.curvature import describe_direction
@@ -30,6 +30,7 @@ from mfgppl.hypotheses.comparable import (
 from mfgppl.hypotheses.restrictions import restrictions_of
 from mfgppl.likelihood.model import TrajectoryModel
 
+WEBB = np.sqrt([0.5, 1.0, 1.5])  # sizes of the weights of a wild bootstrap
 TIED = 1e-9  # slope of a restriction, relative to its terms', that is no more than rounding
 REFLECTION = (
     "where the panel's own flow is plugged in and the reward couples agents through the future "
@@ -88,8 +89,8 @@ def wald_test(
     """Test linear restrictions `R params = q` by their distance from the estimates.
 
     The statistic is `(R params - q)' (R cov R')^-1 (R params - q)`, chi-squared with the rank of R
-    degrees of freedom. Of a jackknife's estimate, whose covariance is that of its parts, it is
-    Hotelling's T squared.
+    degrees of freedom. Of a jackknife's estimate, whose covariance is that of its parts, and of
+    clusters, it is Hotelling's T squared.
 
     Parameters
     ----------
@@ -120,14 +121,15 @@ def wald_test(
     covariance = covariance_of(fit, tested.matrix, "`restrictions`", kind=kind, groups=groups)
     gap = tested.matrix @ fit.params.to_numpy() - tested.values
     statistic = _quadratic(covariance, gap, "restrictions")
-    df = len(gap)
-    if np.isfinite(fit.dof):
-        left = fit.dof - df + 1
-        p = float(fdtrc(df, left, statistic * left / (fit.dof * df)))
-        return HypothesisTest("Wald", tested.text, statistic, df, p, fit.kind, ())
-    p = float(chdtrc(df, statistic))
-    notes = (REFLECTION,) if fit.kind == "mle" else ()
-    return HypothesisTest("Wald", tested.text, statistic, df, p, kind, notes)
+    df, degrees = len(gap), fit.degrees(kind, groups=groups)
+    p, notes = float(chdtrc(df, statistic)), (REFLECTION,) if fit.kind == "mle" else ()
+    if np.isfinite(degrees):
+        left = degrees - df + 1
+        p = float(fdtrc(df, left, statistic * left / (degrees * df)))
+        notes = (f"p of Hotelling's T squared with {degrees:g} degrees", *notes)
+    return HypothesisTest(
+        "Wald", tested.text, statistic, df, p, fit.kind if np.isfinite(fit.dof) else kind, notes
+    )
 
 
 @strict_keywords
@@ -190,6 +192,7 @@ def score_test(
     *,
     kind: str = "observed",
     groups: str | None = None,
+    replications: int | None = None,
     init: Start | None = None,
     random_seed: Seed = 0,
 ) -> HypothesisTest:
@@ -210,10 +213,14 @@ def score_test(
         sandwich of both with gradients added up within clusters.
     groups : str
         For "cluster", as in `PointEstimate.cov_params`.
+    replications : int, optional
+        For "cluster": p by the wild score bootstrap with so many replications, which multiply the
+        scores of each cluster by a random weight of mean zero (Webb's six points). It is the test
+        for few clusters, or clusters of unequal weight.
     init : mapping of str to value, or PointEstimate, optional
         Where to start the other parameters, as in `mle`.
     random_seed : int or SeedSequence
-        Seed of the starting point.
+        Seed of the starting point, and of the weights.
 
     Returns
     -------
@@ -226,9 +233,23 @@ def score_test(
         If a value is at the edge of its support, the data do not identify a tested direction, the
         second derivatives have no definite sign there (far from the maximum; "opg" has none of
         this), or the other parameters' estimates do not converge.
+
+    References
+    ----------
+    .. [1] Kline and Santos (2012), *A score based approach to wild bootstrap inference*, Journal of
+       Econometric Methods 1(1), 23-41, doi:10.1515/2156-6674.1006.
+    .. [2] Webb (2023), *Reworking wild bootstrap-based inference for clustered errors*, Canadian
+       Journal of Economics 56(3), 839-858, doi:10.1111/caje.12661.
     """
     is_a("model", model, TrajectoryModel)
-    clusters_for(kind, groups)
+    by = clusters_for(kind, groups)
+    if replications is not None:
+        positive_int("replications", replications, least=19)
+        if kind != "cluster":
+            raise ValueError(
+                "`replications` belong to kind='cluster', whose scores are drawn again by cluster; "
+                f"got kind={kind!r}."
+            )
     random_seed = seed_of(random_seed)
     density = density_of(model)
     program = density.program
@@ -254,7 +275,36 @@ def score_test(
     hypothesis = ", ".join(f"{k} = {np.asarray(v).tolist()}" for k, v in given.items())
     p = float(chdtrc(df, statistic))
     notes = (REFLECTION,) if model.flow_is_empirical else ()
+    if replications is not None:
+        parts = _by_cluster(fit, held, by)
+        p = _wild_p(parts, replications, np.random.default_rng(random_seed))
+        how = f"p by the wild score bootstrap, {replications} replications, {len(parts)} clusters"
+        notes = (how, *notes)
     return HypothesisTest("score", hypothesis, statistic, df, p, kind, notes)
+
+
+def _by_cluster(fit: PointEstimate, held: np.ndarray, groups: str) -> np.ndarray:
+    """Return what each cluster adds to the step of the tested parameters, (G, n_held)."""
+    assert fit.scores is not None
+    codes, clusters = pd.factorize(fit.groups[groups])
+    summed = np.zeros((len(clusters), fit.scores.shape[1]))
+    np.add.at(summed, codes, fit.scores)
+    return (summed @ fit.curvature.covariance)[:, held]
+
+
+def _wild_p(parts: np.ndarray, replications: int, rng: np.random.Generator) -> float:
+    """Return how often scores with signs and sizes at random are as large as those seen."""
+    signs = rng.choice([-1.0, 1.0], size=(replications, len(parts)))
+    sizes = rng.choice(WEBB, size=(replications, len(parts)))
+    seen = _studentised(parts[None])
+    drawn = _studentised((signs * sizes)[:, :, None] * parts)
+    return float((1 + (drawn >= seen * (1 - ROUNDING)).sum()) / (1 + replications))
+
+
+def _studentised(parts: np.ndarray) -> np.ndarray:
+    """Return `s' (sum_g e_g e_g')^-1 s` with `s = sum_g e_g`, of parts (B, G, n_held)."""
+    total, spread = parts.sum(1), np.einsum("bgi,bgj->bij", parts, parts)
+    return np.einsum("bi,bij,bj->b", total, np.linalg.pinv(spread, hermitian=True), total)
 
 
 def _check_tied(fit: PointEstimate, matrix: np.ndarray) -> None:

@@ -5,26 +5,38 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from mfgppl._arguments import is_a, positive_int, strict_keywords
+from mfgppl.data.space import state_labels, text_labels
 from mfgppl.data.trajectories import with_rows
 from mfgppl.data.type_axis import by_type
 from mfgppl.density.draws import flat_draws, is_tree, received
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import log_likelihoods, policies
+from mfgppl.equilibrium.response import soft_response
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
+from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.posterior.results import labels, spaced
 from mfgppl.reward.parameters import Program
+from mfgppl.reward.program import bind
 
 Fit = xr.DataTree | PointEstimate | Mapping[str, Any]
 
 
 @strict_keywords
-def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArray:
-    """Return the probability of each action along the model's flow, by draw.
+def policy(
+    model: TrajectoryModel,
+    fit: Fit,
+    *,
+    game: MeanFieldGame | None = None,
+    mean_field: Any = None,
+    draws: int = 1000,
+) -> xr.DataArray:
+    """Return the probability of each action along the model's flow, or in another world, by draw.
 
     Parameters
     ----------
@@ -32,6 +44,11 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
         The model, with the flow that agents face.
     fit : DataTree, PointEstimate or mapping
         Posterior draws, a point estimate, or values by site.
+    game : MeanFieldGame, optional
+        Another world to predict in, of more states or other dynamics, whose reward is the model's
+        program; it needs `mean_field`.
+    mean_field : array, shape (T, S), or (T, S, A) in a joint game, optional
+        Another flow for agents to face, such as one of `solve_equilibrium`; by default the model's.
     draws : int
         Draws to use at most, evenly spaced over all chains.
 
@@ -44,22 +61,52 @@ def policy(model: TrajectoryModel, fit: Fit, *, draws: int = 1000) -> xr.DataArr
     Raises
     ------
     ValueError
-        If the fit has other parameters than the model.
+        If the fit has other parameters than the model, or a world comes without its flow.
     """
     values, kept = values_of(model, fit, draws)
-    coords, _ = labels(model)
-    table = ("time", "state", "action")
-    coords = {k: coords[k] for k in table}
-    density = density_of(model)
-    space = model.game.space
+    if game is None and mean_field is None:
+        world, tables = model.game, policies(density_of(model), values)
+    else:
+        world, tables = _elsewhere(model, values, game, mean_field)
+    coords: dict[str, Any] = {
+        "time": np.arange(world.shape[0]) + model.panel.first_time,
+        "state": state_labels(world.space),
+        "action": text_labels(world.actions),
+    }
+    dims: tuple[str, ...] = ("time", "state", "action")
     if kept is None:
-        shares = policies(density, values)[0]
-        return by_type(xr.DataArray(shares, coords, table, name="policy"), space)
-    coords = {"chain": kept.chain, "draw": kept.draw, **coords}
-    table_of_draws = policies(density, values)
-    table_of_draws = table_of_draws.reshape(len(kept.chain), len(kept.draw), *model.game.shape)
-    dims = ("chain", "draw", *table)
-    return by_type(xr.DataArray(table_of_draws, coords, dims, name="policy"), space)
+        return by_type(xr.DataArray(tables[0], coords, dims, name="policy"), world.space)
+    coords |= {"chain": kept.chain, "draw": kept.draw}
+    tables = tables.reshape(len(kept.chain), len(kept.draw), *world.shape)
+    return by_type(
+        xr.DataArray(tables, coords, ("chain", "draw", *dims), name="policy"), world.space
+    )
+
+
+def _elsewhere(
+    model: TrajectoryModel, values: np.ndarray, game: MeanFieldGame | None, mean_field: Any
+) -> tuple[MeanFieldGame, np.ndarray]:
+    """Return another world, and the policies (N, T, S, A) of agents who face a flow there."""
+    world = model.game if game is None else is_a("game", game, MeanFieldGame)
+    if mean_field is None:
+        raise ValueError(
+            "`game` needs the flow that agents face there: give `mean_field`, such as that of "
+            "solve_equilibrium."
+        )
+    if model.likelihood != "causal" or model.nodes is not None:
+        raise ValueError(
+            "`mean_field` of another world needs likelihood='causal' and agents without unseen "
+            "kinds or coefficients of their own; solve for those with counterfactual."
+        )
+    flow, program = world.check_flow("mean_field", mean_field).detach(), density_of(model).program
+    with torch.no_grad():
+        found = [
+            soft_response(
+                world, bind(model.reward, program.by_site(v)), flow, temperature=world.temperature
+            ).policy.numpy()
+            for v in values
+        ]
+    return world, np.stack(found)
 
 
 class Kept(NamedTuple):

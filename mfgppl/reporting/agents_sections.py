@@ -1,8 +1,9 @@
-"""The sections of a report on what agents share, and on what they leave on the table."""
+"""The sections of a report on what agents share, where their game goes, and what they lose."""
 
 import numpy as np
 
 from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.plots.checks import plot_runaway
 from mfgppl.plots.coupling import plot_coupling
 from mfgppl.plots.imperfect_choices import plot_imperfection
 from mfgppl.reporting.subject import Section, Subject
@@ -46,6 +47,33 @@ def shared_shocks(subject: Subject) -> Section | None:
     )
     good = found.p <= LEVEL if found.free else None
     return Section(SHARED, gist, good, numbers, found.table, (drawing,))
+
+
+def away(subject: Subject) -> Section | None:
+    """Whether the fitted game goes elsewhere than the crowd that was seen, or to several places."""
+    found = subject.runaway
+    if found is None:
+        return None
+    n, several = len(found.table), int(found.table["several"].sum())
+    gist = found.verdict
+    if several:
+        gist += (
+            f" At {several} of {n} draws it has several equilibria: a prediction is one of them."
+        )
+    numbers = {
+        "draws": n,
+        "probability of running away": found.probability,
+        "draws without an equilibrium": found.n_failed,
+        "draws with several equilibria": several,
+        "total variation beyond which a draw runs away": found.beyond,
+    }
+    drawing = (
+        "Solved at each draw: the distance of the flow from the one seen, and the largest share of "
+        "one state",
+        lambda: plot_runaway(found),
+    )
+    good = found.probability == 0 and not several
+    return Section("Does the fitted game run away?", gist, good, numbers, None, (drawing,))
 
 
 def scorecard(subject: Subject) -> Section | None:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mfgppl._arguments import Seed, is_a, real_between, seed_of, strict_keywords
+from mfgppl._arguments import Seed, is_a, one_of, real_between, seed_of, strict_keywords
 from mfgppl._files import check_target, path_of, write_files
 from mfgppl._version import __version__
 from mfgppl.checks.imperfect_choices import Imperfection
+from mfgppl.checks.runaway_crowds import Runaway
+from mfgppl.data.trajectories import with_rows
 from mfgppl.density.draws import is_tree, received
 from mfgppl.density.of_model import density_of
+from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
@@ -25,6 +27,7 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.results import record_of
 from mfgppl.reporting.comparison_section import check_comparable
 from mfgppl.reporting.glossary import GLOSSARY, Term, term_of
+from mfgppl.reporting.json_text import json_text
 from mfgppl.reporting.subject import PARTS, Section, Subject
 from mfgppl.reporting.summary import SUMMARY_MADE_BY, method_of, summary, text_of
 
@@ -51,6 +54,8 @@ def report(
     treatments: Treatments | None = None,
     coupling: CouplingTest | None = None,
     imperfection: Imperfection | None = None,
+    runaway: Runaway | None = None,
+    groups: str | None = None,
     ci_prob: float = 0.9,
     title: str | None = None,
     random_seed: Seed = 0,
@@ -79,6 +84,12 @@ def report(
         where periods are free.
     imperfection : Imperfection, optional
         What `mfg.checks.imperfection` gives: adds a section on what agents leave on the table.
+    runaway : Runaway, optional
+        What `mfg.checks.runaway` gives: says whether the fitted game leaves the crowd that was
+        seen, and whether it has several equilibria.
+    groups : str, optional
+        Clusters of standard errors, "agent" or one of the panel's `groups`: of a point estimate,
+        and of the maximum likelihood estimates beside draws, which need `model`.
     ci_prob : float in (0, 1)
         Mass of an interval: equal-tailed of draws, Wald of a point.
     title : str, optional
@@ -125,17 +136,22 @@ def report(
     if imperfection is not None:
         hint = " Make it with mfg.checks.imperfection."
         is_a("imperfection", imperfection, Imperfection, hint)
+    if runaway is not None:
+        is_a("runaway", runaway, Runaway, " Make it with mfg.checks.runaway.")
     record = _record(fit, model)
+    if groups is not None:
+        _check_groups(groups, fit, model)
     subject = Subject(
-        fit, model, others, treatments, coupling, imperfection, ci_prob, random_seed, record
-    )
+        fit, model, others, treatments, coupling, imperfection, runaway, ci_prob, random_seed,
+        groups, record,
+    )  # fmt: skip
     sections = sections_of(subject)
     heading = title or "Uncertainty report of a mean field game"
     headline, trusted = _headline(sections)
     write = summary if path.suffix.lower() == ".md" else _page
     page = write(heading, headline, trusted, sections, subject)
     numbers = _numbers(heading, headline, trusted, sections, subject)
-    text = json.dumps(_jsonable(numbers), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json_text(numbers)
     write_files({path: page.encode("utf-8"), path.with_suffix(".json"): text.encode("utf-8")})
     return path
 
@@ -220,6 +236,16 @@ def _check_fit(name: str, fit: Any) -> Fit:
 
 def _groups(fit: Any) -> list[str]:
     return list(fit.children) if isinstance(fit, xr.DataTree) else list(fit.groups())
+
+
+def _check_groups(groups: str, fit: Fit, model: TrajectoryModel | None) -> None:
+    """Raise unless the standard errors on the page can be clustered so."""
+    if isinstance(fit, PointEstimate):
+        fit.cov_params("cluster", groups=groups)
+    elif model is None:
+        raise ValueError("`groups` clusters the estimates beside draws: give `model` as well.")
+    else:
+        one_of("groups", groups, list(clusters_of(with_rows(model.panel, "report(groups=)"))))
 
 
 def _record(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
@@ -384,16 +410,3 @@ def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]] | list[list[Any]]
         str(name): {str(c): v for c, v in zip(table.columns, row, strict=True)}
         for name, row in zip(table.index, table.itertuples(index=False), strict=True)
     }
-
-
-def _jsonable(value: Any) -> Any:
-    """Return a value in JSON's terms: no numpy, null where there is no number."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if isinstance(value, (bool, int, str, type(None))) else str(value)

@@ -26,10 +26,11 @@ from mfgppl.plots.parameters import LIKELIHOOD, entries_of, forest_drawing, pair
 from mfgppl.plots.sampler import sampler_drawings
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
-from mfgppl.reporting.agents_sections import scorecard, shared_shocks
+from mfgppl.reporting.agents_sections import away, scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
 from mfgppl.reporting.effects_section import by_treatment, meaning
 from mfgppl.reporting.kinds_section import kinds
+from mfgppl.reporting.parameters import arviz_summary, bounds_of
 from mfgppl.reporting.prior_section import PRIOR_DRAWS, sensitivity
 from mfgppl.reporting.subject import (
     CHANGE,
@@ -41,6 +42,7 @@ from mfgppl.reporting.subject import (
     as_floats,
     enumeration,
 )
+from mfgppl.reporting.tables import few_clusters
 from mfgppl.reporting.types_section import types
 
 BIASED = 0.5  # standard errors by which a counted flow may put an estimate off
@@ -56,7 +58,7 @@ def sections_of(subject: Subject) -> list[Section]:
     makers = {
         FOUND: (estimates, meaning, prediction),
         TRUST: (trust, identification, types, kinds, equilibrium),
-        CHANGE: (counting, ways, shared_shocks, sensitivity, comparison),
+        CHANGE: (counting, ways, shared_shocks, away, sensitivity, comparison),
         SEEN: (scorecard, panel),
     }
     return [
@@ -140,20 +142,22 @@ def estimates(subject: Subject) -> Section:
     """What agents want."""
     prob = f"{100 * subject.ci_prob:g}%"
     if isinstance(subject.fit, PointEstimate):
-        table, kind = subject.fit.summary(subject.ci_prob), "Wald"
+        table, kind = subject.fit.summary(subject.ci_prob, **subject.errors), "Wald"
         rows = table.iloc[:, [0, 1, -2, -1]].set_axis(SHORT, axis=1)
         beside, further = None, pairs_drawing({})
         drawings = forest_drawing(rows, subject.ci_prob, kind)
         notes = (
-            f"{prob} Wald intervals; standard errors from the observed information, none where the "
-            "data do not identify.",
+            f"{prob} Wald intervals; standard errors {_basis(subject)}, none where the data do not "
+            "identify.",
+            *_few({"": subject.fit}, subject),
         )
     else:
-        table, kind = _summary(subject.fit, subject.ci_prob), "equal-tailed"
-        columns = [table["mean"], table["sd"], *_interval(table)]
+        table, kind = arviz_summary(subject.fit, subject.ci_prob), "equal-tailed"
+        columns = [table["mean"], table["sd"], *bounds_of(table)]
         rows = pd.concat(columns, axis=1).set_axis(SHORT, axis=1)
         beside = _beside(subject)
-        drawings = forest_drawing(rows, subject.ci_prob, kind, beside)
+        at = None if beside is None else beside["estimate"]
+        drawings = forest_drawing(rows, subject.ci_prob, kind, at)
         further = pairs_drawing(entries_of(subject.fit))
         notes = (
             "Of the program's parameters: posterior mean, standard deviation and equal-tailed "
@@ -175,14 +179,29 @@ def estimates(subject: Subject) -> Section:
     error = "std. error" if kind == "Wald" else "std. deviation"
     short = rows.rename(columns={"error": error, "lower": f"from ({prob})", "upper": "to"})
     if beside is not None:
-        short[LIKELIHOOD] = beside.reindex(short.index)
+        short[LIKELIHOOD] = beside["estimate"].reindex(short.index)
+        if subject.groups is not None:
+            short[f"its error, clustered by {subject.groups}"] = beside["std_err"].reindex(
+                short.index
+            )
     return Section(
         "Estimates", gist + ".", None, numbers, table, drawings, notes, by_treatment(subject),
         short, further,
     )  # fmt: skip
 
 
-def _beside(subject: Subject) -> pd.Series | None:
+def _basis(subject: Subject) -> str:
+    if subject.groups is None:
+        return "from the observed information"
+    return f"clustered by {subject.groups}"
+
+
+def _few(fits: dict[str, PointEstimate], subject: Subject) -> list[str]:
+    """Return what to know of errors from few clusters."""
+    return [] if subject.groups is None else few_clusters(fits, subject.groups)
+
+
+def _beside(subject: Subject) -> pd.DataFrame | None:
     """Return maximum likelihood estimates to put beside draws, where they are found quickly."""
     model = subject.model
     if model is None or model.coupled or model.nodes is not None:
@@ -190,7 +209,11 @@ def _beside(subject: Subject) -> pd.Series | None:
     if len(density_of(model).program.entry_names()) > MOST_BESIDE:
         return None
     found = likelihood_maximum(model)
-    return None if found is None else found["estimate"].where(found["std_err"].notna())
+    if found is None:
+        return None
+    errors = found.standard_errors(**subject.errors)
+    estimate = found.params.where(found.bse.notna())
+    return pd.DataFrame({"estimate": estimate, "std_err": errors})
 
 
 def trust(subject: Subject) -> Section:
@@ -425,23 +448,6 @@ def _worst_known(covariance: pd.DataFrame) -> tuple[str, float] | None:
     move = vectors[:, 0] / scale * spread
     ratio = float(np.sqrt(eigenvalues[-1] / eigenvalues[0]))
     return describe_direction(move, list(covariance.index)), ratio
-
-
-def _summary(fit: xr.DataTree, ci_prob: float) -> pd.DataFrame:
-    """Return ArviZ's summary of the parameters, not of what is computed from them."""
-    import arviz_stats  # slow to import
-
-    names = list(fit.attrs["parameters"])
-    return arviz_stats.summary(
-        fit, var_names=names, ci_prob=ci_prob, ci_kind="eti", round_to="none"
-    )
-
-
-def _interval(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Return the bounds of ArviZ's summary."""
-    bounds = [c for c in table.columns if str(c).endswith(("_lb", "_ub"))]
-    low, high = (pd.to_numeric(table[c]) for c in bounds[:2])
-    return low, high
 
 
 def _audit_rows(audit: dict[str, Any]) -> dict[str, str]:

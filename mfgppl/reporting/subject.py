@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from mfgppl.checks.imperfect_choices import Imperfection
+from mfgppl.checks.runaway_crowds import Runaway
 from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.judgement import NOT_IDENTIFIED
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -40,10 +41,14 @@ class Subject:
         A test of the crowd's terms.
     imperfection : Imperfection or None
         What agents leave on the table.
+    runaway : Runaway or None
+        Equilibria of the fitted game, draw by draw.
     ci_prob : float
         Mass of an interval.
     random_seed : int
         Of what is drawn for the report.
+    groups : str or None
+        Clusters of the standard errors; None where they are not clustered.
     record : dict
         What was noted of the fit: audit, priors, program, seeds, versions.
     """
@@ -54,9 +59,16 @@ class Subject:
     treatments: Treatments | None
     coupling: CouplingTest | None
     imperfection: Imperfection | None
+    runaway: Runaway | None
     ci_prob: float
     random_seed: int
+    groups: str | None
     record: dict[str, Any]
+
+    @property
+    def errors(self) -> dict[str, Any]:
+        """The kind of a point's standard errors, as `PointEstimate.cov_params` takes it."""
+        return {} if self.groups is None else {"kind": "cluster", "groups": self.groups}
 
     @property
     def messages(self) -> list[str]:

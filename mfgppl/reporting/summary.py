@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.reporting.markdown import markdown_table, markdown_text
 from mfgppl.reporting.subject import FOUND, PARTS, Section, Subject
 
 SUMMARY_MADE_BY = "<!-- generator: mfgppl -->"
@@ -19,9 +20,9 @@ def summary(
 ) -> str:
     """Return a report in short."""
     method = method_of(subject)
-    lines = [SUMMARY_MADE_BY, f"# {_plain(heading)}", "", f"**{headline}**",
+    lines = [SUMMARY_MADE_BY, f"# {markdown_text(heading)}", "", f"**{headline}**",
              f"{method[0].upper()}{method[1:]}.", ""]  # fmt: skip
-    lines += [f"- {_plain(message)}" for message in subject.messages]
+    lines += [f"- {markdown_text(message)}" for message in subject.messages]
     for part in PARTS:
         here = [section for section in sections if section.part == part]
         if here:
@@ -32,26 +33,20 @@ def summary(
 
 def _lines(section: Section) -> list[str]:
     """Return a section in a line; of what was found, its sentences and its short table too."""
-    lines = [f"- {SIGNS[section.good]} **{section.title}** {_plain(section.verdict)}"]
+    lines = [f"- {SIGNS[section.good]} **{section.title}** {markdown_text(section.verdict)}"]
     if section.part == FOUND:
-        lines += [f"  - {_plain(sentence)}" for sentence in section.sentences]
+        lines += [f"  - {markdown_text(sentence)}" for sentence in section.sentences]
         if section.short is not None:
             lines += ["", *_table(section.short.iloc[:MOST_ROWS]), ""]
     return lines
 
 
 def _table(table: pd.DataFrame) -> list[str]:
-    rows = [["", *map(str, table.columns)], ["---", *["---:"] * table.shape[1]]]
-    rows += [
+    rows = [
         [str(name), *map(text_of, row)]
         for name, row in zip(table.index, table.to_numpy(), strict=True)
     ]
-    return ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
-
-
-def _plain(text: str) -> str:
-    """Return text that Markdown shows as it is written."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|" else c for c in text)
+    return markdown_table(list(map(str, table.columns)), rows)
 
 
 def method_of(subject: Subject) -> str:

@@ -298,6 +298,8 @@ def test_models_are_compared_by_arviz():
         "drift": kfold(other, FIT, random_seed=1, **QUIET),
     }
     table = compare_models(results)
+    assert "..." not in repr(table)
+    assert all(column in repr(table) for column in table.columns)
     with warnings.catch_warnings():  # its own use of pandas
         warnings.simplefilter("ignore", DeprecationWarning)
         newer = "round_to" in inspect.signature(arviz_stats.compare).parameters

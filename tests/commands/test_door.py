@@ -11,7 +11,7 @@ from games import ROADS_TRUTH, as_frame, avoid_crowds, played, two_roads
 
 import mfgppl as mfg
 from mfgppl import cli
-from mfgppl._commands import boundary
+from mfgppl._commands import boundary, output
 from mfgppl.cli import main
 from mfgppl.exceptions import CompilationWarning
 
@@ -248,7 +248,7 @@ def test_interrupted_draws_are_written_and_end_with_130(folder, monkeypatch):
     monkeypatch.setattr(mfg, "nuts", lambda *_, **__: tree)
     monkeypatch.setattr(mfg, "report", raising(AssertionError("a report was begun")))
     monkeypatch.setattr(cli, "build_model", lambda *_: None)
-    monkeypatch.setattr(cli, "_check_memory", lambda *_: None)
+    monkeypatch.setattr(cli, "check_memory", lambda *_: None)
     result = fit("--out", "fit.nc", "--report", "page.html")
     assert result.exit_code == 130, result.output
     assert result.stderr == "mfgppl: interrupted; the draws so far are in fit.nc\n"
@@ -257,7 +257,7 @@ def test_interrupted_draws_are_written_and_end_with_130(folder, monkeypatch):
 
 def test_warnings_about_compilation_are_lines_even_where_a_fit_prints_its_own(capsys):
     """A cache that cannot be used is said once; what a result carries is not said twice."""
-    with cli._noted_warnings():
+    with output.noted_warnings():
         for _ in range(2):
             warnings.warn("kernels cannot be kept", CompilationWarning, stacklevel=1)
         warnings.warn("printed with the fit", mfg.exceptions.ConvergenceWarning, stacklevel=1)

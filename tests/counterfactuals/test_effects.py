@@ -301,3 +301,19 @@ def test_the_energy_law_is_refused(roads):
     model = mfg.TrajectoryModel(roads.game, avoid_crowds, roads.panel, likelihood="energy")
     with pytest.raises(ValueError, match="effects needs likelihood='causal'"):
         mfg.effects(model, ROADS_TRUTH)
+
+
+def test_as_many_draws_are_taken_of_each_chain():
+    """Of four chains fifty draws at most are twelve each, 48, and the record says so."""
+    model = mfg.TrajectoryModel(
+        two_roads(), avoid_crowds, played(two_roads(), avoid_crowds, ROADS_TRUTH, 40, 1)
+    )
+    one = mfg.laplace(model, draws=400, random_seed=1, progressbar=False)
+    posterior = one["posterior"].to_dataset()
+    chains = [
+        posterior.isel(draw=slice(k, None, 4)).assign_coords(draw=range(100)) for k in range(4)
+    ]
+    four = xr.DataTree.from_dict({"posterior": xr.concat(chains, "chain")})
+    four.attrs = one.attrs
+    assert mfg.effects(model, four, draws=50).n_draws == 48
+    assert "as many of each chain: 50 of four chains are 48" in mfg.effects.__doc__

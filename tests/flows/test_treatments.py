@@ -18,11 +18,13 @@ from games import (
     played,
     two_roads,
 )
+from logits import logit
 
 import mfgppl as mfg
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.refits_along_flows import Refits
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
+from mfgppl.flows import cross_fitting
 from mfgppl.flows.cross_fitting import SummedObjective, cross_fit
 from mfgppl.flows.cut import cut_posterior, draw_flow, draw_transition
 from mfgppl.flows.pseudo_likelihood import nested_pseudo_likelihood
@@ -119,6 +121,17 @@ def test_cross_fit_is_reproducible_and_its_parts_are_random():
     )
     assert first.equals(again)
     assert not first.equals(other)
+
+
+def test_cross_fit_shows_how_many_parts_are_ready(monkeypatch):
+    """With a bar on a terminal, that of its starting fit too, and none unless wanted."""
+    seen = []
+    monkeypatch.setattr(cross_fitting, "progress", lambda items, label, wanted, total: (
+        seen.append((label, wanted, total)), iter(items))[1])  # fmt: skip
+    small = logit({"a": 4, "b": 2}, (1.0,))
+    for wanted in (True, False):
+        mfg.flows.cross_fit(small, folds=3, init={"a": 0.0}, progressbar=wanted)
+    assert seen == [("cross-fit", True, 3), ("cross-fit", False, 3)]
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,10 @@ def test_every_figure_is_looked_at():
 @pytest.mark.parametrize("latex", [False, True])
 @pytest.mark.parametrize("name", FIGURES)
 def test_labels_are_shown_as_they_are(name, latex):
-    """No text is handed to LaTeX or looked through for formulas, then or when it is shown."""
+    """No text is handed to LaTeX or looked through for formulas, then or when it is shown.
+
+    And no legend lies over a title.
+    """
     make, labels = FIGURES[name]
     result = make()
     with mpl.rc_context({"text.usetex": latex}):
@@ -214,7 +217,25 @@ def test_labels_are_shown_as_they_are(name, latex):
     assert not any(text.get_usetex() for text in texts)
     shown = "\n".join(text.get_text() for text in texts)
     assert [label for label in labels if label not in shown] == []
+    if not latex:
+        assert covered_titles(figure) == []
     plt.close(figure)
+
+
+def covered_titles(figure):
+    """Return the titles of a figure, and of its axes, over which a legend lies."""
+    figure.canvas.draw()
+    legends = [*figure.legends, *(a.get_legend() for a in figure.axes if a.get_legend())]
+    titles = [figure._suptitle] if figure._suptitle else []
+    titles += [t for a in figure.axes for t in (a.title, a._left_title, a._right_title)]
+    return [
+        title.get_text()
+        for title in titles
+        if title.get_text()
+        and any(
+            title.get_window_extent().overlaps(legend.get_window_extent()) for legend in legends
+        )
+    ]
 
 
 def test_a_report_draws_without_latex(tmp_path):

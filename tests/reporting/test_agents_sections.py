@@ -1,14 +1,17 @@
 """Sections on what agents share and what they leave on the table: words and numbers agree."""
 
 import json
+import types
 
 import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
 import mfgppl as mfg
+from mfgppl.reporting.agents_sections import away
 
 LEVELS, MONTHS = 4, 8
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -121,3 +124,21 @@ def test_wrong_words_for_free_periods_are_refused(models, fit, tmp_path):
         mfg.report(fit, tmp_path / "r.html", model=models[0], coupling=fit)
     with pytest.raises(TypeError, match="`imperfection` must be a"):
         mfg.report(fit, tmp_path / "r.html", model=models[0], imperfection=fit)
+    with pytest.raises(TypeError, match="`runaway` must be a Runaway"):
+        mfg.report(fit, tmp_path / "r.html", model=models[0], runaway=fit)
+
+
+def test_a_game_that_runs_away_speaks_against_the_fit():
+    """Its verdict, draws without an equilibrium or with several, and a mark."""
+    columns = ["converged", "residual", "distance", "largest", "several", "runs_away"]
+    still = pd.DataFrame([[True, 0.0, 0.05, 0.6, False, False]] * 4, columns=columns)
+    moved = still.assign(several=[True, False, False, False], runs_away=[True] + [False] * 3)
+    subject = types.SimpleNamespace(runaway=None)
+    assert away(subject) is None
+    for table, good in ((still, True), (moved, False)):
+        subject.runaway = mfg.results.Runaway(table, 0.2, 0.6, 0.02, 0)
+        section = away(subject)
+        assert section.good is good
+        assert section.verdict.startswith(subject.runaway.verdict)
+        assert ("At 1 of 4 draws it has several equilibria" in section.verdict) is not good
+        assert section.numbers["draws with several equilibria"] == (0 if good else 1)

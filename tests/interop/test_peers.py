@@ -1,0 +1,86 @@
+"""The page "Coming from another library": each pair of snippets, run against the other library."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text("utf-8")
+
+
+def blocks(section: str) -> list[str]:
+    """Return the code of a section of the page, theirs and ours."""
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(r"```py(?:thon)?\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def logit():
+    """What our block of the logit leaves behind."""
+    names = {}
+    exec(blocks("statsmodels and xlogit")[1], names)
+    return names
+
+
+def test_a_logit_is_that_of_statsmodels(logit):
+    """Estimates to five digits, clustered errors but for its factor (N - 1) / (N - K)."""
+    pytest.importorskip("statsmodels", reason="statsmodels is not installed")
+    names = {}
+    exec(blocks("statsmodels and xlogit")[0].replace(".fit(cov", ".fit(disp=False, cov"), names)
+    peer = names["peer"]
+    table = logit["fit"].summary(kind="cluster")
+    np.testing.assert_allclose(table["estimate"], peer.params.to_numpy().T.ravel(), rtol=1e-5)
+    n, k = len(names["seen"]), 4
+    factor = np.sqrt((n - 1) / (n - k))
+    np.testing.assert_allclose(factor * table["std_err"], peer.bse.to_numpy().T.ravel(), rtol=2e-4)
+
+
+def test_a_logit_is_that_of_xlogit(logit):
+    """Long format, one row per alternative, the same maximum."""
+    xlogit = pytest.importorskip("xlogit", reason="xlogit is not installed")
+    frame = logit["mfg"].datasets.supermarket_pricing().dropna(subset="action")
+    names = list(logit["terms"])
+    rows = frame.loc[frame.index.repeat(3), ["margin", "action"]].reset_index(names="id")
+    rows["alt"] = np.tile(["hold", "lower", "raise"], len(frame))
+    inputs = {}
+    for action in ("lower", "raise"):
+        inputs[action] = (rows["alt"] == action).astype(float)
+        inputs[f"{action}_margin"] = inputs[action] * rows["margin"]
+    peer = xlogit.MultinomialLogit()
+    ids = np.repeat(np.arange(len(frame)), 3)
+    chosen = rows["alt"] == rows["action"]
+    peer.fit(pd.DataFrame(inputs)[names], chosen, names, rows["alt"], ids, verbose=0)
+    np.testing.assert_allclose(logit["fit"].params, peer.coeff_, rtol=1e-3)
+    assert logit["fit"].llf == pytest.approx(peer.loglikelihood, rel=1e-7)
+
+
+def test_a_posterior_is_that_of_numpyro(logit):
+    """Means within Monte Carlo error, deviations within 15%."""
+    pytest.importorskip("numpyro", reason="NumPyro is not installed")
+    theirs, ours = blocks("PyMC and NumPyro")
+    frame = logit["mfg"].datasets.supermarket_pricing().dropna(subset="action")
+    names = {"seen": frame}
+    exec(theirs.replace("num_samples=1000)", "num_samples=1000, progress_bar=False)"), names)
+    draws = np.asarray(names["sampler"].get_samples()["w"])
+    exec(ours.replace("flow_bias=False)", "flow_bias=False, progressbar=False)"), logit)
+    table = logit["mfg"].results.summary(logit["draws"])
+    error = 6 * draws.std(0) / np.sqrt(300)  # a floor of the effective sample size
+    assert (np.abs(table["estimate"] - draws.mean(0)) < error).all()
+    np.testing.assert_allclose(table["error"], draws.std(0), rtol=0.15)
+
+
+def test_rusts_bus_engines_are_those_of_econirl():
+    """Along its estimated transition both fits have one maximum."""
+    pytest.importorskip("econirl", reason="econirl is not installed")
+    theirs, ours = blocks("econirl")
+    names = {}
+    exec(theirs, names)
+    names["buses"] = names["load_rust_bus"]()
+    keep = np.asarray(names["peer"].transitions_)
+    names["transition"] = np.stack([keep, np.broadcast_to(keep[0], keep.shape)], axis=1)
+    exec(ours, names)
+    peer, fit = names["peer"].params_, names["fit"]
+    for name, value in peer.items():
+        assert fit.params[name] == pytest.approx(value, rel=1e-3)
