@@ -18,7 +18,7 @@ from mfgppl._commands.model_files import (
     panel_path,
     read_panel,
 )
-from mfgppl._commands.targets import Target, check_targets, clear
+from mfgppl._commands.targets import Target, check_targets
 from mfgppl._files import write_files
 from mfgppl._version import __version__
 
@@ -38,6 +38,11 @@ NUMBERS_A_DRAW = 12  # of a draw beside its parameters: statistics, and copies o
 overwriting = click.option(
     "--overwrite", is_flag=True, help="Write over files that mfgppl did not write."
 )
+
+
+def _at_home(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    """Put in the home folder for ~, as no shell does in --out=~/fit.nc."""
+    return path and os.path.expanduser(path)
 
 
 def _ci_prob(_: click.Context, __: click.Parameter, ci_prob: float) -> float:
@@ -63,7 +68,13 @@ def main() -> None:
 
 @debuggable
 @main.command()
-@click.option("--out", default="report.html", show_default=True, help="The report to write.")
+@click.option(
+    "--out",
+    default="report.html",
+    callback=_at_home,
+    show_default=True,
+    help="The report to write.",
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the draws."
 )
@@ -97,15 +108,16 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     if tree.attrs.get("interrupted"):
         raise Interrupted
     _show(tree)
-    clear(page)
-    written = mfg.report(tree, out, model=model, title="Supermarket pricing")
+    written = mfg.report(
+        tree, page.path, model=model, title="Supermarket pricing", overwrite=overwrite
+    )
     click.echo(f"Report: {written}")
 
 
 @debuggable
 @main.command()
-@click.argument("model_file", metavar="MODEL.py")
-@click.argument("panel", metavar="PANEL")
+@click.argument("model_file", metavar="MODEL.py", callback=_at_home)
+@click.argument("panel", metavar="PANEL", callback=_at_home)
 @click.option(
     "--method",
     type=click.Choice(["nuts", "laplace", "vi", "mle", "map"]),
@@ -113,8 +125,15 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     show_default=True,
     help="Posterior draws, exact or approximate, or a point estimate.",
 )
-@click.option("--out", help="Where to write: a .nc file of draws, or a .csv of estimates.")
-@click.option("--report", "page", help="The HTML report to write, its numbers as JSON beside it.")
+@click.option(
+    "--out", callback=_at_home, help="Where to write: a .nc file of draws, or a .csv of estimates."
+)
+@click.option(
+    "--report",
+    "page",
+    callback=_at_home,
+    help="The HTML report to write, its numbers as JSON beside it.",
+)
 @click.option(
     "--draws", type=POSITIVE, default=1000, show_default=True, help="Draws a chain, after tuning."
 )
@@ -179,17 +198,19 @@ def fit(
         if method == "nuts":
             options |= {"tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
         _check_memory(model, draws, *((tune, chains) if method == "nuts" else (0, 1)))
-        found = _drawn(model, method, options, result)
+        found = _drawn(model, method, options, result, overwrite=overwrite)
         passed = not found.attrs["warnings"]
     if report_page is not None:
-        _write_report(found, report_page, model=model)
+        _write_report(found, report_page, model=model, overwrite=overwrite)
     ctx.exit(0 if passed else FAILED_CHECKS)
 
 
 @debuggable
 @main.command()
-@click.argument("fitted", metavar="FIT.nc")
-@click.option("--out", help="The page to write [default: beside the file, .html].")
+@click.argument("fitted", metavar="FIT.nc", callback=_at_home)
+@click.option(
+    "--out", callback=_at_home, help="The page to write [default: beside the file, .html]."
+)
 @click.option(
     "--ci-prob",
     type=float,
@@ -198,8 +219,13 @@ def fit(
     show_default=True,
     help="Mass of an interval.",
 )
-@click.option("--model", "model_file", help="The fitted MODEL.py: adds the checks that need it.")
-@click.option("--panel", help="The fitted PANEL, with --model.")
+@click.option(
+    "--model",
+    "model_file",
+    callback=_at_home,
+    help="The fitted MODEL.py: adds the checks that need it.",
+)
+@click.option("--panel", callback=_at_home, help="The fitted PANEL, with --model.")
 @overwriting
 def report(
     fitted: str,
@@ -216,7 +242,7 @@ def report(
     """
     if (model_file is None) != (panel is None):
         raise OneLine("--model and --panel go together: the model is made of the panel")
-    if not Path(fitted).exists():
+    if not Path(fitted).exists() or not Path(fitted).name:
         raise OneLine(f"no file {fitted}: give the .nc file or the .zarr store of a fit")
     inputs = [Path(fitted)]
     if model_file is not None and panel is not None:
@@ -230,12 +256,12 @@ def report(
     if model_file is not None and panel is not None:
         module = load_model(model_file)
         model = build_model(module, read_panel(module, panel_path(panel)), model_file)
-    _write_report(tree, page, ci_prob=ci_prob, model=model)
+    _write_report(tree, page, ci_prob=ci_prob, model=model, overwrite=overwrite)
 
 
 @debuggable
 @main.command()
-@click.argument("panel", metavar="PANEL")
+@click.argument("panel", metavar="PANEL", callback=_at_home)
 @click.option("--agent", default="agent", show_default=True, help="Column of the agent.")
 @click.option("--time", default="time", show_default=True, help="Column of the (integer) time.")
 @click.option(
@@ -326,14 +352,15 @@ def _estimated(model: Any, method: str, seeded: dict[str, int], result: Target |
         estimate = estimator(model, **seeded)
     click.echo(str(estimate))
     if result is not None:
-        clear(result)
         table = estimate.summary().to_csv().encode("utf-8")
         write_files({result.path: table})
         click.echo(f"Estimates: {result.path}")
     return estimate
 
 
-def _drawn(model: Any, method: str, options: dict[str, Any], result: Target | None) -> Any:
+def _drawn(
+    model: Any, method: str, options: dict[str, Any], result: Target | None, *, overwrite: bool
+) -> Any:
     """Return draws, printed and written; after an interrupt, end with those so far."""
     import mfgppl as mfg
 
@@ -348,8 +375,7 @@ def _drawn(model: Any, method: str, options: dict[str, Any], result: Target | No
     if not ended:
         _show(tree)
     if result is not None:
-        clear(result)
-        mfg.save(tree, result.path)
+        mfg.save(tree, result.path, overwrite=overwrite)
         if ended:
             raise Interrupted(f"; the draws so far are in {result.path}")
         click.echo(f"Draws: {result.path}; read them with: mfgppl report {result.path}")
@@ -361,7 +387,6 @@ def _drawn(model: Any, method: str, options: dict[str, Any], result: Target | No
 def _write_report(found: Any, page: Target, **options: Any) -> None:
     import mfgppl as mfg
 
-    clear(page)
     click.echo(f"Report: {mfg.report(found, page.path, **options)}")
 
 

@@ -102,9 +102,9 @@ def select(source: Any, wanted: Sequence[str]) -> Any:
             f" Parquet file; got {type(source).__name__}."
         ) from None
     except nw.exceptions.DuplicateError as error:
-        remedy = "give each column a name of its own"
-        which = (" ".join(str(error).split()),)
-        raise DataError([Fault("two columns have the same name", 0, which, remedy)]) from None
+        raise DataError([_same_name(" ".join(str(error).split()))]) from None
+    if isinstance(native, pa.Table):
+        _check_names(native.column_names, wanted)
     _check_columns(frame.collect_schema().names(), wanted)
     return _exportable(frame.select(list(wanted)))
 
@@ -149,6 +149,17 @@ def _check_columns(present: Sequence[Any], wanted: Sequence[str]) -> None:
     repeated = sorted({c for c in wanted if list(wanted).count(c) > 1})
     if repeated:
         raise ValueError(f"each column can play one part; {repeated[0]!r} is named twice.")
+
+
+def _check_names(present: Sequence[str], wanted: Sequence[str]) -> None:
+    repeated = sorted({c for c in wanted if list(present).count(c) > 1})
+    if repeated:
+        raise DataError([_same_name(f"{repeated[0]!r}")])
+
+
+def _same_name(which: str) -> Fault:
+    remedy = "give each column a name of its own"
+    return Fault("two columns have the same name", 0, (which,), remedy)
 
 
 def _absent_column(name: str, present: Sequence[str]) -> Fault:

@@ -30,16 +30,16 @@ def zarr_fault(path: Path, *, whole: bool) -> str | None:
     """
     import zarr  # slow to import, and needed for stores only
 
-    linked = [p for p in _folders(path) if p.is_symlink()]
+    linked = [p for p in _below(path) if p.is_symlink()]
     if linked:
-        return f"links {linked[0].name} to another folder, which is not followed."
-    declared = dict(_arrays(path))
-    for folder, metadata in declared.items():
+        return f"links {linked[0].relative_to(path)} to another place, which is not followed."
+    declared = list(_arrays(path))
+    for folder, metadata in declared:
         unknown = _unknown_codec(metadata)
         if unknown:
             known = ", ".join((*COMPRESSORS, *SERIALISERS, *CHECKSUMS))
             return f"names the codec {unknown!r} for {folder.name}; those read are {known}."
-    arrays = {p.relative_to(path).as_posix(): zarr.open_array(p, mode="r") for p in declared}
+    arrays = {p.relative_to(path).as_posix(): zarr.open_array(p, mode="r") for p, _ in declared}
     sizes = {name: math.prod(a.shape) * _item_size(a) for name, a in arrays.items()}
     return _sizes_fault(path, sizes) or (_chunks_fault(arrays) if whole else None)
 
@@ -97,23 +97,23 @@ def _sizes_fault(path: Path, sizes: Mapping[str, int]) -> str | None:
 def _bytes_of(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(os.path.getsize(Path(f, name)) for f, _, names in os.walk(path) for name in names)
+    return sum(os.path.getsize(p) for p in _below(path) if p.is_file())
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    for folder, inside, _ in os.walk(path):
-        yield from (Path(folder, name) for name in inside)
+def _below(path: Path) -> Iterator[Path]:
+    """Yield the folders and files of a store."""
+    for folder, inside, names in os.walk(path):
+        yield from (Path(folder, name) for name in (*inside, *names))
 
 
 def _arrays(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the folders of arrays with their metadata, in either format."""
-    for folder in _folders(path):
-        if (folder / ".zarray").is_file():
-            yield folder, json.loads((folder / ".zarray").read_text("utf-8"))
-        elif (folder / "zarr.json").is_file():
-            declared = json.loads((folder / "zarr.json").read_text("utf-8"))
-            if declared.get("node_type") == "array":
-                yield folder, declared
+    """Yield the folders of arrays with their metadata, in each format in which there are any."""
+    for file in _below(path):
+        if file.name not in (".zarray", "zarr.json"):
+            continue
+        declared = json.loads(file.read_text("utf-8"))
+        if file.name == ".zarray" or declared.get("node_type") == "array":
+            yield file.parent, declared
 
 
 def _unknown_codec(declared: Mapping[str, Any]) -> str | None:

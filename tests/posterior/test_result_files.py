@@ -272,6 +272,36 @@ def test_codecs_that_are_not_known_are_not_run(tmp_path):
     assert not Evil.ran
 
 
+def test_the_codecs_of_both_formats_are_looked_at(tmp_path):
+    """An array may be declared twice, and which declaration a library prefers is its own affair."""
+    path = tmp_path / "a.zarr"
+    mfg.save(result(), path)
+    second = {"zarr_format": 3, "node_type": "array", "codecs": [{"name": "sharding_indexed"}]}
+    (path / "posterior" / "w" / "zarr.json").write_text(json.dumps(second))
+    with pytest.raises(ValueError, match="names the codec 'sharding_indexed' for w"):
+        mfg.load(path)
+
+
+def test_a_frame_that_claims_all_memory_is_refused_in_words(tmp_path):
+    """The header of a compressed chunk claims 2**50 bytes."""
+    path = tmp_path / "a.zarr"
+    mfg.save(result(), path)
+    edited(path / "posterior/w/.zarray", lambda z: z.update(compressor={"id": "zstd", "level": 1}))
+    frame = b"\x28\xb5\x2f\xfd\xe0" + (2**50).to_bytes(8, "little") + b"\x01\0\0"
+    (path / "posterior/w/0.0").write_bytes(frame)
+    with pytest.raises(MemoryError, match=r"a\.zarr asks for more memory than there is"):
+        mfg.load(path)
+
+
+def test_a_list_of_contents_that_is_none_is_a_damage(tmp_path):
+    """The attribute that says what a store holds is JSON."""
+    path = tmp_path / "a.zarr"
+    mfg.save(result(), path)
+    edited(path / ".zattrs", lambda z: z.update(mfgppl_holds="["))
+    with pytest.raises(ValueError, match="is damaged and cannot be read"):
+        mfg.load(path)
+
+
 @pytest.mark.parametrize(
     ("metadata", "unknown"),
     [
@@ -313,6 +343,11 @@ def test_links_to_other_places_are_not_followed(tmp_path):
         file["posterior"] = h5py.ExternalLink("a.nc", "/posterior")
     with pytest.raises(ValueError, match="links posterior to another place"):
         mfg.load(tmp_path / "b.nc")
-    (tmp_path / "a.zarr" / "extra").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="links extra to another folder"):
-        mfg.load(tmp_path / "a.zarr")
+    for inside in ("extra", "posterior/w/0.0", "posterior/.zattrs"):
+        mfg.save(result(), tmp_path / "a.zarr", overwrite=True)
+        link, target = tmp_path / "a.zarr" / inside, tmp_path / "elsewhere"
+        link.rename(target) if link.exists() else target.mkdir()
+        link.symlink_to(target)
+        with pytest.raises(ValueError, match=f"links {inside} to another place"):
+            mfg.load(tmp_path / "a.zarr")
+        target.unlink() if target.is_file() else target.rmdir()
