@@ -12,7 +12,14 @@ import pyarrow as pa
 from narwhals.dependencies import is_dask_dataframe
 
 from mfgppl.data.columns import held
-from mfgppl.data.files import Source, path_of, read_file, without_empty_words
+from mfgppl.data.files import (
+    Source,
+    check_names,
+    path_of,
+    read_file,
+    same_name,
+    without_empty_words,
+)
 from mfgppl.data.parts import Parts
 from mfgppl.exceptions import DataError, Fault
 
@@ -102,9 +109,9 @@ def select(source: Any, wanted: Sequence[str]) -> Any:
             f" Parquet file; got {type(source).__name__}."
         ) from None
     except nw.exceptions.DuplicateError as error:
-        raise DataError([_same_name(" ".join(str(error).split()))]) from None
+        raise DataError([same_name(" ".join(str(error).split()))]) from None
     if isinstance(native, pa.Table):
-        _check_names(native.column_names, wanted)
+        check_names(native.column_names, wanted)
     _check_columns(frame.collect_schema().names(), wanted)
     return _exportable(frame.select(list(wanted)))
 
@@ -149,17 +156,6 @@ def _check_columns(present: Sequence[Any], wanted: Sequence[str]) -> None:
     repeated = sorted({c for c in wanted if list(wanted).count(c) > 1})
     if repeated:
         raise ValueError(f"each column can play one part; {repeated[0]!r} is named twice.")
-
-
-def _check_names(present: Sequence[str], wanted: Sequence[str]) -> None:
-    repeated = sorted({c for c in wanted if list(present).count(c) > 1})
-    if repeated:
-        raise DataError([_same_name(f"{repeated[0]!r}")])
-
-
-def _same_name(which: str) -> Fault:
-    remedy = "give each column a name of its own"
-    return Fault("two columns have the same name", 0, (which,), remedy)
 
 
 def _absent_column(name: str, present: Sequence[str]) -> Fault:
