@@ -111,6 +111,13 @@ def with_attribute(name: str, value: Any) -> xr.DataTree:
     return tree
 
 
+def with_draws(change: Any) -> xr.DataTree:
+    """Return the draws changed."""
+    tree = draws().copy()
+    tree["posterior"] = xr.DataTree(change(tree["posterior"].to_dataset()))
+    return tree
+
+
 def few_draws(init: Any) -> xr.DataTree:
     """Return a few draws from chains that start at given values."""
     return mfg.nuts(model(), draws=5, tune=5, chains=1, cores=1, random_seed=1, init=init)
@@ -724,6 +731,11 @@ RESULTS = [
      ValueError, "`fit` lacks the attribute 'priors'"),
     ("report with a damaged attribute", lambda: mfg.report(with_attribute("audit", "["), "r.html"),
      ValueError, r"`fit`.*'audit' damaged: '\['"),
+    ("report of words as draws", lambda: mfg.report(with_draws(lambda d: d.astype(str)), "r.html"),
+     ValueError, "`fit` must have finite draws; the draws of 'crowding' are no numbers"),
+    ("draws of another shape",
+     lambda: mfg.checks.contraction(with_draws(lambda d: d.rename(draw="sample")), model()),
+     ValueError, r"`draws` must have draws of shape \(\) of 'crowding'.*got \(10,\)"),
     ("report of another tree", lambda: mfg.report(xr.DataTree(), "r.html"), ValueError,
      "`fit`.*mfgppl"),
     ("report, foreign word", lambda: mfg.report(draws(), "r.html", hdi_prob=0.9), TypeError,
@@ -868,6 +880,8 @@ CHECKS: list[tuple[str, Any, type[Exception], str]] = [
     ("running away of another fit",
      lambda: mfg.checks.runaway(model(), pd.DataFrame({"a": [1.0]})), ValueError,
      "`fit` has the columns"),
+    ("loo by groups without their model", lambda: mfg.loo(draws(), by="agent"), ValueError,
+     "by='agent' needs the fitted `model`"),
     ("loo of ten draws", lambda: mfg.loo(draws()), ValueError,
      "`draws` must hold 25 draws or more.*10"),
     ("treatments by no group", lambda: mfg.flows.treatments(model(), by="firm"), ValueError,

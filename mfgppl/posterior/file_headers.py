@@ -7,7 +7,7 @@ return what is wrong, or None.
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 LABELS = "vlen-utf8"
 SERIALISERS = ("bytes", LABELS)
 CHECKSUMS = ("crc32c",)
+METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
 UNFOLDED = 2**15
 ALWAYS = 2**26  # bytes that any file may ask for
 
@@ -39,6 +40,8 @@ def zarr_fault(path: Path, *, whole: bool) -> str | None:
         if unknown:
             known = ", ".join((*COMPRESSORS, *SERIALISERS, *CHECKSUMS))
             return f"names the codec {unknown!r} for {folder.name}; those read are {known}."
+        if LABELS in _codecs(metadata) and (fault := _texts_fault(folder, metadata)):
+            return fault
     arrays = {p.relative_to(path).as_posix(): zarr.open_array(p, mode="r") for p, _ in declared}
     sizes = {name: math.prod(a.shape) * _item_size(a) for name, a in arrays.items()}
     return _sizes_fault(path, sizes) or (_chunks_fault(arrays) if whole else None)
@@ -50,6 +53,28 @@ def _chunks_fault(arrays: Mapping[str, Any]) -> str | None:
         if lost:
             return f"is damaged: {name} lacks {lost} of its {array.nchunks} chunks."
     return None
+
+
+def _texts_fault(folder: Path, declared: Mapping[str, Any]) -> str | None:
+    """Return which chunk declares more texts than it has cells: room for all is taken at once."""
+    grid = declared.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
+    most = math.prod(declared["chunks"] if grid is None else grid)
+    chunks = [p for p in _below(folder) if p.is_file() and p.name not in METADATA]
+    for chunk in chunks:
+        asked = int.from_bytes(_uncompressed(chunk.read_bytes(), _codecs(declared))[:4], "little")
+        if asked > most:
+            return f"is damaged: {folder.name} declares {asked:,} texts in a chunk of {most:,}."
+    return None
+
+
+def _uncompressed(content: bytes, codecs: Sequence[str]) -> bytes:
+    import numcodecs  # with zarr
+
+    content = content[:-4] if codecs[-1] in CHECKSUMS else content
+    for name in codecs:
+        if name in COMPRESSORS:
+            content = bytes(numcodecs.get_codec({"id": name}).decode(content))
+    return content
 
 
 def netcdf_fault(path: Path) -> str | None:
@@ -118,18 +143,23 @@ def _arrays(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _unknown_codec(declared: Mapping[str, Any]) -> str | None:
     """Return the first codec of an array that is not read, or is one too many."""
+    names = _codecs(declared)
+    roles: tuple[tuple[str, ...], ...] = ((LABELS,), COMPRESSORS)
     if "codecs" in declared:
-        names = [str(codec["name"]) for codec in declared["codecs"]]
-        roles: tuple[tuple[str, ...], ...] = (SERIALISERS, COMPRESSORS, CHECKSUMS)
-    else:
-        compressor, filters = declared.get("compressor"), declared.get("filters")
-        names = [str(f["id"]) for f in filters or []]
-        names += [str(compressor["id"])] if compressor else []
-        roles = ((LABELS,), COMPRESSORS)
+        roles = (SERIALISERS, COMPRESSORS, CHECKSUMS)
     for role in roles:
         if names and names[0] in role:
             names.pop(0)
     return names[0] if names else None
+
+
+def _codecs(declared: Mapping[str, Any]) -> list[str]:
+    """Return the names of an array's codecs, in the order in which they encode."""
+    if "codecs" in declared:
+        return [str(codec["name"]) for codec in declared["codecs"]]
+    compressor, filters = declared.get("compressor"), declared.get("filters")
+    names = [str(f["id"]) for f in filters or []]
+    return [*names, str(compressor["id"])] if compressor else names
 
 
 def _item_size(array: Any) -> int:

@@ -14,6 +14,7 @@ from full_disk import full_disk
 
 import mfgppl as mfg
 from mfgppl.posterior import file_headers as declared
+from mfgppl.posterior.attributes import with_plain_attributes
 
 SUFFIXES = (".nc", ".zarr")
 
@@ -291,6 +292,39 @@ def test_a_frame_that_claims_all_memory_is_refused_in_words(tmp_path):
     (path / "posterior/w/0.0").write_bytes(frame)
     with pytest.raises(MemoryError, match=r"a\.zarr asks for more memory than there is"):
         mfg.load(path)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.filterwarnings("ignore:.*does not say that it is whole")
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.filterwarnings("ignore:The codec `vlen-utf8`")
+def test_a_chunk_of_texts_holds_no_more_than_its_cells(tmp_path, form):
+    """The header of nine bytes claims four thousand million texts."""
+    path, tree = tmp_path / "a.zarr", result()
+    words = np.array(["left", "right"], dtype=object)
+    tree["observed_data"] = xr.DataTree(xr.Dataset({"word": ("agent", words)}))
+    for compressed in (True, False):
+        shutil.rmtree(path, ignore_errors=True)
+        if form == 2:
+            mfg.save(tree, path)
+        else:
+            with_plain_attributes(tree).to_zarr(path, zarr_format=3, consolidated=False)
+        loaded = mfg.load(path)["observed_data"]["word"]
+        np.testing.assert_array_equal(loaded, words)
+        folder = path / "observed_data" / "word"
+        chunk = folder / ("0" if form == 2 else "c/0")
+        header = (2**32 - 1).to_bytes(4, "little") + b"\x01\0\0\0a"
+        name = ".zarray" if form == 2 else "zarr.json"
+        header_of = json.loads((folder / name).read_text())
+        if form == 2:
+            header_of["compressor"] = {"id": "zstd", "level": 1} if compressed else None
+        else:
+            names = ["vlen-utf8", *(["zstd"] if compressed else [])]
+            header_of["codecs"] = [{"name": n, "configuration": {}} for n in names]
+        (folder / name).write_text(json.dumps(header_of))
+        chunk.write_bytes(numcodecs.Zstd().encode(header) if compressed else header)
+        with pytest.raises(ValueError, match=r"word declares 4,294,967,295 texts in a chunk of 2"):
+            mfg.load(path)
 
 
 def test_a_list_of_contents_that_is_none_is_a_damage(tmp_path):
