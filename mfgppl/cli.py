@@ -17,7 +17,7 @@ from mfgppl._commands.model_files import (
     read_panel,
 )
 from mfgppl._commands.output import Output, fit_record, indented, noted_warnings, show_draws
-from mfgppl._commands.targets import PAGES, TABLES, Target, check_targets, clear
+from mfgppl._commands.targets import PAGES, TABLES, Target, check_targets
 from mfgppl._version import __version__
 
 FAILED_CHECKS = 3  # exit code of a fit whose draws should not be trusted
@@ -58,6 +58,11 @@ def with_roles(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _at_home(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    """Put in the home folder for ~, as no shell does in --out=~/fit.nc."""
+    return path and os.path.expanduser(path)
+
+
 def _ci_prob(_: click.Context, __: click.Parameter, ci_prob: float) -> float:
     if not 0.0 < ci_prob < 1.0:
         raise click.BadParameter(f"must lie in (0, 1); got {ci_prob:g}.")
@@ -81,7 +86,13 @@ def main() -> None:
 
 @debuggable
 @main.command()
-@click.option("--out", default="report.html", show_default=True, help="The report to write.")
+@click.option(
+    "--out",
+    default="report.html",
+    callback=_at_home,
+    show_default=True,
+    help="The report to write.",
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the draws."
 )
@@ -115,15 +126,16 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     if tree.attrs.get("interrupted"):
         raise Interrupted
     show_draws(tree, Output(as_json=False))
-    clear(page)
-    written = mfg.report(tree, out, model=model, title="Supermarket pricing")
+    written = mfg.report(
+        tree, page.path, model=model, title="Supermarket pricing", overwrite=overwrite
+    )
     click.echo(f"Report: {written}")
 
 
 @debuggable
 @main.command()
-@click.argument("model_file", metavar="MODEL.py")
-@click.argument("panel", metavar="PANEL")
+@click.argument("model_file", metavar="MODEL.py", callback=_at_home)
+@click.argument("panel", metavar="PANEL", callback=_at_home)
 @click.option(
     "--method",
     type=click.Choice(["nuts", "laplace", "vi", "mle", "map"]),
@@ -131,9 +143,14 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     show_default=True,
     help="Posterior draws, exact or approximate, or a point estimate.",
 )
-@click.option("--out", help="Where to write: a .nc file of draws, or a .csv of estimates.")
 @click.option(
-    "--report", "page", help="The report to write, .html or .md, its numbers as JSON beside it."
+    "--out", callback=_at_home, help="Where to write: a .nc file of draws, or a .csv of estimates."
+)
+@click.option(
+    "--report",
+    "page",
+    callback=_at_home,
+    help="The report to write, .html or .md, its numbers as JSON beside it.",
 )
 @click.option(
     "--draws", type=POSITIVE, default=1000, show_default=True, help="Draws a chain, after tuning."
@@ -205,18 +222,22 @@ def fit(
         if method == "nuts":
             options |= {"tune": tune, "chains": chains, "cores": cores, "sampler": sampler}
         check_memory(model, draws, *((tune, chains) if method == "nuts" else (0, 1)))
-        found = drawn(model, method, options, result, output)
+        found = drawn(model, method, options, result, output, overwrite=overwrite)
         passed = not found.attrs["warnings"]
     if report_page is not None:
-        write_report(found, report_page, output, model=model, groups=cluster)
+        write_report(found, report_page, output, model=model, groups=cluster, overwrite=overwrite)
     output.give(fit_record(found, method, cluster, {"out": out, "report": page}))
     ctx.exit(0 if passed else FAILED_CHECKS)
 
 
 @debuggable
 @main.command()
-@click.argument("fitted", metavar="FIT.nc")
-@click.option("--out", help="The page to write, .html or .md [default: beside the file, .html].")
+@click.argument("fitted", metavar="FIT.nc", callback=_at_home)
+@click.option(
+    "--out",
+    callback=_at_home,
+    help="The page to write, .html or .md [default: beside the file, .html].",
+)
 @click.option(
     "--ci-prob",
     type=float,
@@ -225,8 +246,13 @@ def fit(
     show_default=True,
     help="Mass of an interval.",
 )
-@click.option("--model", "model_file", help="The fitted MODEL.py: adds the checks that need it.")
-@click.option("--panel", help="The fitted PANEL, with --model.")
+@click.option(
+    "--model",
+    "model_file",
+    callback=_at_home,
+    help="The fitted MODEL.py: adds the checks that need it.",
+)
+@click.option("--panel", callback=_at_home, help="The fitted PANEL, with --model.")
 @cluster_option
 @overwriting
 def report(
@@ -263,12 +289,14 @@ def report(
         data = read_panel(module, panel_path(panel))
         _check_cluster(cluster, data)
         model = build_model(module, data, model_file)
-    write_report(tree, page, Output(False), ci_prob=ci_prob, model=model, groups=cluster)
+    write_report(
+        tree, page, Output(False), ci_prob=ci_prob, model=model, groups=cluster, overwrite=overwrite
+    )
 
 
 @debuggable
 @main.command()
-@click.argument("panel", metavar="PANEL")
+@click.argument("panel", metavar="PANEL", callback=_at_home)
 @click.option("--agent", default="agent", show_default=True, help="Column of the agent.")
 @click.option("--time", default="time", show_default=True, help="Column of the (integer) time.")
 @click.option(
@@ -348,7 +376,9 @@ def new(study: str, panel: str, overwrite: bool, **columns: Any) -> None:
 @debuggable
 @main.command()
 @click.argument("fitted", metavar="FIT.nc ...", nargs=-1, required=True)
-@click.option("--out", help="A table to write: .md, .html, .tex or .txt.")
+@click.option(
+    "--out", callback=_at_home, help="A table to write: .md, .html, .tex or .txt."
+)
 @as_json_option
 @overwriting
 def compare(fitted: tuple[str, ...], out: str | None, as_json: bool, overwrite: bool) -> None:
@@ -368,7 +398,6 @@ def compare(fitted: tuple[str, ...], out: str | None, as_json: bool, overwrite: 
     if table is not None:
         from mfgppl._files import write_files
 
-        clear(table)
         write_files({table.path: table_text(found, table.path.suffix).encode("utf-8")})
         output.say(f"Table: {table.path}")
     output.give(found.record())
@@ -381,7 +410,7 @@ def as_lists(columns: dict[str, Any]) -> dict[str, Any]:
 
 def check_fitted(fitted: str) -> None:
     """Refuse what is no file of a fit."""
-    if not Path(fitted).exists():
+    if not Path(fitted).exists() or not Path(fitted).name:
         raise OneLine(f"no file {fitted}: give the .nc file or the .zarr store of a fit")
 
 

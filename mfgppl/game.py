@@ -7,31 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a, one_of, positive_int
 from mfgppl._by_type import along_steps, stacked
+from mfgppl._crowd_dynamics import CrowdDynamics, crowd_shape, exposures
 from mfgppl._game_arguments import (
     AXES,
     ROW_SUM,
-    TABLE,
     available_actions,
     check_names,
-    check_rows,
     constants_of,
     feature_tensor,
     initial_distribution,
     known_beliefs,
     probabilities,
-    sparse_table,
     table_shape,
     transition_by_cell,
 )
 from mfgppl._keep import Keeper, keep
-from mfgppl._many_crowds import agrees_at_once, at_once
-from mfgppl._meeting import Meeting, meeting_of, ratio
+from mfgppl._meeting import Meeting, meeting_of
 from mfgppl.control.plans import LAWS
 from mfgppl.control.steps import Steps, as_steps
 from mfgppl.data.labelled import Order, in_order
@@ -358,6 +354,15 @@ class MeanFieldGame(Keeper):
     def _within(self) -> Order:
         return Order(self.space.within, self.actions)
 
+    @property
+    def _moved(self) -> CrowdDynamics:
+        """The dynamics that the crowd moves."""
+        return keep(
+            self,
+            "moved",
+            lambda: CrowdDynamics(self.transition, self.meets, self._within, self.joint),
+        )
+
     def _without_last(self, tables: Any) -> tuple[Any, Any]:
         """Return tables by time of T-1 steps and the one after the last decision, None if unknown.
 
@@ -392,7 +397,7 @@ class MeanFieldGame(Keeper):
         if not self.crowd_moves_dynamics:
             return keep(self, "last_move", lambda: as_steps(self._last[None], 1))
         time = (self.horizon or 1) - 1
-        made = self._tables_at(mean_field, time)
+        made = self._moved.tables(mean_field, time)
         if isinstance(made, Tensor):
             return as_steps(made[None], 1)
         if not all(isinstance(t, Tensor) for t in made):
@@ -429,17 +434,7 @@ class MeanFieldGame(Keeper):
         ValueError
             If it is no transition.
         """
-        try:
-            made = self._tables_at(mean_field, time)
-        except Exception as error:
-            shape = "(S, A)" if self.joint else "(S,)"
-            message = f"`transition` failed at time {time} of a mean field {shape}: {error!r}"
-            raise ValueError(message) from error
-        if isinstance(made, Tensor):
-            return self._checked_at_once(made, time)
-        checked = {id(table): self._checked(table, time) for table in made}
-        tables = [checked[id(table)] for table in made]
-        return tables[0] if self.n_cells == 1 else stacked(tables)
+        return self._moved.checked(mean_field, time)
 
     def moving_tables(self, mean_field: Tensor, time: int) -> Tensor:
         """Return the same unchecked, once where all cells share it, (1, S, A, S) or (C, S, A, S).
@@ -449,60 +444,7 @@ class MeanFieldGame(Keeper):
         TypeError
             If they are not dense tensors.
         """
-        made = self._tables_at(mean_field, time)
-        if isinstance(made, Tensor):
-            return made.to(torch.float64)
-        if not all(isinstance(t, Tensor) and t.layout == torch.strided for t in made):
-            raise TypeError("only dense tensors move with the crowd in kernels")
-        shared = all(t is made[0] for t in made)
-        return torch.stack([t.to(torch.float64) for t in (made[:1] if shared else made)])
-
-    def _tables_at(self, mean_field: Tensor, time: int) -> list[Any] | Tensor:
-        """Return each cell's table at a time, the same object where cells share it.
-
-        Or all in one tensor (C, S, A, S), where the function takes many crowds at once.
-        """
-        if self.n_cells == 1:
-            return [self.transition(mean_field, time)]
-        if self._takes_many:
-            crowds = self.exposures(mean_field[None])[:, 0]
-            return self.meets.by_cell(at_once(self.transition[0], crowds, time))
-        functions = self.transition
-        crowds, rows = self.exposures(mean_field[None])[:, 0], self.meets.row.tolist()
-        known: dict[tuple[int, int], Any] = {}
-        for function, row in zip(functions, rows, strict=True):
-            if (id(function), row) in known:
-                continue
-            if callable(function):
-                known[id(function), row] = function(crowds[row], time)
-            else:
-                known[id(function), row] = function[time] if function.ndim == 4 else function
-        return [known[id(f), row] for f, row in zip(functions, rows, strict=True)]
-
-    @property
-    def _takes_many(self) -> bool:
-        """Whether one function gives the dynamics of many crowds at once as it gives each."""
-
-        def agrees() -> bool:
-            one, several = self.transition[0], len(torch.unique(self.meets.row)) > 1
-            if not several or any(function is not one for function in self.transition):
-                return False
-            return agrees_at_once(one, (3, *self._crowd_shape))
-
-        return keep(self, "takes_many", agrees)
-
-    @property
-    def _crowd_shape(self) -> tuple[int, ...]:
-        return (self.space.within.size, self.n_actions)[: 1 + self.joint]
-
-    def _checked_at_once(self, tables: Tensor, time: int) -> Tensor:
-        """Return tables of all cells (C, S, A, S) if they are transitions, else raise."""
-        shape = (self.n_cells, *table_shape(self._within))
-        array = probabilities("transition", tables, shape, f"(C, S, A, S) at time {time}")
-        sums = array.detach().sum(-1)
-        worst = int((sums - 1).abs().amax((1, 2)).argmax())
-        check_rows(self._within, sums[worst], time)
-        return array
+        return self._moved.dense(mean_field, time)
 
     def exposures(self, mean_field: Tensor) -> Tensor:
         """Return the crowds that agents meet, one for each exposure that there is.
@@ -518,21 +460,7 @@ class MeanFieldGame(Keeper):
             S is the number of states of one cell; `game.meets.row` says which exposure a cell
             has. They sum to 1, but for an exposure matrix and a network that is not normalised.
         """
-        T, C = len(mean_field), self.n_cells
-        rows = self.meets.rows(mean_field.reshape(T, C, -1))
-        if self.meets.normalised and not self.meets.everyone:
-            rows = ratio(rows, rows.sum(2, keepdim=True))
-        return rows.reshape(-1, T, *self._crowd_shape)
-
-    def _checked(self, value: Any, time: int) -> Tensor:
-        """Return what a callable transition gave as a table (S, A, S), else raise."""
-        if scipy.sparse.issparse(value):
-            return sparse_table(self._within, value, time)
-        value = in_order("transition", value, TABLE, self._within)
-        hint = f"(S, A, S) at time {time}"
-        array = probabilities("transition", value, table_shape(self._within), hint)
-        check_rows(self._within, array.detach().sum(-1), time)
-        return array
+        return exposures(self.meets, mean_field, crowd_shape(self._within, self.joint))
 
     def named_feature(self, name: str, value: Any) -> Tensor:
         """Return a feature by named axes as a tensor that broadcasts to (T, S, A), else raise."""

@@ -79,7 +79,7 @@ class Network:
         isolates: bool = False,
         labels: Iterable[Any] | None = None,
     ) -> None:
-        if normalise is not None and normalise != "rows":
+        if normalise is not None and not (isinstance(normalise, str) and normalise == "rows"):
             raise ValueError(f"`normalise` must be 'rows' or None; got {normalise!r}.")
         self.of = _names(of)
         self.normalise = normalise

@@ -64,6 +64,7 @@ FOREIGN: dict[str, Any] = {
     "flag": True,
     "integer": -1,
 }
+KINDS = (ValueError, TypeError)
 DECISIVE = ("object", "bytes", "complex")  # what no argument takes
 
 
@@ -255,8 +256,8 @@ def fault(error: Exception, argument: str) -> str | None:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = str(error)
     named = re.search(rf"\b{argument}\b|feature|the prior of", text) is not None
-    kinds = (ValueError, TypeError, OSError, mfg.exceptions.ConvergenceError)
-    own = frame.filename.startswith(PACKAGE) and isinstance(error, kinds)
-    if own and (named or isinstance(error, OSError)):
+    of_no_argument = (OSError, mfg.exceptions.ConvergenceError)  # a file; steps that ran out
+    own = frame.filename.startswith(PACKAGE)
+    if own and (isinstance(error, of_no_argument) or (named and isinstance(error, KINDS))):
         return None
     return f"{type(error).__name__}: {text[:200]} ({Path(frame.filename).name}:{frame.lineno})"

@@ -103,6 +103,21 @@ def noted_draws(note: Any) -> xr.DataTree:
     return tree
 
 
+def with_attribute(name: str, value: Any) -> xr.DataTree:
+    """Return the draws with another value of an attribute, or without it."""
+    tree = draws().copy()
+    tree.attrs = {k: v for k, v in tree.attrs.items() if k != name}
+    tree.attrs |= {} if value is None else {name: value}
+    return tree
+
+
+def with_draws(change: Any) -> xr.DataTree:
+    """Return the draws changed."""
+    tree = draws().copy()
+    tree["posterior"] = xr.DataTree(change(tree["posterior"].to_dataset()))
+    return tree
+
+
 def few_draws(init: Any) -> xr.DataTree:
     """Return a few draws from chains that start at given values."""
     return mfg.nuts(model(), draws=5, tune=5, chains=1, cores=1, random_seed=1, init=init)
@@ -156,6 +171,11 @@ DATA = [
     ("column in two parts", lambda: read(table(), state="agent"), ValueError, "'agent'.*twice"),
     ("two columns of one name", lambda: read(pd.concat([table(), table()[["state"]]], axis=1)),
      ValueError, "'state'"),
+    ("two columns of one name in a file",
+     lambda: read(file_of("same.csv", b"agent,time,state,state,action\n1,0,a,b,c\n")),
+     DataError, "two columns have the same name.*'state'"),
+    ("folder without a file", lambda: read(folder_called("nothing")), ValueError,
+     "`frame`.*nothing.*no file"),
     ("no state column", lambda: read(table(), state=[]), ValueError, "`state`"),
     ("agent no name", lambda: read(table(), agent=3), TypeError, "`agent`.*3"),
     ("groups a word", lambda: read(table(chain="x"), groups="chain"), TypeError, "`groups`"),
@@ -407,6 +427,10 @@ REWARDS = [
     ("mean of nothing", lambda: inputs().expect("toll"), AttributeError, r"x\.toll.*inputs:"),
     ("share of nothing", lambda: inputs().share(road="left"), ValueError, "road='left'"),
     ("no return", lambda: model(lambda x: None), TypeError, "must be a tensor.*`return`"),
+    ("complex reward", lambda: model(lambda x: 1j * x.density), TypeError,
+     "reward.*real numbers.*Tensor of torch.complex128"),
+    ("array of words as reward", lambda: model(lambda x: np.array(["a"])), TypeError,
+     "reward.*real numbers.*ndarray of <U1"),
     ("wrong shape", lambda: model(lambda x: torch.ones(3)), ValueError,
      r"\(T, S, A\) = \(4, 2, 2\).*\(3,\)"),
     ("not finite", lambda: model(lambda x: torch.log(x.density - 2)), ValueError,
@@ -703,6 +727,15 @@ RESULTS = [
      r"no folder none .*r\.html"),
     ("report of a number", lambda: mfg.report(3, "r.html"), TypeError,
      "`fit` must be a DataTree.*or a PointEstimate; got int"),
+    ("report without an attribute", lambda: mfg.report(with_attribute("priors", None), "r.html"),
+     ValueError, "`fit` lacks the attribute 'priors'"),
+    ("report with a damaged attribute", lambda: mfg.report(with_attribute("audit", "["), "r.html"),
+     ValueError, r"`fit`.*'audit' damaged: '\['"),
+    ("report of words as draws", lambda: mfg.report(with_draws(lambda d: d.astype(str)), "r.html"),
+     ValueError, "`fit` must have finite draws; the draws of 'crowding' are no numbers"),
+    ("draws of another shape",
+     lambda: mfg.checks.contraction(with_draws(lambda d: d.rename(draw="sample")), model()),
+     ValueError, r"`draws` must have draws of shape \(\) of 'crowding'.*got \(10,\)"),
     ("report of another tree", lambda: mfg.report(xr.DataTree(), "r.html"), ValueError,
      "`fit`.*mfgppl"),
     ("report, foreign word", lambda: mfg.report(draws(), "r.html", hdi_prob=0.9), TypeError,
@@ -847,6 +880,8 @@ CHECKS: list[tuple[str, Any, type[Exception], str]] = [
     ("running away of another fit",
      lambda: mfg.checks.runaway(model(), pd.DataFrame({"a": [1.0]})), ValueError,
      "`fit` has the columns"),
+    ("loo by groups without their model", lambda: mfg.loo(draws(), by="agent"), ValueError,
+     "by='agent' needs the fitted `model`"),
     ("loo of ten draws", lambda: mfg.loo(draws()), ValueError,
      "`draws` must hold 25 draws or more.*10"),
     ("treatments by no group", lambda: mfg.flows.treatments(model(), by="firm"), ValueError,

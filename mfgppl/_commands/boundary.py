@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from mfgppl._commands import interrupts
+from mfgppl.exceptions import DataError
 
 DEBUG = "mfgppl.debug"  # of a click context's notes
 PLAIN = (ValueError, TypeError, OSError)  # their messages are written for who reads them
@@ -38,13 +39,23 @@ class Interrupted(OneLine):
 def line_of(error: BaseException) -> str:
     """Return an error as one line, or as the table that it brings."""
     if isinstance(error, PLAIN) and str(error):
-        return str(error)
+        return words_of(error)
     if isinstance(error, MemoryError):
-        return f"not enough memory. {error}".rstrip()
+        return f"not enough memory. {words_of(error)}".rstrip()
     if isinstance(error, SystemExit):
         return f"the model ended the program by sys.exit({error.code!r}); nothing was written"
-    said = f": {error}" if str(error) else ""
-    return f"{type(error).__name__}{said} (--debug shows the traceback)"
+    return f"{named(error)} (--debug shows the traceback)"
+
+
+def named(error: BaseException) -> str:
+    """Return the kind of an error and what it says."""
+    said = words_of(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error says on one line; a table of faults as it stands."""
+    return str(error) if isinstance(error, DataError) else " ".join(str(error).split())
 
 
 class Boundary(click.Group):

@@ -7,7 +7,7 @@ from typing import Any
 from mfgppl._commands import interrupts
 from mfgppl._commands.boundary import Interrupted, OneLine
 from mfgppl._commands.output import Output, noted_warnings, show_draws
-from mfgppl._commands.targets import Target, clear
+from mfgppl._commands.targets import Target
 from mfgppl._files import write_files
 
 NUMBERS_A_DRAW = 12  # of a draw beside its parameters: statistics, and copies on the way
@@ -61,14 +61,19 @@ def estimated(
         for note in few_clusters({"": estimate}, cluster):
             output.say(f"note: {note}")
     if result is not None:
-        clear(result)
         write_files({result.path: table.to_csv().encode("utf-8")})
         output.say(f"Estimates: {result.path}")
     return estimate
 
 
 def drawn(
-    model: Any, method: str, options: dict[str, Any], result: Target | None, output: Output
+    model: Any,
+    method: str,
+    options: dict[str, Any],
+    result: Target | None,
+    output: Output,
+    *,
+    overwrite: bool,
 ) -> Any:
     """Return draws, printed and written; after an interrupt, end with those so far."""
     import mfgppl as mfg
@@ -84,8 +89,7 @@ def drawn(
     if not ended:
         show_draws(tree, output)
     if result is not None:
-        clear(result)
-        mfg.save(tree, result.path)
+        mfg.save(tree, result.path, overwrite=overwrite)
         if ended:
             raise Interrupted(f"; the draws so far are in {result.path}")
         output.say(f"Draws: {result.path}; read them with: mfgppl report {result.path}")
@@ -98,5 +102,4 @@ def write_report(found: Any, page: Target, output: Output, **options: Any) -> No
     """Write the report of a fit, and say where."""
     import mfgppl as mfg
 
-    clear(page)
     output.say(f"Report: {mfg.report(found, page.path, **options)}")

@@ -6,7 +6,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from mfgppl._commands.boundary import OneLine
+from mfgppl._commands.boundary import OneLine, named
 
 
 def panel_path(panel: str) -> Path:
@@ -49,8 +49,9 @@ def load_model(name: str) -> types.ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        raise OneLine(f"{name} failed{where}: {_kind(error)}") from error
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
+        where = f" (line {line})" if line else ""
+        raise OneLine(f"{name} failed{where}: {named(error)}") from error
     if not callable(getattr(module, "model", None)):
         raise OneLine(f"{name} must define `model(panel)`, which returns a TrajectoryModel")
     return module
@@ -73,12 +74,8 @@ def build_model(module: types.ModuleType, data: Any, name: str) -> Any:
     try:
         model = module.model(data)
     except (Exception, SystemExit) as error:
-        raise OneLine(f"{name}: model(panel) failed: {_kind(error)}") from error
+        raise OneLine(f"{name}: model(panel) failed: {named(error)}") from error
     if not isinstance(model, TrajectoryModel):
         kind = type(model).__name__
         raise OneLine(f"{name}: model(panel) must return a TrajectoryModel; got {kind}")
     return model
-
-
-def _kind(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

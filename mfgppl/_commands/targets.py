@@ -63,13 +63,6 @@ def check_targets(targets: Sequence[Target], inputs: Sequence[Path], *, overwrit
         taken += [(path, f"the file of {target.option}") for path in target.files]
 
 
-def clear(target: Target) -> None:
-    """Remove files of other programs that --overwrite gives up."""
-    for path in target.files:
-        if path.exists() and not is_ours(path):
-            path.unlink()
-
-
 def is_ours(path: Path) -> bool:
     """Return whether a file looks like one that this package writes."""
     try:
@@ -111,6 +104,8 @@ def _check_writable(target: Target, path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OneLine(f"{target.option}: cannot write {path}: {error.strerror}") from None
+    except ValueError as error:  # a null byte
+        raise OneLine(f"{target.option}: cannot write {str(path)!r}: {error}") from None
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -85,7 +85,8 @@ def loo(
     is_a("by", by, str)
     if model is None:
         if by != "trajectory" or refit is not None:
-            raise ValueError("`model` is needed to leave out groups, or to refit.")
+            asks = f"by={by!r}" if by != "trajectory" else "`refit`"
+            raise ValueError(f"{asks} needs the fitted `model`, which was not given.")
         return _psis(draws, by_trajectory)
     units = Units(model, by, "loo")
     (kept,) = set(by_trajectory.dims) - set(SAMPLES)

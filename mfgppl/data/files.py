@@ -60,6 +60,8 @@ def path_of(source: Any) -> Path | None:
 
 def format_of(path: Path) -> str:
     """Return "parquet" or "csv" by the name of a file; a folder holds Parquet files."""
+    if path.is_dir() and not any(p.is_file() for p in path.rglob("*")):
+        raise ValueError(f"`frame` is the folder {path}, which holds no file.")
     if path.is_dir() or path.suffix.lower() in (".parquet", ".pq"):
         return "parquet"
     match = CSV_NAME.search(path.name)
@@ -100,6 +102,7 @@ def _empty_words(parts: Parts, name: str) -> frozenset[str]:
 
 def from_csv(table: Any, schema: pa.Schema, files: Sequence[str], parts: Parts) -> Source:
     """Return the table of CSV files with what their cells show and its types do not."""
+    check_names(schema.names, parts.wanted)
     numbers = [
         n
         for n in dict.fromkeys(parts.wanted)
@@ -180,7 +183,7 @@ def file_faults(path: Path, kind: str) -> Iterator[None]:
             raise DataError([Fault("empty table", 0, (), "give a file with rows")]) from None
         remedy = "write one header and as many cells in each row, in UTF-8"
         form, remedy = ("Parquet", "write it again") if kind == "parquet" else ("CSV", remedy)
-        what = f"{path.name} is not a {form} table"
+        what = f"{path.name or path} is not a {form} table"
         raise DataError([Fault(what, 0, (str(error)[:80],), remedy)]) from None
 
 
@@ -190,6 +193,18 @@ def check_encoding(path: Path, schema: pa.Schema) -> None:
     if broken:
         what = f"{path.name} is not UTF-8 in column {broken[0]!r}"
         raise DataError([Fault(what, 0, (), "save the file as UTF-8")])
+
+
+def check_names(present: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise if a wanted column is there twice."""
+    repeated = [name for name in wanted if list(present).count(name) > 1]
+    if repeated:
+        raise DataError([same_name(repr(repeated[0]))])
+
+
+def same_name(which: str) -> Fault:
+    """Return the fault of columns that share a name."""
+    return Fault("two columns have the same name", 0, (which,), "give each column its own name")
 
 
 def text_faults(kinds: Mapping[str, pa.DataType], parts: Parts) -> list[Fault]:

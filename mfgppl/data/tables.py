@@ -12,7 +12,14 @@ import pyarrow as pa
 from narwhals.dependencies import is_dask_dataframe
 
 from mfgppl.data.columns import held
-from mfgppl.data.files import Source, path_of, read_file, without_empty_words
+from mfgppl.data.files import (
+    Source,
+    check_names,
+    path_of,
+    read_file,
+    same_name,
+    without_empty_words,
+)
 from mfgppl.data.orders import orders_of
 from mfgppl.data.parts import Parts
 from mfgppl.exceptions import DataError, Fault
@@ -106,9 +113,9 @@ def select(source: Any, wanted: Sequence[str]) -> Any:
             f" Parquet file; got {type(source).__name__}."
         ) from None
     except nw.exceptions.DuplicateError as error:
-        remedy = "give each column a name of its own"
-        which = (" ".join(str(error).split()),)
-        raise DataError([Fault("two columns have the same name", 0, which, remedy)]) from None
+        raise DataError([same_name(" ".join(str(error).split()))]) from None
+    if isinstance(native, pa.Table):
+        check_names(native.column_names, wanted)
     _check_columns(frame.collect_schema().names(), wanted)
     return _exportable(frame.select(list(wanted)))
 

@@ -5,6 +5,7 @@ have dimensions in another order. All are read here, and draws that are not fini
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,7 +96,9 @@ def lost_draws(posterior: xr.Dataset, names: Sequence[str] | None) -> str | None
     """
     for name in posterior.data_vars if names is None else names:
         values = posterior[name].values if name in posterior else np.zeros(0)
-        n = int((~np.isfinite(values)).sum()) if values.dtype.kind in "fc" else 0
+        if values.dtype.kind not in "fciub":
+            return f"the draws of {name!r} are no numbers, but {values.dtype}"
+        n = int((~np.isfinite(values)).sum())
         if n:
             return f"{n} of {values.size} draws of {name!r} are not finite"
     return None
@@ -140,7 +143,14 @@ def parameters_of(
     if flat:
         dims = posterior[flat[0]].dims
         raise ValueError(f"`{argument}` must have the dims {leading} for {flat[0]!r}; got {dims}.")
-    return {name: posterior[name].transpose(*leading, ...).values for name in names}
+    found = {name: posterior[name].transpose(*leading, ...).values for name in names}
+    for site in program.sites:
+        shape = found[site.name].shape[2:]
+        if math.prod(shape) != math.prod(site.shape):
+            raise ValueError(
+                f"`{argument}` must have draws of shape {site.shape} of {site.name!r}; got {shape}."
+            )
+    return found
 
 
 def flat_draws(

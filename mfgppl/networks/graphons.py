@@ -172,7 +172,10 @@ def _weights(law: Any, places: Array, numbers: dict[str, float | None]) -> Array
     else:
         blocks = _blocks(law)
         if blocks.ndim != 2 or blocks.shape[0] != blocks.shape[1]:
-            raise ValueError(f"a matrix of blocks must be square; got shape {blocks.shape}.")
+            raise ValueError(
+                f"`law` must be a name, a function, or a matrix of blocks, which must be square; "
+                f"got shape {blocks.shape}."
+            )
         block = (places * len(blocks)).astype(int)
         values = blocks[block[:, None], block[None, :]]
     values = np.broadcast_to(np.asarray(values, dtype=float), (len(places), len(places)))

@@ -7,7 +7,7 @@ return what is wrong, or None.
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 LABELS = "vlen-utf8"
 SERIALISERS = ("bytes", LABELS)
 CHECKSUMS = ("crc32c",)
+METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
 UNFOLDED = 2**15
 ALWAYS = 2**26  # bytes that any file may ask for
 
@@ -30,16 +31,18 @@ def zarr_fault(path: Path, *, whole: bool) -> str | None:
     """
     import zarr  # slow to import, and needed for stores only
 
-    linked = [p for p in _folders(path) if p.is_symlink()]
+    linked = [p for p in _below(path) if p.is_symlink()]
     if linked:
-        return f"links {linked[0].name} to another folder, which is not followed."
-    declared = dict(_arrays(path))
-    for folder, metadata in declared.items():
+        return f"links {linked[0].relative_to(path)} to another place, which is not followed."
+    declared = list(_arrays(path))
+    for folder, metadata in declared:
         unknown = _unknown_codec(metadata)
         if unknown:
             known = ", ".join((*COMPRESSORS, *SERIALISERS, *CHECKSUMS))
             return f"names the codec {unknown!r} for {folder.name}; those read are {known}."
-    arrays = {p.relative_to(path).as_posix(): zarr.open_array(p, mode="r") for p in declared}
+        if LABELS in _codecs(metadata) and (fault := _texts_fault(folder, metadata)):
+            return fault
+    arrays = {p.relative_to(path).as_posix(): zarr.open_array(p, mode="r") for p, _ in declared}
     sizes = {name: math.prod(a.shape) * _item_size(a) for name, a in arrays.items()}
     return _sizes_fault(path, sizes) or (_chunks_fault(arrays) if whole else None)
 
@@ -50,6 +53,28 @@ def _chunks_fault(arrays: Mapping[str, Any]) -> str | None:
         if lost:
             return f"is damaged: {name} lacks {lost} of its {array.nchunks} chunks."
     return None
+
+
+def _texts_fault(folder: Path, declared: Mapping[str, Any]) -> str | None:
+    """Return which chunk declares more texts than it has cells: room for all is taken at once."""
+    grid = declared.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
+    most = math.prod(declared["chunks"] if grid is None else grid)
+    chunks = [p for p in _below(folder) if p.is_file() and p.name not in METADATA]
+    for chunk in chunks:
+        asked = int.from_bytes(_uncompressed(chunk.read_bytes(), _codecs(declared))[:4], "little")
+        if asked > most:
+            return f"is damaged: {folder.name} declares {asked:,} texts in a chunk of {most:,}."
+    return None
+
+
+def _uncompressed(content: bytes, codecs: Sequence[str]) -> bytes:
+    import numcodecs  # with zarr
+
+    content = content[:-4] if codecs[-1] in CHECKSUMS else content
+    for name in codecs:
+        if name in COMPRESSORS:
+            content = bytes(numcodecs.get_codec({"id": name}).decode(content))
+    return content
 
 
 def netcdf_fault(path: Path) -> str | None:
@@ -97,39 +122,44 @@ def _sizes_fault(path: Path, sizes: Mapping[str, int]) -> str | None:
 def _bytes_of(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(os.path.getsize(Path(f, name)) for f, _, names in os.walk(path) for name in names)
+    return sum(os.path.getsize(p) for p in _below(path) if p.is_file())
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    for folder, inside, _ in os.walk(path):
-        yield from (Path(folder, name) for name in inside)
+def _below(path: Path) -> Iterator[Path]:
+    """Yield the folders and files of a store."""
+    for folder, inside, names in os.walk(path):
+        yield from (Path(folder, name) for name in (*inside, *names))
 
 
 def _arrays(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the folders of arrays with their metadata, in either format."""
-    for folder in _folders(path):
-        if (folder / ".zarray").is_file():
-            yield folder, json.loads((folder / ".zarray").read_text("utf-8"))
-        elif (folder / "zarr.json").is_file():
-            declared = json.loads((folder / "zarr.json").read_text("utf-8"))
-            if declared.get("node_type") == "array":
-                yield folder, declared
+    """Yield the folders of arrays with their metadata, in each format in which there are any."""
+    for file in _below(path):
+        if file.name not in (".zarray", "zarr.json"):
+            continue
+        declared = json.loads(file.read_text("utf-8"))
+        if file.name == ".zarray" or declared.get("node_type") == "array":
+            yield file.parent, declared
 
 
 def _unknown_codec(declared: Mapping[str, Any]) -> str | None:
     """Return the first codec of an array that is not read, or is one too many."""
+    names = _codecs(declared)
+    roles: tuple[tuple[str, ...], ...] = ((LABELS,), COMPRESSORS)
     if "codecs" in declared:
-        names = [str(codec["name"]) for codec in declared["codecs"]]
-        roles: tuple[tuple[str, ...], ...] = (SERIALISERS, COMPRESSORS, CHECKSUMS)
-    else:
-        compressor, filters = declared.get("compressor"), declared.get("filters")
-        names = [str(f["id"]) for f in filters or []]
-        names += [str(compressor["id"])] if compressor else []
-        roles = ((LABELS,), COMPRESSORS)
+        roles = (SERIALISERS, COMPRESSORS, CHECKSUMS)
     for role in roles:
         if names and names[0] in role:
             names.pop(0)
     return names[0] if names else None
+
+
+def _codecs(declared: Mapping[str, Any]) -> list[str]:
+    """Return the names of an array's codecs, in the order in which they encode."""
+    if "codecs" in declared:
+        return [str(codec["name"]) for codec in declared["codecs"]]
+    compressor, filters = declared.get("compressor"), declared.get("filters")
+    names = [str(f["id"]) for f in filters or []]
+    return [*names, str(compressor["id"])] if compressor else names
 
 
 def _item_size(array: Any) -> int:

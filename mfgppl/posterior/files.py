@@ -99,7 +99,8 @@ def load(path: str | Path) -> xr.DataTree:
     """
     path = path_of("path", path)
     tree = _read_file(path) if path.is_file() else _read_folder(path)
-    lost = sorted(set(json.loads(tree.attrs.pop(HOLDS, "[]"))) - set(contents(tree)))
+    with _damages(path):
+        lost = sorted(set(json.loads(tree.attrs.pop(HOLDS, "[]"))) - set(contents(tree)))
     if lost:
         raise ValueError(f"{path} is damaged: it lacks {len(lost)} arrays, such as {lost[0]!r}.")
     check_result(str(path), tree)
@@ -212,8 +213,11 @@ def _damages(path: Path) -> Iterator[None]:
     """Say that a file is damaged where the libraries stumble over it."""
     try:
         yield
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise MemoryError(
+            f"{path} asks for more memory than there is: it is damaged, or too large for this "
+            "machine"
+        ) from error
     except Exception as error:
         kind = type(error).__name__
         raise ValueError(f"{path} is damaged and cannot be read: {kind}: {error}") from error

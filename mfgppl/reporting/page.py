@@ -35,6 +35,11 @@ NOTED = (
     "created_at", "random_seed", "sampling_time", "compile_time", "density_path", "versions",
     "game_hash", "data_hash", "inference_library_version",
 )  # fmt: skip
+NEEDED = (
+    "audit", "data_hash", "discount", "game_hash", "likelihood", "mean_field", "parameters",
+    "priors", "reward_source", "sampler", "start", "temperature",
+)  # fmt: skip
+AS_JSON = ("agents", "audit", "priors")
 MADE_BY = '<meta name="generator" content="mfgppl">'  # of the template
 FLOWS = {
     "empirical": "the panel's own flow, held fixed (plug-in)",
@@ -269,14 +274,27 @@ def _record(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
             )
         return record_of(model, density)
     record = {str(k): v for k, v in fit.attrs.items()}
-    if "mean_field" not in record:
-        raise ValueError(
-            "`fit` does not say along which flow it was made, as results of earlier versions do "
-            "not: draw it again."
-        )
+    _check_record(record)
     if model is not None:
         _check_model(model, record)
     return record
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` unless a result says of its fit what the page says."""
+    missing = [name for name in NEEDED if name not in record]
+    if missing:
+        raise ValueError(
+            f"`fit` lacks the attribute {missing[0]!r}, as results of earlier versions or of other "
+            "programs may: draw it again."
+        )
+    for name in AS_JSON:
+        try:
+            sound = isinstance(json.loads(record.get(name, "{}")), dict)
+        except (ValueError, TypeError):
+            sound = False
+        if not sound:
+            raise ValueError(f"`fit` has the attribute {name!r} damaged: {record[name]!r:.40}.")
 
 
 def _check_model(model: TrajectoryModel, record: Mapping[str, Any]) -> None:

@@ -83,7 +83,7 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
     Raises
     ------
     TypeError
-        If a part is neither tensor nor number.
+        If a part is neither a tensor of real numbers nor a real number.
     ValueError
         If its shape does not broadcast, a discount, temperature or lapse is out of its range, or a
         stationary game is given a terminal value, a shock or constants by type.
@@ -91,10 +91,12 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
     parts = {"reward": preferences.reward} | preferences.parts
     for name, part in parts.items():
         called = "terminal value" if name == "terminal" else name
-        if not isinstance(part, (Tensor, int, float, np.ndarray, np.number)):
+        if not _is_real(part):
+            held = f" of {part.dtype}" if isinstance(part, (Tensor, np.ndarray)) else ""
             raise TypeError(
-                f"the {called} that the program returns must be a tensor; got "
-                f"{type(part).__name__}." + (" Does it end with `return`?" if part is None else "")
+                f"the {called} that the program returns must be a tensor of real numbers; got "
+                f"{type(part).__name__}{held}."
+                + (" Does it end with `return`?" if part is None else "")
             )
         value = torch.as_tensor(part, dtype=torch.float64).detach()
         _check_shape(name, called, value, inputs)
@@ -104,6 +106,15 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
             raise ValueError(f"the {called} that the program returns is not finite everywhere.")
     if inputs.game.stationary:
         _check_endless(parts)
+
+
+def _is_real(part: Any) -> bool:
+    """Return whether a part is a tensor of real numbers, or a real number."""
+    if isinstance(part, Tensor):
+        return not part.is_complex()
+    return isinstance(part, (int, float, np.ndarray, np.number)) and (
+        np.asarray(part).dtype.kind in "biuf"
+    )
 
 
 def _check_shape(name: str, called: str, value: Tensor, inputs: RewardInputs) -> None:

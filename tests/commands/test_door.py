@@ -24,6 +24,13 @@ def model(panel):
     raise RuntimeError("the work began")
 """
 
+MODEL_THAT_FITS = MODEL.replace(
+    'raise RuntimeError("the work began")',
+    """from games import avoid_crowds, two_roads
+    game = two_roads(states={"road": ["left", "right"]})
+    return mfg.TrajectoryModel(game, avoid_crowds, panel)""",
+)
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -143,6 +150,36 @@ def test_own_files_are_written_over_and_foreign_ones_on_request(tmp_path, monkey
         result = run(*arguments, *more)
         assert result.exit_code == 0, result.output
         assert "std_err" in Path("fit.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["fit.csv", "fit.nc", "page.html"])
+def test_a_write_that_fails_leaves_a_foreign_file(folder, monkeypatch, name):
+    """What --overwrite gives up goes when the new file is whole, and not before."""
+    from mfgppl import _files
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    Path("roads.py").write_text(MODEL_THAT_FITS)
+    Path(name).write_text("mine")
+    option = "--report" if name == "page.html" else "--out"
+    method = "laplace" if name == "fit.nc" else "mle"
+    monkeypatch.setattr(_files, "_build_file", full)
+    result = fit("--method", method, option, name, "--overwrite")
+    assert result.exit_code == 1, result.output
+    assert "No space left" in result.stderr
+    assert Path(name).read_text() == "mine"
+
+
+def test_the_home_folder_in_every_path(folder, monkeypatch):
+    """A shell leaves `--out=~/fit.csv` as it is."""
+    monkeypatch.setenv("HOME", str(folder))
+    Path("roads.py").write_text(MODEL_THAT_FITS)
+    result = run("fit", "~/roads.py", "~/panel.csv", "--method", "mle", "--out=~/fit.csv")
+    assert result.exit_code == 0, result.output
+    assert Path("fit.csv").exists()
+    assert "no folder" in run("report", "~/panel.csv", "--out", "~/nowhere/a.html").stderr
+    assert "no file ." in run("report", ".").stderr
 
 
 ERRORS = [
@@ -268,3 +305,14 @@ def test_a_line_of_an_error_is_what_it_says():
     """Messages of the package's own errors stand alone."""
     assert boundary.line_of(mfg.exceptions.DataError([])).startswith("the panel has 0 faults")
     assert boundary.line_of(KeyError("x")).startswith("KeyError: 'x'")
+
+
+def test_an_error_of_several_lines_is_one(folder):
+    """But for a table of faults, which comes whole."""
+    Path("roads.py").write_text(MODEL.replace('"the work began"', '"one\\n  two\\nthree"'))
+    assert fit("--method", "mle").stderr == (
+        "mfgppl: roads.py: model(panel) failed: RuntimeError: one two three\n"
+    )
+    faults = mfg.exceptions.DataError([mfg.exceptions.Fault("a gap", 1, (), "fill it in")])
+    assert len(boundary.named(faults).splitlines()) == 3
+    assert boundary.named(ValueError()) == "ValueError"

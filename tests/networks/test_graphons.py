@@ -169,6 +169,7 @@ def test_a_drawn_network_has_the_graphons_degrees():
         (lambda: mfg.networks.graphon("ranked_attachment", p=0.1), TypeError, "takes no number"),
         (lambda: mfg.networks.graphon(lambda x, y: -x, positions=3), ValueError, "not negative"),
         (lambda: mfg.networks.graphon([[1, 2, 3]]), ValueError, "must be square"),
+        (lambda: mfg.networks.sampled(2**70), ValueError, "`law`.*must be square"),
         (lambda: mfg.networks.graphon(np.eye(2), positions=5), ValueError, "multiple of the 2"),
         (lambda: mfg.networks.graphon(lambda x, y: 1.0 if x < y else 0.0), ValueError, "np.where"),
         (lambda: mfg.networks.graphon("erdos_renyi", positions=0), ValueError, "at least 1"),

@@ -373,6 +373,7 @@ def test_numbers_as_text_are_said_to_be():
         (lambda: mfg.Network(pd.DataFrame({"a": [1]})), ValueError, "columns 'from' and 'to'"),
         (lambda: mfg.Network(scipy.sparse.eye(3)), ValueError, "needs `labels`"),
         (lambda: mfg.Network(EDGES, normalise="columns"), ValueError, "'rows' or None"),
+        (lambda: mfg.Network(EDGES, normalise=pd.Series(["rows"])), ValueError, "'rows' or None"),
         (lambda: mfg.Network(EDGES, normalize=None), TypeError, "did you mean `normalise`"),
         (lambda: mfg.Network(EDGES, self_loops=1), TypeError, "`self_loops` must be True or False"),
         (lambda: mfg.Network(EDGES.rename(columns={"weight": "weights"})), ValueError,

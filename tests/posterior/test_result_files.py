@@ -14,6 +14,7 @@ from full_disk import full_disk
 
 import mfgppl as mfg
 from mfgppl.posterior import file_headers as declared
+from mfgppl.posterior.attributes import with_plain_attributes
 
 SUFFIXES = (".nc", ".zarr")
 
@@ -272,6 +273,69 @@ def test_codecs_that_are_not_known_are_not_run(tmp_path):
     assert not Evil.ran
 
 
+def test_the_codecs_of_both_formats_are_looked_at(tmp_path):
+    """An array may be declared twice, and which declaration a library prefers is its own affair."""
+    path = tmp_path / "a.zarr"
+    mfg.save(result(), path)
+    second = {"zarr_format": 3, "node_type": "array", "codecs": [{"name": "sharding_indexed"}]}
+    (path / "posterior" / "w" / "zarr.json").write_text(json.dumps(second))
+    with pytest.raises(ValueError, match="names the codec 'sharding_indexed' for w"):
+        mfg.load(path)
+
+
+def test_a_frame_that_claims_all_memory_is_refused_in_words(tmp_path):
+    """The header of a compressed chunk claims 2**50 bytes."""
+    path = tmp_path / "a.zarr"
+    mfg.save(result(), path)
+    edited(path / "posterior/w/.zarray", lambda z: z.update(compressor={"id": "zstd", "level": 1}))
+    frame = b"\x28\xb5\x2f\xfd\xe0" + (2**50).to_bytes(8, "little") + b"\x01\0\0"
+    (path / "posterior/w/0.0").write_bytes(frame)
+    with pytest.raises(MemoryError, match=r"a\.zarr asks for more memory than there is"):
+        mfg.load(path)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.filterwarnings("ignore:.*does not say that it is whole")
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.filterwarnings("ignore:The codec `vlen-utf8`")
+def test_a_chunk_of_texts_holds_no_more_than_its_cells(tmp_path, form):
+    """The header of nine bytes claims four thousand million texts."""
+    path, tree = tmp_path / "a.zarr", result()
+    words = np.array(["left", "right"], dtype=object)
+    tree["observed_data"] = xr.DataTree(xr.Dataset({"word": ("agent", words)}))
+    for compressed in (True, False):
+        shutil.rmtree(path, ignore_errors=True)
+        if form == 2:
+            mfg.save(tree, path)
+        else:
+            with_plain_attributes(tree).to_zarr(path, zarr_format=3, consolidated=False)
+        loaded = mfg.load(path)["observed_data"]["word"]
+        np.testing.assert_array_equal(loaded, words)
+        folder = path / "observed_data" / "word"
+        chunk = folder / ("0" if form == 2 else "c/0")
+        header = (2**32 - 1).to_bytes(4, "little") + b"\x01\0\0\0a"
+        name = ".zarray" if form == 2 else "zarr.json"
+        header_of = json.loads((folder / name).read_text())
+        if form == 2:
+            header_of["compressor"] = {"id": "zstd", "level": 1} if compressed else None
+        else:
+            names = ["vlen-utf8", *(["zstd"] if compressed else [])]
+            header_of["codecs"] = [{"name": n, "configuration": {}} for n in names]
+        (folder / name).write_text(json.dumps(header_of))
+        chunk.write_bytes(numcodecs.Zstd().encode(header) if compressed else header)
+        with pytest.raises(ValueError, match=r"word declares 4,294,967,295 texts in a chunk of 2"):
+            mfg.load(path)
+
+
+def test_a_list_of_contents_that_is_none_is_a_damage(tmp_path):
+    """The attribute that says what a store holds is JSON."""
+    path = tmp_path / "a.zarr"
+    mfg.save(result(), path)
+    edited(path / ".zattrs", lambda z: z.update(mfgppl_holds="["))
+    with pytest.raises(ValueError, match="is damaged and cannot be read"):
+        mfg.load(path)
+
+
 @pytest.mark.parametrize(
     ("metadata", "unknown"),
     [
@@ -313,6 +377,11 @@ def test_links_to_other_places_are_not_followed(tmp_path):
         file["posterior"] = h5py.ExternalLink("a.nc", "/posterior")
     with pytest.raises(ValueError, match="links posterior to another place"):
         mfg.load(tmp_path / "b.nc")
-    (tmp_path / "a.zarr" / "extra").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match="links extra to another folder"):
-        mfg.load(tmp_path / "a.zarr")
+    for inside in ("extra", "posterior/w/0.0", "posterior/.zattrs"):
+        mfg.save(result(), tmp_path / "a.zarr", overwrite=True)
+        link, target = tmp_path / "a.zarr" / inside, tmp_path / "elsewhere"
+        link.rename(target) if link.exists() else target.mkdir()
+        link.symlink_to(target)
+        with pytest.raises(ValueError, match=f"links {inside} to another place"):
+            mfg.load(tmp_path / "a.zarr")
+        target.unlink() if target.is_file() else target.rmdir()
