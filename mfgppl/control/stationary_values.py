@@ -51,10 +51,12 @@ class StationaryValues:
         last, smallest, slow = torch.inf, torch.inf, self._factors is None
         for _ in range(MOST_STEPS):
             soft, log_policy = self._bellman(values, reward)
-            fresh = slow or self._factors is None
-            if fresh:
-                self._factors = self.steps.factors(0, log_policy.exp(), discount=self.discount)
-            change = self._factors.solved(soft - values)
+            fresh = slow
+            factors = self._factors
+            if fresh or factors is None:
+                factors = self.steps.factors(0, log_policy.exp(), discount=self.discount)
+            self._factors = factors
+            change = factors.solved(soft - values)
             values = values + change
             size, scale = float(change.abs().max()), max(float(values.abs().max()), largest)
             if _settled(size, smallest, scale, discount=self.discount, fresh=fresh):
