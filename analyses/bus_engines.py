@@ -126,7 +126,7 @@ def bus(x: mfg.RewardInputs, *, by_first_state: bool) -> Any:
     return (worth[kind] - cost * x.miles) * (x.action == "keep")
 
 
-def fitted(panel: mfg.Trajectories, *, by_first_state: bool) -> mfg.PointEstimate:
+def fitted(panel: mfg.Trajectories, *, by_first_state: bool) -> mfg.results.PointEstimate:
     """Fit one of both models; no term reads the crowd."""
     nobody = np.full((1, game().shape[1]), 1.0 / game().shape[1])
     program = functools.partial(bus, by_first_state=by_first_state)

@@ -72,7 +72,8 @@ def mle(
         Further starts, at draws from the prior; the best maximum is kept, and `attained` holds
         what each start led to.
     svi_steps : int, optional
-        Steps of SVI; by default 50, and none for mean_field="equilibrium".
+        Steps of SVI; by default 50, and none for mean_field="equilibrium" or where kinds are not
+        seen, whose climb from groups of agents has already begun.
     learning_rate : float, optional
         Step of its optimiser, by default 0.05, in units of each parameter that change a reward by
         a temperature.
@@ -199,7 +200,7 @@ def _settings(settings: _Settings, model: TrajectoryModel) -> _Settings:
     check_tolerance(settings.tolerance)
     svi_steps = settings.svi_steps
     if svi_steps is None:
-        svi_steps = 0 if model.coupled else SVI_STEPS
+        svi_steps = 0 if model.coupled or model.nodes is not None else SVI_STEPS
     positive_int("svi_steps", svi_steps, least=0)
     rate = settings.learning_rate
     if rate is not None:
