@@ -126,28 +126,35 @@ def bus(x: mfg.RewardInputs, *, by_first_state: bool) -> Any:
     return (worth[kind] - cost * x.miles) * (x.action == "keep")
 
 
-def fitted(panel: mfg.Trajectories, *, by_first_state: bool) -> mfg.results.PointEstimate:
+def fitted(
+    panel: mfg.Trajectories, *, by_first_state: bool, init: dict[str, Any] | None = None
+) -> mfg.results.PointEstimate:
     """Fit one of both models; no term reads the crowd."""
     nobody = np.full((1, game().shape[1]), 1.0 / game().shape[1])
     program = functools.partial(bus, by_first_state=by_first_state)
     model = mfg.TrajectoryModel(game(), program, panel, mean_field=nobody)
-    return mfg.mle(model, svi_steps=0, flow_bias=False, progressbar=False)
+    return mfg.mle(model, init=init, flow_bias=False, progressbar=False)
 
 
 # %% [markdown]
 # ## Inference: both models, panel by panel
 #
-# The brand whose engines are worth less is called 0.
+# The model with constant shares is the other's where all slopes are zero: the second fit starts
+# there. The brand whose engines are worth less is called 0.
 
 
 # %%
 def rows_of(number: int, n_buses: int = BUSES) -> list[dict[str, Any]]:
     """Return one row per model and parameter."""
     panel, brand = panel_of(number, n_buses)
-    rows = []
+    rows, init = [], None
     for by_first_state in (False, True):
-        fit = fitted(panel, by_first_state=by_first_state)
+        fit = fitted(panel, by_first_state=by_first_state, init=init)
         assert fit.kinds is not None
+        init = {
+            "worth": fit.params[["worth[0]", "worth[1]"]].to_numpy(), "cost": fit.params["cost"],
+            "odds": fit.params["odds"], "slopes": np.zeros(4),
+        }  # fmt: skip
         first = int(fit.params["worth[0]"] > fit.params["worth[1]"])
         found = {
             "worth[0]": fit.params[f"worth[{first}]"], "worth[1]": fit.params[f"worth[{1 - first}]"],
