@@ -144,3 +144,27 @@ def test_treatments_show_the_coupled_fit(model, fit):
     assert found.recommended != "coupled"
     with pytest.raises(ValueError, match="mean_field='empirical'"):
         mfg.flows.treatments(model)
+
+
+@pytest.mark.slow
+def test_draws_without_an_equilibrium_have_no_weight(model):
+    """A wide prior of conformity reaches where no equilibrium is found near the fitted one."""
+
+    def wide(x):
+        crowding = pyro.sample("crowding", dist.Normal(-20.0, 20.0))
+        cost = pyro.sample("cost", dist.Normal(0.0, 3.0).expand([2]).to_event(1))
+        share = pyro.sample("share", dist.Dirichlet(torch.ones(2)))
+        with x.agents:
+            kind = pyro.sample("kind", dist.Categorical(share))
+        return (x.stock == "high") - crowding * x.density - cost[kind] * (x.action == "move")
+
+    panel = model.panel.subset(np.arange(60))
+    unsure = mfg.TrajectoryModel(GAME, wide, panel, mean_field="equilibrium")
+    with pytest.warns(mfg.exceptions.ConvergenceWarning, match="no density at"):
+        draws = mfg.laplace(
+            unsure, draws=1000, random_seed=0, progressbar=False, flow_bias=False
+        )  # fmt: skip
+    lost = np.isneginf(draws["sample_stats"]["lp"]).to_numpy()
+    residual = draws["sample_stats"]["equilibrium_residual"].to_numpy()
+    assert lost.any()
+    np.testing.assert_array_equal(lost, ~np.isfinite(residual))
