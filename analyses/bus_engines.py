@@ -156,9 +156,10 @@ def rows_of(number: int, n_buses: int = BUSES) -> list[dict[str, Any]]:
             "odds": fit.params["odds"], "slopes": np.zeros(4),
         }  # fmt: skip
         first = int(fit.params["worth[0]"] > fit.params["worth[1]"])
+        less, more = init["worth"][[first, 1 - first]]
         found = {
-            "worth[0]": fit.params[f"worth[{first}]"], "worth[1]": fit.params[f"worth[{1 - first}]"],
-            "cost": fit.params["cost"], "share": float(fit.kinds.iloc[:, first].mean()),
+            "worth[0]": less, "worth[1]": more, "cost": fit.params["cost"],
+            "share": float(fit.kinds.iloc[:, first].mean()),
         }  # fmt: skip
         rows += [
             {"panel": number, "shares": "by first state" if by_first_state else "constant",

@@ -1,9 +1,9 @@
 """Rust (1987), *Optimal replacement of GMC bus engines*, Econometrica 55, Table IX, group 4.
 
 The table is the one that econirl carries (the extra `published`; it is read as a file, without
-importing econirl). It has the odometer of each month and the month of each replacement, but not the odometer at which the engine
-was replaced, from which Rust counts miles: the published digits cannot be reached from it, only
-approached. Here an engine is replaced at the reading of its month.
+importing econirl). It has the odometer of each month and the month of each replacement, but not the
+odometer at which the engine was replaced, from which Rust counts miles: the published digits cannot
+be reached from it, only approached. Here an engine is replaced at the reading of its month.
 """
 
 import importlib.util
