@@ -72,6 +72,7 @@ def test_a_mode_lies_between_prior_and_maximum(model, fit):
     assert mode.llf <= fit.llf
 
 
+@pytest.mark.slow
 def test_normal_approximations_agree(model):
     """Laplace's and the variational posterior have the same centre, within a standard deviation."""
     found, drawn = {}, {"draws": 200, "random_seed": 1, "flow_bias": False}
@@ -173,3 +174,13 @@ def test_draws_without_an_equilibrium_have_no_weight(model):
     residual = draws["sample_stats"]["equilibrium_residual"].to_numpy()
     assert lost.any()
     np.testing.assert_array_equal(lost, ~np.isfinite(residual))
+
+
+@pytest.mark.parametrize("first", [0, 50, 100])
+def test_few_agents_are_fitted_as_from_the_truth(model, first):
+    """The default start, the best of several groupings, leads as high as the truth does."""
+    panel = model.panel.subset(np.arange(first, first + 50))
+    few = mfg.TrajectoryModel(GAME, program, panel, mean_field="equilibrium")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what fifty agents do not identify
+        assert quick(few).llf >= quick(few, init=TRUTH).llf - 1e-6
