@@ -2,10 +2,10 @@
 # # Bus engines whose brand nobody sees
 #
 # **Question.** Buses were on the road before anybody wrote down their miles, and of two brands
-# that the table does not name. Are costs and shares recovered where shares depend on the first
-# miles seen, and what goes wrong where they do not? The design is that of Arcidiacono and Miller
-# (2011), *Conditional choice probability estimation of dynamic discrete choice models with
-# unobserved heterogeneity*, Econometrica 79, section 7, with fewer routes.
+# that the table does not name. Are costs and shares recovered, does it matter whether shares
+# depend on the first miles seen, and what goes wrong with one brand? The design is that of
+# Arcidiacono and Miller (2011), *Conditional choice probability estimation of dynamic discrete
+# choice models with unobserved heterogeneity*, Econometrica 79, section 7, with fewer routes.
 #
 # Run `python analyses/bus_engines.py` (an hour on one core), or, smaller, with `--quick`. It may be
 # stopped at any time: what `panels.csv` holds is not fitted again.
@@ -32,7 +32,10 @@ DISCOUNT, COST, WORTH, SHARE = 0.9, 0.15, (2.0, 3.0), 0.4  # share of the first 
 STEP = 0.125
 MILES = np.arange(0.0, 25.0 + STEP / 2, STEP)
 ROUTES = tuple(float(r) for r in np.round(np.linspace(0.25, 1.25, 5), 2))
-TRUTH = {"worth[0]": WORTH[0], "worth[1]": WORTH[1], "cost": COST, "share": SHARE}
+TRUTH = {
+    "worth": SHARE * WORTH[0] + (1 - SHARE) * WORTH[1],  # of all together
+    "worth[0]": WORTH[0], "worth[1]": WORTH[1], "cost": COST, "share": SHARE,
+}  # fmt: skip
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "bus_engines"
 
 # %% [markdown]
@@ -107,10 +110,17 @@ def panel_of(number: int, n_buses: int) -> tuple[mfg.Trajectories, np.ndarray]:
 
 
 # %% [markdown]
-# ## Model: two brands, with or without the first miles in their shares
+# ## Model: two brands, with or without the first miles in their shares; and one brand
 
 
 # %%
+def one_brand(x: mfg.RewardInputs) -> Any:
+    """Return what a bus pays if all are alike."""
+    worth = pyro.sample("worth", dist.Normal(0.0, 5.0))
+    cost = pyro.sample("cost", dist.Normal(0.0, 1.0))
+    return (worth - cost * x.miles) * (x.action == "keep")
+
+
 def bus(x: mfg.RewardInputs, *, by_first_state: bool) -> Any:
     """Return what a bus pays; the log odds of its brand are linear in miles, route and both."""
     worth = pyro.sample("worth", dist.Normal(0.0, 5.0).expand([2]).to_event(1))
@@ -127,11 +137,10 @@ def bus(x: mfg.RewardInputs, *, by_first_state: bool) -> Any:
 
 
 def fitted(
-    panel: mfg.Trajectories, *, by_first_state: bool, init: dict[str, Any] | None = None
+    panel: mfg.Trajectories, program: Any, init: dict[str, Any] | None = None
 ) -> mfg.results.PointEstimate:
-    """Fit one of both models; no term reads the crowd."""
+    """Fit one of the models; no term reads the crowd."""
     nobody = np.full((1, game().shape[1]), 1.0 / game().shape[1])
-    program = functools.partial(bus, by_first_state=by_first_state)
     model = mfg.TrajectoryModel(game(), program, panel, mean_field=nobody)
     return mfg.mle(model, init=init, flow_bias=False, progressbar=False)
 
@@ -147,9 +156,14 @@ def fitted(
 def rows_of(number: int, n_buses: int = BUSES) -> list[dict[str, Any]]:
     """Return one row per model and parameter."""
     panel, brand = panel_of(number, n_buses)
-    rows, init = [], None
+    alike, init = fitted(panel, one_brand), None
+    rows: list[dict[str, Any]] = [
+        {"panel": number, "shares": "one brand", "parameter": name, "estimate": alike.params[name],
+         "converged": alike.converged, "llf": alike.llf, "in the panel": np.nan}
+        for name in ("worth", "cost")
+    ]  # fmt: skip
     for by_first_state in (False, True):
-        fit = fitted(panel, by_first_state=by_first_state, init=init)
+        fit = fitted(panel, functools.partial(bus, by_first_state=by_first_state), init)
         assert fit.kinds is not None
         init = {
             "worth": fit.params[["worth[0]", "worth[1]"]].to_numpy(), "cost": fit.params["cost"],
@@ -174,7 +188,7 @@ def rows_of(number: int, n_buses: int = BUSES) -> list[dict[str, Any]]:
 # ## Checks
 #
 # Failure would be means over panels away from the truth by more than three Monte Carlo errors with
-# shares by first state, or as close to it with constant ones.
+# two brands, or as close to it with one.
 
 
 # %%
