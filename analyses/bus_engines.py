@@ -142,7 +142,7 @@ def fitted(
     """Fit one of the models; no term reads the crowd."""
     nobody = np.full((1, game().shape[1]), 1.0 / game().shape[1])
     model = mfg.TrajectoryModel(game(), program, panel, mean_field=nobody)
-    return mfg.mle(model, init=init, flow_bias=False, progressbar=False)
+    return mfg.mle(model, init=init, svi_steps=0, flow_bias=False, progressbar=False)
 
 
 # %% [markdown]
