@@ -13,6 +13,26 @@ from torch import Tensor
 LARGEST_LOG = 700.0  # keeps exp() finite for states that are not reached, whose weight is 0
 
 
+class Factors(NamedTuple):
+    """Factors of `I - discount P`, with P a transition under a policy, cell by cell.
+
+    Attributes
+    ----------
+    lower_upper : Tensor, shape (C, S / C, S / C)
+        Both triangles.
+    pivots : Tensor of int, shape (C, S / C)
+        The rows that were exchanged.
+    """
+
+    lower_upper: Tensor
+    pivots: Tensor
+
+    def solved(self, right: Tensor, *, back: bool = False) -> Tensor:
+        """Return the solution (S,) for a right-hand side (S,); `back` takes the transposed."""
+        columns = right.reshape(*self.pivots.shape, 1)
+        return torch.linalg.lu_solve(*self, columns, adjoint=back).reshape(-1)
+
+
 class DenseSteps(NamedTuple):
     """One table for all steps, or one a step.
 
@@ -70,12 +90,20 @@ class DenseSteps(NamedTuple):
 
         Cell by cell, as nobody changes it; `back` takes the transposed of P.
         """
+        system = self._system(t, policy, discount)
+        system = system.transpose(1, 2) if back else system
+        return torch.linalg.solve(system, right.reshape(*system.shape[:2], 1)).reshape(-1)
+
+    def factors(self, t: int, policy: Tensor, *, discount: float | Tensor) -> Factors:
+        """Return the factors of `I - discount P`, with P the transition under a policy (S, A)."""
+        return Factors(*torch.linalg.lu_factor(self._system(t, policy, discount)))
+
+    def _system(self, t: int, policy: Tensor, discount: float | Tensor) -> Tensor:
+        """Return `I - discount P` cell by cell, (C, S / C, S / C)."""
         table = self._at(t)
         C, S, A, _ = table.shape
-        within = torch.einsum("csa,csax->csx", policy.reshape(C, S, A), table)
-        within = within.transpose(1, 2) if back else within
-        system = torch.eye(S, dtype=within.dtype, device=within.device) - discount * within
-        return torch.linalg.solve(system, right.reshape(C, S, 1)).reshape(C * S)
+        within = torch.einsum("csa,csax->csx", -discount * policy.reshape(C, S, A), table)
+        return within + torch.eye(S, dtype=within.dtype, device=within.device)
 
     def probability(self, moves: Tensor) -> Tensor:
         """Return the probability of moves, rows (t, s, a, x)."""
@@ -155,10 +183,18 @@ class SparseSteps(NamedTuple):
         self, t: int, policy: Tensor, right: Tensor, *, discount: float | Tensor, back: bool = False
     ) -> Tensor:
         """Return `(I - discount P)^-1 right`, (S,), with P under a policy; `back` transposes P."""
+        system = self._system(t, policy, discount)
+        return torch.linalg.solve(system.T if back else system, right)
+
+    def factors(self, t: int, policy: Tensor, *, discount: float | Tensor) -> Factors:
+        """Return the factors of `I - discount P`, with P the transition under a policy (S, A)."""
+        return Factors(*torch.linalg.lu_factor(self._system(t, policy, discount)[None]))
+
+    def _system(self, t: int, policy: Tensor, discount: float | Tensor) -> Tensor:
+        """Return `I - discount P`, (S, S)."""
         moved = self.under(t, policy)
-        moved = moved.T if back else moved
-        system = torch.eye(len(moved), dtype=moved.dtype, device=moved.device) - discount * moved
-        return torch.linalg.solve(system, right)
+        eye = torch.eye(len(moved), dtype=moved.dtype, device=moved.device)
+        return eye - discount * moved
 
     def probability(self, moves: Tensor) -> Tensor:
         """Return the probability of moves, rows (t, s, a, x)."""

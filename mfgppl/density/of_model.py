@@ -7,12 +7,15 @@ from mfgppl._quasi_newton import maximise
 from mfgppl.data.panel import Panel
 from mfgppl.density.coupled import CoupledDensity
 from mfgppl.density.groups import start_from_groups
+from mfgppl.density.kinds import sites_of
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, effects_of, slope_at
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+
+GROUPINGS = 4  # of agents, from which a coupled model's first fit climbs
 
 
 def density_of(model: TrajectoryModel, *, progressbar: bool = False) -> LogDensity:
@@ -33,15 +36,19 @@ def _compiled(
 def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the posterior's mode (K,) along the flow where a coupled model's search begins.
 
-    And the steps of parameters that are of order one.
+    And the steps of parameters that are of order one. Where kinds are not seen it is the highest of
+    those that several groupings of the agents lead to.
     """
     density = density_of(model.along(model.mean_field), progressbar=progressbar)
     start = density.start(0)
     slope = slope_at(density.program, start)[1]
     units = climbing_units(density, effects_of(density, start), slope, prior=1.0)
-    if model.nodes is not None:
-        start = start_from_groups(density, start, units, 0)
-    return maximise(density.evaluator(), start, units=units).point, units
+    starts = [start]
+    if model.nodes is not None and sites_of(model, kinds=True):
+        starts = [start_from_groups(density, start, units, seed) for seed in range(GROUPINGS)]
+    evaluate = density.evaluator()
+    ends = [maximise(evaluate, begun, units=units).point for begun in starts]
+    return max(ends, key=lambda end: evaluate(end)[0]), units
 
 
 def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:

@@ -280,6 +280,6 @@ class PlugInDensity(Keeper):
 
 def _table_slopes(law: FixedFlow, reward: Tensor, change: Tensor) -> tuple[Tensor, ...]:
     """Return how a law's tables change as the reward (T, S, A) does, in one direction."""
-    if isinstance(law, (CausalLikelihood, KindsLikelihood)):
+    if isinstance(law, (CausalLikelihood, KindsLikelihood, StationaryLikelihood)):
         return law.table_slopes(reward, change)
     return tuple(torch.func.jvp(law.tables, (reward,), (change,))[1])

@@ -73,8 +73,9 @@ def mle(
         what each start led to.
     svi_steps : int, optional
         Steps of SVI before L-BFGS and Newton, which it brings near: 50 by default, and none for
-        mean_field="equilibrium". With 0 the climb begins at `init`; a likelihood of one maximum has
-        the same estimate either way.
+        mean_field="equilibrium" or where kinds are not seen, whose climb from groups of agents has
+        already begun. With 0 the climb begins at `init`; a likelihood of one maximum has the same
+        estimate either way.
     learning_rate : float, optional
         Step of its optimiser, by default 0.05, in units of each parameter that change a reward by
         a temperature.
@@ -201,7 +202,7 @@ def _settings(settings: _Settings, model: TrajectoryModel) -> _Settings:
     check_tolerance(settings.tolerance)
     svi_steps = settings.svi_steps
     if svi_steps is None:
-        svi_steps = 0 if model.coupled else SVI_STEPS
+        svi_steps = 0 if model.coupled or model.nodes is not None else SVI_STEPS
     positive_int("svi_steps", svi_steps, least=0)
     rate = settings.learning_rate
     if rate is not None:

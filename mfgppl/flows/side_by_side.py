@@ -112,6 +112,8 @@ class Treatments:
     def _no_equilibrium(self) -> str:
         if COUPLED not in self.fits:
             return f"the coupled likelihood has no estimate ({self.failures[COUPLED]})"
+        if np.isnan(self.p_equilibrium):
+            return "how near the crowd is to the equilibrium of the fitted game is not judged"
         return (
             "the crowd is farther from the equilibrium of the fitted game than panels drawn from "
             f"it (p = {self.p_equilibrium:.2g})"
@@ -134,7 +136,8 @@ def treatments(
 
     Where counting the flow costs little, that is the plug-in. Otherwise it is the coupled
     likelihood if the crowd is as near to an equilibrium of the fitted game as panels drawn from
-    that equilibrium, and the jackknife if not, which assumes nothing of how the flow came about.
+    that equilibrium, and the jackknife if not, which assumes nothing of how the flow came about. Of
+    agents whose kinds are not seen the coupled fit is shown, and how near the crowd is not judged.
 
     Parameters
     ----------
@@ -180,6 +183,9 @@ def treatments(
         is_a("null", null, TrajectoryModel)
 
     def sequence() -> PointEstimate:
+        if model.nodes is not None:  # whose sequence would have to hold the kinds as well
+            together = model.along("equilibrium")
+            return mle(together, init=plug_in, flow_bias=False, progressbar=False)
         found = efficient_pseudo_likelihood(model, init=plug_in)
         return _fixed_point(found.estimate, found.converged, found.reason)
 
@@ -209,7 +215,7 @@ def treatments(
         )
     cost = plug_in.counted_flow
     costly = cost is not None and bool(cost.messages())
-    near = COUPLED in fits and not p < FAR
+    near = COUPLED in fits and not p < FAR and model.nodes is None
     blind = cost is not None and bool(cost.saturated)
     wanted = [PLUG_IN] if not costly else [COUPLED] if near else [CROSS_FIT] if blind else []
     wanted += [JACKKNIFE, COUPLED, PLUG_IN]
@@ -252,7 +258,7 @@ def _p_of_equilibrium(
     The distance is `sum (share seen - share)^2 / share` over states and times. The fit is of the
     same panel, which makes p too large, if anything.
     """
-    if fit is None or model.game.stationary:
+    if fit is None or model.game.stationary or model.nodes is not None:
         return float("nan")
     sites = density_of(model).program.by_site(fit.params.to_numpy(copy=True))
     solution = solve_equilibrium(

@@ -177,21 +177,27 @@ class KindsLikelihood(Keeper):
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
         if isinstance(self.one, StationaryLikelihood):
-            return self._by_torch
+            return self._by_torch(self.one)
         return bridge.law_evaluator(self.arrays())
 
-    def _by_torch(self, core: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the log likelihood of a stationary game, and its gradient kind by kind."""
-        assert isinstance(self.one, StationaryLikelihood)
-        rewards, _ = self.parts(core)
-        found = self.posterior(core)
-        counts, slopes = self.expected_counts(found.share)
-        gradient = [
-            self.one.evaluator(n)(np.ascontiguousarray(r))[1].copy()
-            for n, r in zip(counts, rewards, strict=True)
-        ]
-        flat = np.concatenate([np.stack(gradient).ravel(), slopes.ravel()])
-        return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
+    def _by_torch(self, one: StationaryLikelihood) -> bridge.Evaluator:
+        """Return the same for a stationary game, kind by kind."""
+        solvers = [one.values() for _ in range(self.n_nodes)]
+
+        def evaluate(core: np.ndarray) -> tuple[float, np.ndarray]:
+            rewards, logs = self.parts(core)
+            each = [
+                v.log_policy(torch.from_numpy(np.ascontiguousarray(r[0])))[None]
+                for v, r in zip(solvers, rewards, strict=True)
+            ]
+            found = self.posterior_of(np.stack([policy.numpy() for policy in each]), logs)
+            counts, slopes = self.expected_counts(found.share)
+            parts = zip(solvers, each, counts, strict=True)
+            gradient = [one.gradient(*part).ravel() for part in parts]
+            flat = np.concatenate([*gradient, slopes.ravel()])
+            return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
+
+        return evaluate
 
     def log_likelihood(self, core: Tensor) -> Tensor:
         """Return the log likelihood in plain torch: the kernel's twin."""
@@ -220,13 +226,7 @@ class KindsLikelihood(Keeper):
         """Return how the log policies and log weights change with the reward, in one direction."""
         assert not isinstance(self.one, CoupledLikelihood)
         (rewards, _), (changes, logs) = self.parts(core), self.parts(change)
-        if isinstance(self.one, CausalLikelihood):
-            slopes = [self.one.table_slopes(r, c)[0] for r, c in zip(rewards, changes, strict=True)]
-        else:
-            slopes = [
-                torch.func.jvp(self.one.tables, (r,), (c,))[1][0]
-                for r, c in zip(rewards, changes, strict=True)
-            ]
+        slopes = [self.one.table_slopes(r, c)[0] for r, c in zip(rewards, changes, strict=True)]
         return torch.stack(slopes), logs
 
     def table_arrays(self, cores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mfgppl._kernels import bridge
 from mfgppl.control.stationary_control import policy_iteration
+from mfgppl.control.stationary_values import StationaryValues
 from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
@@ -39,25 +40,35 @@ class StationaryLikelihood(WithDynamics):
     temperature: float
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
-        """Return reward to (log likelihood, gradient); other counts may be given.
-
-        With `n(s) = sum_a N(s, a)` and the adjoint d of V, the gradient is
-        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
-        """
-        counts = torch.as_tensor(self.counts.actions if actions is None else actions)
-        steps = as_steps(self.transition, 1)
+        """Return reward to (log likelihood, gradient); other counts may be given."""
+        counts = self.counts.actions if actions is None else actions
+        values = self.values()
 
         def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
-            (log_policy,) = self.tables(torch.from_numpy(reward))
-            policy = log_policy.exp()[0]
-            scaled = counts[0] / self.temperature
-            direct = scaled - policy * scaled.sum(-1, keepdim=True)
-            pushed = self.discount * steps.pushed(0, direct)
-            carried = steps.carried(0, policy, pushed, discount=self.discount, back=True)
-            gradient = direct + policy * carried[:, None]
-            return float(counted(counts, log_policy)), gradient[None].numpy()
+            log_policy = values.log_policy(torch.from_numpy(reward[0]))[None]
+            value = float(counted(torch.as_tensor(counts), log_policy))
+            return value, self.gradient(values, log_policy, counts)
 
         return evaluate
+
+    def values(self) -> StationaryValues:
+        """Return the control problem along the flow, with a workspace."""
+        steps = as_steps(self.transition, 1)
+        return StationaryValues(steps, discount=self.discount, temperature=self.temperature)
+
+    def gradient(
+        self, values: StationaryValues, log_policy: Tensor, actions: np.ndarray
+    ) -> np.ndarray:
+        """Return the gradient (1, S, A) at a log policy (1, S, A) and counts.
+
+        With `n(s) = sum_a N(s, a)` and the adjoint d of V it is
+        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
+        """
+        policy = log_policy.exp()[0]
+        scaled = torch.as_tensor(actions)[0] / self.temperature
+        direct = scaled - policy * scaled.sum(-1, keepdim=True)
+        carried = values.adjoint(policy, self.discount * values.steps.pushed(0, direct))
+        return np.asarray((direct + policy * carried[:, None])[None].numpy())
 
     def log_likelihood(self, reward: Tensor) -> Tensor:
         """Return the log likelihood in plain torch, on the reward's device."""
@@ -71,6 +82,15 @@ class StationaryLikelihood(WithDynamics):
         )
         return (solution.log_policy,)
 
+    def table_slopes(self, reward: Tensor, change: Tensor) -> tuple[Tensor]:
+        """Return how the log policy changes as the reward (1, S, A) does, in one direction."""
+        policy = torch.from_numpy(self.log_policy(reward.numpy())[0]).exp()
+        earned = torch.where(policy > 0, change[0], 0.0)
+        steps = as_steps(self.transition, 1)
+        ahead = steps.carried(0, policy, (policy * earned).sum(-1), discount=self.discount)
+        q = earned + self.discount * steps.expected(0, ahead)
+        return ((q - ahead[:, None])[None] / self.temperature,)
+
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
         """Return the same for rewards (..., 1, S, A) with axes in front kept."""
         return (self.log_policy(rewards),)
@@ -78,7 +98,8 @@ class StationaryLikelihood(WithDynamics):
     def log_policy(self, rewards: np.ndarray) -> np.ndarray:
         """Return the log probability of each action, of shape (..., 1, S, A)."""
         many = np.ascontiguousarray(rewards).reshape(-1, *rewards.shape[-3:])
-        each = [self.tables(torch.from_numpy(reward))[0].numpy() for reward in many]
+        values = self.values()
+        each = [values.log_policy(torch.from_numpy(reward[0])).numpy() for reward in many]
         return np.stack(each).reshape(rewards.shape)
 
     def terms(self, panel: Trajectories) -> list[Term]:

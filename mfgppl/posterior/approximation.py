@@ -26,10 +26,15 @@ ALIKE = 1e-9  # spread of log weights that is no more than rounding
 def pareto_shape(log_weight: np.ndarray) -> float:
     """Return the shape of the weights' upper tail; minus infinity where they are all alike.
 
-    Infinity where a few draws have all the weight, whose tail cannot be seen.
+    Infinity where a few draws have all the weight, whose tail cannot be seen. Draws of no weight,
+    -inf, lie below the tail.
     """
     from arviz_stats.base import array_stats  # slow to import, and needed at the end only
 
+    held = np.isfinite(log_weight)
+    if not held.any():
+        return np.inf
+    log_weight = np.where(held, log_weight, log_weight[held].min())
     if np.ptp(log_weight) < ALIKE:
         return -np.inf
     if len(log_weight) * effective_share(log_weight) < FEWEST:
@@ -41,7 +46,18 @@ def pareto_shape(log_weight: np.ndarray) -> float:
 def effective_share(log_weight: np.ndarray) -> float:
     """Return the effective number of weighted draws over their number (Kish)."""
     first, second = scipy.special.logsumexp(log_weight), scipy.special.logsumexp(2 * log_weight)
+    if first == -np.inf:
+        return 0.0
     return float(np.exp(2 * first - second) / len(log_weight))
+
+
+def _of_lost(n_lost: int, n: int) -> str:
+    """Return what is said of draws at which the posterior has no density."""
+    return (
+        f"the posterior has no density at {n_lost} of {n} draws (along a flow that is solved for, "
+        "no equilibrium is found there): their weights are zero, and the approximation reaches "
+        "where the model does not hold; use `nuts`, or a prior that stays away from there."
+    )
 
 
 def weighted_tree(
@@ -66,7 +82,9 @@ def weighted_tree(
     """
     density = density_of(model)
     evaluate = density.evaluator()
-    lp = np.array([evaluate(point)[0] for point in theta])
+    lp = np.nan_to_num([evaluate(point)[0] for point in theta], nan=-np.inf, neginf=-np.inf)
+    if n_lost := int(np.isneginf(lp).sum()):
+        messages = [*messages, _of_lost(n_lost, len(lp))]
     pareto, share = pareto_shape(lp - log_q), effective_share(lp - log_q)
     if not pareto <= GOOD_PARETO:
         messages.append(

@@ -18,7 +18,7 @@ from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point import map_estimate
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.starts import Start
-from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
+from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, IdentificationWarning
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.approximation import JUDGED, weighted_tree
 
@@ -70,6 +70,11 @@ def laplace(
         `pareto_k` is the shape of the tail of their weights, `mode_weights` the probability of
         each mode.
 
+    Raises
+    ------
+    ConvergenceError
+        If the posterior has no finite density at any mode.
+
     Warns
     -----
     ConvergenceWarning
@@ -92,7 +97,12 @@ def laplace(
     began = time.perf_counter()
     modes = _modes(model, init, restarts, random_seed, progressbar=progressbar)
     messages = list(dict.fromkeys(m for mode in modes for m in _mode_messages(mode)))
-    peaks = [_peak(model, mode) for mode in modes]
+    peaks = [peak for mode in modes if np.isfinite((peak := _peak(model, mode)).log_mass)]
+    if not peaks:
+        raise ConvergenceError(
+            f"no mode with a finite posterior density was found ({modes[0].reason}), and Laplace's "
+            "approximation has no centre; give `init` a point where the model holds, or `restarts`."
+        )
     weights = scipy.special.softmax([peak.log_mass for peak in peaks])
     rng = np.random.default_rng(random_seed)
     which = rng.choice(len(peaks), size=max(draws, JUDGED), p=weights)

@@ -183,7 +183,10 @@ def recorded(density: LogDensity, points: np.ndarray) -> dict[str, dict[str, np.
 def _predictive(
     model: TrajectoryModel, density: LogDensity, theta: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """Draw the actions at the states visited, at draws (chain, draw, K)."""
+    """Draw the actions at the states visited, at draws (chain, draw, K).
+
+    Where a draw has no equilibrium there are none, and its shares are NaN.
+    """
     rng = np.random.default_rng(seed)
     n_chains, n_draws, n_dim = theta.shape
     visits = model.law.counts.actions.sum(-1).astype(np.int64)
@@ -192,7 +195,8 @@ def _predictive(
     for part in np.array_split(theta.reshape(-1, n_dim), n_draws):
         for policy in policies(density, density.constrained(part)):
             policy /= policy.sum(-1, keepdims=True)
-            counts = rng.multinomial(visits, policy)
+            played = np.isfinite(policy).all()
+            counts = rng.multinomial(visits if played else 0, np.nan_to_num(policy, nan=0.0))
             small = counts.astype(np.min_scalar_type(int(visits.max())))
             rows.append(action_shares(counts) | ({"action_counts": small} if keeps_counts else {}))
     return {

@@ -305,3 +305,53 @@ def test_a_ridge_is_one_mode(alone):
     with pytest.warns(mfg.exceptions.ConvergenceWarning, match="no curvature along"):
         tree = mfg.laplace(model, restarts=3, random_seed=1, progressbar=False)
     assert tree.attrs["mode_weights"] == [1.0]
+
+
+def test_draws_at_which_the_posterior_has_no_density_have_no_weight(alone):
+    """A normal reaches past the end of a posterior that is cut off beside its mode."""
+
+    def reward(x, end=-torch.inf):
+        effort = pyro.sample("effort", dist.Normal(0.0, 1.0))
+        pyro.factor("cut", torch.where(effort < end, -torch.inf, 0.0))
+        return -effort * (x.action == "turn")
+
+    mode = mfg.map_estimate(mfg.TrajectoryModel(alone.game, reward, alone.panel), progressbar=False)
+    end = float(mode.params["effort"] - mode.bse["effort"])
+    model = mfg.TrajectoryModel(alone.game, lambda x: reward(x, end), alone.panel)
+    with pytest.warns(mfg.exceptions.ConvergenceWarning, match="no density at") as caught:
+        draws = mfg.laplace(
+            model, init=mode, random_seed=1, progressbar=False, flow_bias=False
+        )  # fmt: skip
+    lost = np.isneginf(draws["sample_stats"]["lp"]).sum().item()
+    cut_off = (draws["posterior"]["effort"] < end).sum().item()
+    assert lost == cut_off
+    assert 100 < lost < 220  # 16 % of 1000 are below one standard deviation
+    assert f"no density at {lost} of 1000 draws" in str(caught[0].message)
+    assert 0 < draws.attrs["effective_share"] < 1
+    assert np.isfinite(draws.attrs["pareto_k"])
+
+
+def test_weights_of_nothing_have_no_shape():
+    """Where no draw has a density, none is effective; else the lost count as the least."""
+    none = np.full(1000, -np.inf)
+    assert pareto_shape(none) == np.inf
+    assert effective_share(none) == 0.0
+    rng = np.random.default_rng(3)
+    weights = -0.5 * np.abs(rng.standard_normal(1000))
+    some = np.where(np.arange(1000) < 900, weights, -np.inf)
+    least = np.where(np.arange(1000) < 900, weights, weights[:900].min())
+    assert pareto_shape(some) == pytest.approx(pareto_shape(least))
+    assert effective_share(some) == pytest.approx(0.9 * effective_share(weights[:900]))
+
+
+def test_a_mode_without_density_is_refused(alone):
+    """An approximation needs a centre."""
+
+    def nowhere(x):
+        effort = pyro.sample("effort", dist.Normal(0.0, 1.0))
+        pyro.factor("none", torch.where(effort < 100.0, -torch.inf, 0.0))
+        return -effort * (x.action == "turn")
+
+    model = mfg.TrajectoryModel(alone.game, nowhere, alone.panel)
+    with pytest.raises(mfg.exceptions.ConvergenceError, match="finite posterior density"):
+        mfg.laplace(model, random_seed=1, progressbar=False, flow_bias=False)
