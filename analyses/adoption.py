@@ -239,8 +239,8 @@ def fitted(panel: mfg.Trajectories, draws: int, models: Any) -> pd.DataFrame:
 # ## Checks
 #
 # **Would neighbours that are none do as well?** The names of the states are put in another order on
-# the map, which keeps its shape, and who passed a law in which year. Years that all share then speak
-# for neighbours as much as before. Failure: the ratio on the true map lies among those of the
+# the map, which keeps its shape, and who passed a law in which year. Years that all share then
+# speak for neighbours as much as before. Failure: the ratio on the true map lies among those of the
 # others.
 
 
