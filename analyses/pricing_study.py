@@ -153,6 +153,15 @@ def game(step: Step) -> mfg.MeanFieldGame:
     )  # fmt: skip
 
 
+def last_moves() -> pd.DataFrame:
+    """Return the shares of moves after each last move, at the usual margin."""
+    frame = mfg.datasets.supermarket_pricing()
+    frame["last move"] = frame.groupby("product")["action"].shift()
+    usual = frame[(frame["margin"] == 3) & frame["action"].notna()]
+    shares = pd.crosstab(usual["last move"], usual["action"], normalize="index")
+    return shares.loc[ACTIONS, ACTIONS].reset_index()
+
+
 # %% [markdown]
 # ## Model
 #
@@ -464,6 +473,7 @@ def main(quick: bool, out: Path) -> None:
         steps = steps.merge(scores, on="panel", how="left")
     table = steps.drop(columns=["panel", "unlike", "verdict", "converged"])
     write_table(table, out, "steps", fixed(1))
+    write_table(last_moves(), out, "last_moves", fixed(2), csv=False)
     write_table(steps[["model", "unlike"]], out, "unlike", csv=False)
     if quick:
         return
