@@ -54,8 +54,6 @@ class Step(NamedTuple):
         Unseen kinds of services.
     last : bool
         Whether moves cost otherwise by bin and by the last move, which is part of the state.
-    carriers : bool
-        Whether each carrier has costs of its own, drawn from one law.
     moving : bool
         Whether the law of the level's move is each week's own.
     """
@@ -66,36 +64,31 @@ class Step(NamedTuple):
     slope: bool = False
     kinds: int = 1
     last: bool = False
-    carriers: bool = False
     moving: bool = False
 
 
 STEPS = (
     Step("bins and the end", weeks=False),
     Step("weeks free"),
-    Step("weeks by level", slope=True),
-    Step("weeks, carriers", carriers=True),
-    Step("weeks, two kinds", kinds=2),
-    Step("weeks, three kinds", kinds=3),
     Step("weeks by level, two kinds", kinds=2, slope=True),
-    Step("and costs by bin and last move", kinds=2, slope=True, last=True, moving=True),
-    Step("three kinds of it", kinds=3, slope=True, last=True, moving=True),
+    Step("one kind, last moves, no crowd", crowd=False, slope=True, last=True, moving=True),
+    Step("three kinds of it", crowd=False, kinds=3, slope=True, last=True, moving=True),
 )
-NAIVE, FINAL = 0, 8
+NAIVE, FINAL = 0, 4
 QUICK = (NAIVE,)
 
 # %% [markdown]
 # ## Data
 #
 # The bundled panel. The airport is a type that is seen, and a service's crowd is its airport: three
-# crowds, which differ within a week. With carriers the carrier is one too. The last move, part of
-# the state in the last steps, counts as keeping in the first week, when none was seen.
+# crowds, which differ within a week. The last move, part of the state in the last steps, counts as
+# keeping in the first week, when none was seen. Steps without a crowd have one population.
 
 
 # %%
 def types_of(step: Step) -> list[str]:
     """Return what never changes in a service, and is seen."""
-    return ["airport", *["carrier"] * step.carriers]
+    return ["airport"] * step.crowd
 
 
 @functools.cache
@@ -134,7 +127,8 @@ def game(step: Step) -> mfg.MeanFieldGame:
     """Return the game of a step."""
     panel = observed(step.last, tuple(types_of(step)))
     return mfg.MeanFieldGame(
-        types={name: panel.space.coordinates[name] for name in types_of(step)}, meets="airport",
+        types={name: panel.space.coordinates[name] for name in types_of(step)},
+        meets="airport" if step.crowd else "everyone",
         states=panel.space.within.coordinates, actions=ACTIONS, horizon=panel.horizon,
         transition=moves_of(step), initial=panel.initial_distribution(), discount=0.9,
         features={"level": ("capacity", capacity.CENTRES / 0.1)},
@@ -144,7 +138,7 @@ def game(step: Step) -> mfg.MeanFieldGame:
 # %% [markdown]
 # ## Model
 #
-# All numbers but those of weeks, carriers and `table` are each kind's own. `crowd` is what adding
+# All numbers but those of weeks and `table` are each kind's own. `crowd` is what adding
 # is worth more where all services of one's airport fly well below normal than where none does.
 
 
@@ -183,11 +177,6 @@ def program(step: Step, *, crowd: bool = True) -> Any:
                 reward = reward + moved * (after[k, j, 0] * cuts + after[k, j, 1] * adds)
             table = entries("table", 2, 6, 3)
             reward = reward + table[0][c, x.last.codes] * cuts + table[1][c, x.last.codes] * adds
-        if step.carriers:
-            for name, action in (("cut", cuts), ("lift", adds)):
-                own = pyro.sample(f"{name}_carrier", x.carrier.each(dist.Normal(0.0, 1.0)))
-                spread = pyro.sample(f"{name}_spread", dist.Gamma(2.0, 2.0))
-                reward = reward + spread * own[x.carrier.codes] * action
         parts = {"terminal": end[k, c]}
         if step.weeks:
             parts["shock"] = shocks(x, step)
@@ -216,19 +205,15 @@ def model_of(step: Step, *, crowd: bool = True) -> mfg.TrajectoryModel:
 # %% [markdown]
 # ## Inference and checks
 #
-# Maximum likelihood; with carriers, whose costs are drawn from a law, the posterior mode. Failure:
-# statistics of the panel that panels drawn from the fit do not have.
+# Maximum likelihood. Failure: statistics of the panel that panels drawn from the fit do not have.
 
 
 # %%
 def fit(model: mfg.TrajectoryModel, init: Any = None) -> Any:
-    """Return the estimate."""
-    spread = any(name.endswith("_spread") for name in model.parameters)
-    options = {} if spread else {"flow_bias": False}
+    """Return the maximum likelihood estimate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constants of all bins are not identified: a column
-        found = mfg.map_estimate if spread else mfg.mle
-        return found(model, init=init, svi_steps=0, progressbar=False, **options)
+        return mfg.mle(model, init=init, svi_steps=0, flow_bias=False, progressbar=False)
 
 
 def answer_of(point: Any) -> tuple[float, float]:
@@ -242,20 +227,23 @@ def answer_of(point: Any) -> tuple[float, float]:
 def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     """Return the row of a step: its fit, its check and what is left of the crowd."""
     step = STEPS[number]
-    model = model_of(step)
+    model = model_of(step, crowd=step.crowd)
     point = fit(model)
-    others = point.params[[k for k in point.params.index if not k.startswith("crowd")]]
-    ratio = 2 * (point.llf - fit(model_of(step, crowd=False), others).llf)
+    point.params.to_csv(out / f"parameters_{number}.csv")
+    ratio, worth, error = np.nan, np.nan, np.nan
+    if step.crowd:
+        others = point.params[[k for k in point.params.index if not k.startswith("crowd")]]
+        ratio = 2 * (point.llf - fit(model_of(step, crowd=False), others).llf)
+        worth, error = answer_of(point)
     check = mfg.predictive_check(model, point, draws=200, random_seed=SEED)
     if number in (NAIVE, FINAL):
         check.arrays["choice_by_time"].to_dataframe().to_csv(out / f"by_week_{number}.csv")
     check.table.to_csv(out / f"check_{number}.csv")
     known = len(point.theta) - len(point.curvature.flat)
-    worth, error = answer_of(point)
     return [
         {"panel": number, "model": step.label, "log likelihood": point.llf, "known": known,
          "BIC": known * np.log(model.panel.n_trajectories) - 2 * point.llf, "ratio": ratio,
-         "df": step.kinds, "crowd": worth, "s.e. by carrier": error,
+         "df": step.kinds * step.crowd, "crowd": worth, "s.e. by carrier": error,
          "statistics unlike": int((check.table["p"] < 0.05).sum()), "unlike": unlike(check),
          "verdict": bool(check.passed), "converged": point.converged}
     ]  # fmt: skip
