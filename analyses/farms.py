@@ -166,7 +166,7 @@ def draw(rows: pd.DataFrame) -> plt.Figure:
 
 # %%
 def main(quick: bool, out: Path) -> None:
-    """Fit, test, check, and write tables and figures."""
+    """Fit, check, report, and write tables and figures."""
     out.mkdir(parents=True, exist_ok=True)
     panel = observed(table())
     rows, found = fitted(panel, list(MODELS)[:2] if quick else MODELS)
@@ -184,4 +184,4 @@ def main(quick: bool, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, OUT, "no villages, no test")
+    run(main, __doc__, OUT, "no villages, no report")
