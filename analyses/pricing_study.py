@@ -34,7 +34,6 @@ from mfgppl.plots.style import BAND, DOT, GREY, INK
 ACTIONS = ["lower", "hold", "raise"]
 LABELS = {"margin": list(range(6)), "stock": ["low", "normal"], "last": ACTIONS}
 TOWARDS_POOLED = 1.0  # pseudo-count of the pooled law of a month's move
-CHARGE = 0.5  # reward units a price cut, in the changed world
 SEED = 1
 NARROW, WIDE = dist.Normal(0.0, 3.0), dist.Normal(0.0, 10.0)
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing_study"
@@ -90,12 +89,9 @@ STEPS = (
     Step("one kind of it", last="by bin", moving=True, slope=True),
     Step("one kind, with the stock", last="by bin", moving=True, slope=True, stock=True),
 )
-HERD, ENDED, FREE, FINAL = 0, 2, 3, 9  # steps that later parts return to
+HERD, FREE, FINAL = 0, 3, 8  # steps that later parts return to
 QUICK = (HERD, FREE)
-SCORED = (0, 2, 3, 4, 6, 9)  # steps whose fits score products left out
-STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8, 9)]
-REPLICATIONS = 19  # panels drawn for the test
-DRAWS = 50  # of parameters whose equilibria are solved for
+STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8)]
 
 # %% [markdown]
 # ## Data
@@ -236,7 +232,7 @@ def model_of(step: Step, *, crowd: bool = True) -> mfg.TrajectoryModel:
 # %% [markdown]
 # ## Inference
 #
-# Maximum likelihood. Held out are the products of each half, under the fit of the other half.
+# Maximum likelihood.
 
 
 # %%
@@ -273,7 +269,6 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     step = STEPS[number]
     model, without = model_of(step), model_of(step, crowd=False)
     point = fit(model)
-    point.params.to_csv(out / f"parameters_{number}.csv")
     known_ones = point.params[[k for k in point.params.index if not k.startswith("crowd")]]
     ratio = 2 * (point.llf - fit(without, known_ones).llf)
     check = mfg.predictive_check(model, point, draws=200, random_seed=SEED)
@@ -291,118 +286,6 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def found_before(number: int, out: Path) -> pd.Series:
-    """Return the estimates of a step, from which others start."""
-    return pd.read_csv(out / f"parameters_{number}.csv", index_col=0).iloc[:, 0]
-
-
-def held_out(number: int, out: Path) -> list[dict[str, Any]]:
-    """Return the log density of each half of the products under the fit of the other."""
-    score = mfg.checks.kfold(
-        model_of(STEPS[number]), functools.partial(fit, init=found_before(number, out)),
-        folds=2, random_seed=SEED, progressbar=False,
-    )  # fmt: skip
-    return [{"panel": number, "held out": float(score.elpd), "s.e.": float(score.se)}]
-
-
-# %% [markdown]
-# ## Checks
-#
-# **How is the crowd's flow treated?** With months free, along the observed flow, each tenth of the
-# products along the flow of the rest, and, for the first reward, with the flow solved for. Failure:
-# the coefficient changes its sign.
-
-
-# %%
-def treatments(number: int, out: Path) -> list[dict[str, Any]]:
-    """Return one row per treatment of the flow, at a step of one kind."""
-    step = STEPS[number]
-    model, start = model_of(step), found_before(number, out)
-    solved = mfg.TrajectoryModel(
-        game(step), program(step), model.panel, mean_field="equilibrium"
-    )  # fmt: skip
-    ways = {
-        "plug-in": lambda: fit(model, start),
-        "cross-fit": lambda: mfg.flows.cross_fit(model, random_seed=SEED, init=start),
-    }
-    if not step.months:
-        ways["coupled"] = lambda: fit(solved, start)
-    rows = []
-    for name, way in ways.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # constants of all bins are not identified
-            point = way()
-        rows.append(
-            {"panel": number, "model": step.label, "flow": name,
-             "crowd": point.params["crowd[0]"], "s.e.": point.bse["crowd[0]"],
-             "converged": point.converged}
-        )  # fmt: skip
-    return rows
-
-
-# %% [markdown]
-# **Is what is left more than reflection?** The test draws panels without a crowd, with the months
-# as fitted. Failure: the ratio observed lies among theirs.
-
-
-# %%
-def test_of_crowd(replications: int) -> pd.DataFrame:
-    """Return the tests of the crowd with months free in both models."""
-    step = STEPS[FREE]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        test = mfg.flows.coupling_test(
-            model_of(step), model_of(step, crowd=False), replications=replications,
-            random_seed=SEED, progressbar=False,
-        )  # fmt: skip
-    return test.table.drop(columns="survives").reset_index(names="test")
-
-
-# %% [markdown]
-# ## What if each cut cost more?
-#
-# Each draw around the estimate is carried through the equilibria of both worlds, without months.
-
-
-# %%
-def charged(number: int, draws: int, out: Path) -> pd.DataFrame:
-    """Return what a charge on cuts changes with and without a crowd."""
-    step, rows = STEPS[number], []
-    levels = np.repeat(pricing.CENTRES, 3 if step.last else 1)
-    statistics = {
-        "cuts, % of decisions": lambda world: (
-            100 * (world.flow * world.policy.sel(action="lower")).sum("state").mean()
-        ),
-        "mean margin, %": lambda world: 100 * (world.flow * levels).sum("state").mean(),
-    }
-    for crowd in (True, False):
-        model = model_of(step, crowd=crowd)
-        start = found_before(number, out)
-        point = fit(model, start[[k for k in start.index if crowd or "crowd" not in k]])
-        rng = np.random.default_rng(SEED)
-        drawn = rng.multivariate_normal(point.params, _covariance(point), size=draws)
-        found = mfg.counterfactual(
-            model, pd.DataFrame(drawn, columns=point.params.index), model.game,
-            reward=mfg.taxed(model.reward, lambda x: CHARGE * (x.action == "lower")),
-            statistics=statistics, n_starts=2, progressbar=False,
-        )  # fmt: skip
-        for name in statistics:
-            before, after, change = (
-                found.table.loc[(name, world)] for world in ("baseline", "changed", "difference")
-            )
-            rows.append(
-                {"crowd in the reward": "yes" if crowd else "no", "statistic": name,
-                 "before": before["mean"], "after": after["mean"], "change": change["mean"],
-                 "5 %": change["lower"], "95 %": change["upper"], "failed": found.n_failed}
-            )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _covariance(point: Any) -> np.ndarray:
-    """Return the clustered covariance, with nothing along directions that no data identify."""
-    return point.cov_params("cluster").fillna(0.0).to_numpy()
-
-
 # %% [markdown]
 # ## Figures
 
@@ -418,6 +301,7 @@ def draw_steps(axis: Any, steps: pd.DataFrame) -> None:
         axis.text(value + 4, row, f"{value:.0f}", va="center", fontsize=8)
     axis.set_yticks(rows, steps["model"], fontsize=8)
     axis.invert_yaxis()
+    axis.set_xlim(0, 1.15 * steps["ratio"].max())
     axis.set_xlabel("likelihood ratio for the crowd")
     axis.set_title("What speaks for the crowd", fontsize=11)
 
@@ -453,23 +337,16 @@ def figures(steps: pd.DataFrame, out: Path, readme: Path | None) -> None:
 
 # %%
 def main(quick: bool, out: Path) -> None:
-    """Fit, check, test and write tables and figures."""
+    """Fit, check and write tables and figures."""
     out.mkdir(parents=True, exist_ok=True)
     numbers = QUICK if quick else range(len(STEPS))
     steps = at(numbers, functools.partial(rows_of, out=out), out / "steps_found.csv")
-    if not quick:
-        scores = at(SCORED, functools.partial(held_out, out=out), out / "held_out_found.csv")
-        steps = steps.merge(scores, on="panel", how="left")
     table = steps.drop(columns=["panel", "unlike", "verdict", "converged"])
     write_table(table, out, "steps", fixed(1))
     write_table(last_moves(), out, "last_moves", fixed(2), csv=False)
     write_table(steps[["model", "unlike"]], out, "unlike", csv=False)
     if quick:
         return
-    ways = at((HERD, FREE), functools.partial(treatments, out=out), out / "ways_found.csv")
-    write_table(ways.drop(columns="panel"), out, "treatments", fixed(2))
-    write_table(test_of_crowd(REPLICATIONS), out, "test", fixed(3))
-    write_table(charged(ENDED, DRAWS, out), out, "charge", fixed(2))
     check = pd.read_csv(out / f"check_{FINAL}.csv")
     write_table(check.drop(columns=["lower", "upper"]), out, "check", csv=False)
     figures(steps, out, README if out == OUT else None)
@@ -487,4 +364,4 @@ def at(numbers: Any, rows_at: Any, path: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, OUT, quick="two steps, no other treatments, tests or worlds")
+    run(main, __doc__, OUT, quick="two steps, no figures")
