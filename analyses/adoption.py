@@ -11,6 +11,7 @@
 # %%
 """Adoption that spreads: an absorbing state, years that all share, borders as a network."""
 
+import functools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,8 @@ def fitted(panel: mfg.Trajectories, models: Any) -> pd.DataFrame:
     """Return one row per model and coefficient: estimate, error and log likelihood."""
     rows = []
     for terms in models:
-        fit = mfg.map_estimate if "years" in terms else mfg.mle
+        years = "years" in terms
+        fit = mfg.map_estimate if years else functools.partial(mfg.mle, flow_bias=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that few states are left in each year
             point = fit(model_of(panel, *terms), svi_steps=0, progressbar=False)

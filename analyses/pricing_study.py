@@ -89,9 +89,9 @@ STEPS = (
     Step("one kind of it", last="by bin", moving=True, slope=True),
     Step("one kind, with the stock", last="by bin", moving=True, slope=True, stock=True),
 )
-HERD, FREE, FINAL = 0, 3, 8  # steps that later parts return to
+HERD, FREE, FINAL = 0, 3, 9  # steps that later parts return to
 QUICK = (HERD, FREE)
-STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8)]
+STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8, 9)]
 
 # %% [markdown]
 # ## Data
