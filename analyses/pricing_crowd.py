@@ -7,7 +7,7 @@
 #
 # Run `python analyses/pricing_crowd.py` (some minutes on one core) or, for a small version,
 # `python analyses/pricing_crowd.py --quick`. Which law describes the panel is asked in
-# `pricing.py`, what common shocks do to the answer in `pricing_shocks.py`.
+# `pricing_laws.py`, what common shocks do to the answer in `pricing_shocks.py`.
 
 # %%
 """Price setting in a supermarket: treatments of the crowd's flow, and what they do not show."""

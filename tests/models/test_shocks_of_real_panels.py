@@ -105,12 +105,13 @@ def test_a_shock_whose_mean_is_free_runs_away(monkeypatch):
     assert means < -5
 
 
-def of_kinds(x, axis, down, up, n_kinds, *, crowd):
+def of_kinds(x, axis, down, up, n_kinds, *, crowd, slope=False):
     """Return the preferences of so many unseen kinds, who share the shocks of each period."""
     each = dist.Normal(0.0, 3.0).expand([n_kinds]).to_event(1)
     table = dist.Normal(0.0, 3.0).expand([n_kinds, len(axis.labels)]).to_event(2)
     share = pyro.sample("share", dist.Dirichlet(torch.ones(n_kinds)))
     cut, lift = (pyro.sample(name, each) for name in ("cut", "lift"))
+    tilts = [pyro.sample(f"{name} by level", each) for name in ("cut", "lift")] if slope else None
     level, end = (pyro.sample(name, table) for name in ("level", "end"))
     with x.agents:
         kind = pyro.sample("kind", dist.Categorical(share))
@@ -118,28 +119,34 @@ def of_kinds(x, axis, down, up, n_kinds, *, crowd):
     reward = reward + level[kind, axis.codes]
     if crowd:
         reward = reward + pyro.sample("crowd", each)[kind] * x.density
-    return mfg.Preferences(reward, terminal=end[kind, axis.codes], shock=shocks(x, down, up))
+    if tilts is not None:
+        for tilt, action in zip(tilts, (down, up), strict=True):
+            reward = reward + tilt[kind] * x.level * (x.action == action)
+    shock = shocks(x, down, up, slope=x.level if slope else None)
+    return mfg.Preferences(reward, terminal=end[kind, axis.codes], shock=shock)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("case", "n_kinds", "height", "rank"),
+    ("case", "n_kinds", "slope", "height", "rank"),
     [
-        (pricing, 2, -11484.5, 75),
-        (pricing, 3, -11433.4, 89),
-        (pricing, 4, -11382.9, 103),
-        (capacity, 2, -6695.1, 125),
-        (capacity, 3, -6611.2, 138),
+        (pricing, 2, False, -11484.5, 75),
+        (pricing, 3, False, -11433.4, 89),
+        (pricing, 4, False, -11382.9, 103),
+        (pricing, 2, True, -11352.0, 127),
+        (capacity, 2, False, -6695.1, 125),
+        (capacity, 3, False, -6611.2, 138),
+        (capacity, 2, True, -6546.2, 229),
     ],
 )
-def test_heights_of_models_with_unseen_kinds(case, n_kinds, height, rank):
+def test_heights_of_models_with_unseen_kinds(case, n_kinds, slope, height, rank):
     """Reached or beaten; shares that sum to one are one direction fewer than entries."""
     panel = case.panel()
 
     def program(x):
         if case is pricing:
-            return of_kinds(x, x.margin, "lower", "raise", n_kinds, crowd=True)
-        return of_kinds(x, x.capacity, "cut", "add", n_kinds, crowd=False)
+            return of_kinds(x, x.margin, "lower", "raise", n_kinds, crowd=True, slope=slope)
+        return of_kinds(x, x.capacity, "cut", "add", n_kinds, crowd=False, slope=slope)
 
     model = mfg.TrajectoryModel(case.game(panel), program, panel)
     with warnings.catch_warnings():  # that constants of all bins are not identified

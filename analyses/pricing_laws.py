@@ -3,11 +3,10 @@
 #
 # **Question.** 534 products of one chain lower, hold or raise their price each month. Which of four
 # rewards describes them, and which law of trajectories: the causal likelihood or the energy
-# likelihood? What the terms of the crowd mean is asked in `pricing_crowd.py` and
-# `pricing_shocks.py`.
+# likelihood? What the terms of the crowd mean is asked in `pricing_study.py`.
 #
-# Run `python analyses/pricing.py` (some minutes) or, for a small version,
-# `python analyses/pricing.py --quick`.
+# Run `python analyses/pricing_laws.py` (some minutes) or, for a small version,
+# `python analyses/pricing_laws.py --quick`.
 
 # %%
 """Price setting in a supermarket: rewards and laws compared."""
@@ -31,7 +30,6 @@ from output import fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import pricing
-from mfgppl.plots.fits import predictive_by_state, predictive_by_time
 from mfgppl.plots.style import AMBER, DOT, INK
 
 LAWS = {
@@ -42,7 +40,7 @@ LAWS = {
 SEED = 1
 CI_PROB = 0.9  # of all intervals, equal-tailed
 PRIOR_COUNT = 0.5  # a next state, where the dynamics are estimated on half of the products
-OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing"
+OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing_laws"
 COLOURS = {"causal": INK, "energy": DOT, "energy given the start": AMBER}
 
 
@@ -118,8 +116,7 @@ def log_likelihood_at(model: mfg.TrajectoryModel, parameters: Mapping[str, float
 # %% [markdown]
 # ## Inference
 #
-# Each reward under each law: maximum likelihood with two standard errors (observed information, and
-# clustered by product) and NUTS.
+# Each reward under each law: maximum likelihood and NUTS.
 
 
 # %%
@@ -149,29 +146,6 @@ def fit_all(panel: mfg.Trajectories, size: Size) -> Fits:
                 model, draws=size.draws, tune=size.draws, random_seed=SEED, progressbar=False
             )
     return fits
-
-
-def estimates(fits: Fits) -> pd.DataFrame:
-    """Return one row per law, reward and weight: point, two standard errors, posterior interval."""
-    rows = []
-    for (law, name), point in fits.points.items():
-        clustered, posterior = point.standard_errors("cluster"), fits.draws[law, name].posterior
-        for weight, value in point.params.items():
-            low, high = np.quantile(posterior[weight], [(1 - CI_PROB) / 2, (1 + CI_PROB) / 2])
-            rows.append(
-                {
-                    "law": law,
-                    "reward": name,
-                    "weight": weight,
-                    "MLE": value,
-                    "s.e.": point.bse[weight],
-                    "clustered s.e.": clustered[weight],
-                    "posterior mean": float(posterior[weight].mean()),
-                    "5 %": low,
-                    "95 %": high,
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 # %% [markdown]
@@ -262,55 +236,10 @@ def held_out(panel: mfg.Trajectories, size: Size) -> pd.DataFrame:
 
 
 # %% [markdown]
-# ## Checks
-#
-# **Do the models predict what was seen?** The share of months in which an observed action share
-# lies in its 90 % predictive band. Failure: far fewer than 90 % do; something that moves all
-# products in a month is left out.
-
-
-# %%
-def coverage(fits: Fits) -> pd.DataFrame:
-    """Return how many observed shares lie in their 90 % predictive bands."""
-    rows = []
-    for (law, name), tree in fits.draws.items():
-        row: dict[str, Any] = {"law": law, "reward": name}
-        for label, group in (("by month", "share_by_time"), ("by state", "share_by_state")):
-            observed, drawn = tree.observed_data[group], tree.posterior_predictive[group]
-            band = drawn.quantile([(1 - CI_PROB) / 2, (1 + CI_PROB) / 2], ["chain", "draw"])
-            inside = (observed >= band.isel(quantile=0)) & (observed <= band.isel(quantile=1))
-            row[label] = f"{int(inside.sum())} of {inside.size}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-# %% [markdown]
 # ## Figures
 
 
 # %%
-def draw_estimates(table: pd.DataFrame) -> plt.Figure:
-    """Draw posterior means and intervals of each reward's weights, by law."""
-    rewards = list(dict.fromkeys(table["reward"]))
-    figure, axes = plt.subplots(1, len(rewards), figsize=(2.6 * len(rewards), 3.2), squeeze=False)
-    for axis, name in zip(axes[0], rewards, strict=True):
-        weights = list(dict.fromkeys(table.loc[table["reward"] == name, "weight"]))
-        for shift, law in zip((-0.2, 0.0, 0.2), dict.fromkeys(table["law"]), strict=False):
-            rows = table[(table["reward"] == name) & (table["law"] == law)]
-            place = np.arange(len(weights)) + shift
-            axis.hlines(place, rows["5 %"], rows["95 %"], color=COLOURS[law], lw=2)
-            axis.plot(rows["posterior mean"], place, "o", ms=4, color=COLOURS[law], label=law)
-        axis.axvline(0, color="#b8c2cc", lw=0.8, zorder=0)
-        axis.set_yticks(np.arange(len(weights)), weights)
-        axis.invert_yaxis()
-        axis.set_title(name, fontsize=10)
-        axis.set_xlabel("weight (reward units)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    return figure
-
-
 def draw_comparison(table: pd.DataFrame) -> plt.Figure:
     """Draw differences of expected log predictive density to the best, with standard errors."""
     figure, axis = plt.subplots(figsize=(7, 0.32 * len(table) + 1.2))
@@ -330,7 +259,7 @@ def draw_comparison(table: pd.DataFrame) -> plt.Figure:
 # %% [markdown]
 # ## Answer
 #
-# The tables and figures in `--out`; they are read in `docs/pricing.md`.
+# The tables and figures in `--out`; they are read in `docs/likelihoods.md`.
 
 
 # %%
@@ -340,22 +269,12 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     out.mkdir(parents=True, exist_ok=True)
     panel = pricing.panel()
     fits = fit_all(panel, size)
-    weights, compared = estimates(fits), comparison(fits)
-
-    write_table(weights, out, "estimates")
+    compared = comparison(fits)
     write_table(compared, out, "comparison", fixed(1))
     write_table(parts(panel, fits, size), out, "parts", fixed(1))
     if not quick:
         write_table(held_out(panel, size), out, "held_out", fixed(1))
-    write_table(coverage(fits), out, "coverage")
-
-    best = "herd" if "herd" in size.rewards else "both"
-    write_figure(draw_estimates(weights), out, "estimates")
     write_figure(draw_comparison(compared), out, "comparison")
-    write_figure(predictive_by_time(fits.draws["causal", best]), out, "predictive_by_month")
-    for law in ("causal", "energy"):
-        figure = predictive_by_state(fits.draws[law, best])
-        write_figure(figure, out, f"predictive_by_state_{law}")
 
 
 if __name__ == "__main__":
