@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._kernels import bridge
+from mfgppl._keep import keep
+from mfgppl._kernels import bridge, laws
+from mfgppl.control.soft_control import bend_of_values
 from mfgppl.control.stationary_control import policy_iteration
 from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
@@ -39,25 +41,17 @@ class StationaryLikelihood(WithDynamics):
     temperature: float
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
-        """Return reward to (log likelihood, gradient); other counts may be given.
+        """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
+        return bridge.law_evaluator(self.arrays(actions))
 
-        With `n(s) = sum_a N(s, a)` and the adjoint d of V, the gradient is
-        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
-        """
-        counts = torch.as_tensor(self.counts.actions if actions is None else actions)
-        steps = as_steps(self.transition, 1)
-
-        def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
-            (log_policy,) = self.tables(torch.from_numpy(reward))
-            policy = log_policy.exp()[0]
-            scaled = counts[0] / self.temperature
-            direct = scaled - policy * scaled.sum(-1, keepdim=True)
-            pushed = self.discount * steps.pushed(0, direct)
-            carried = steps.carried(0, policy, pushed, discount=self.discount, back=True)
-            gradient = direct + policy * carried[:, None]
-            return float(counted(counts, log_policy)), gradient[None].numpy()
-
-        return evaluate
+    def arrays(self, actions: np.ndarray | None = None) -> laws.Stationary:
+        """Return what the kernel reads, with a workspace; other counts may be given."""
+        return laws.stationary_law(
+            self.kernel_tables,
+            self.counts.actions if actions is None else actions,
+            discount=self.discount,
+            temperature=self.temperature,
+        )
 
     def log_likelihood(self, reward: Tensor) -> Tensor:
         """Return the log likelihood in plain torch, on the reward's device."""
@@ -71,15 +65,45 @@ class StationaryLikelihood(WithDynamics):
         )
         return (solution.log_policy,)
 
+    def table_slopes(self, reward: Tensor, changes: Tensor) -> tuple[Tensor]:
+        """Return how the log policy changes with the reward in K directions, (K, 1, S, A).
+
+        `dV = (I - discount P)^-1 sum_a pi dr` and `d log pi = (dr + discount P dV - dV) / beta`.
+        """
+        policy = torch.from_numpy(np.exp(self.log_policy(reward.numpy())))[0]
+        steps, changes = as_steps(self.transition, 1), changes[:, 0].masked_fill(policy == 0, 0.0)
+        values = torch.stack(
+            [
+                steps.carried(0, policy, earned, discount=self.discount)
+                for earned in (policy * changes).sum(-1)
+            ]
+        )
+        q_values = changes + self.discount * steps.expected_each(0, values)
+        slopes = (q_values - values[..., None]) / self.temperature
+        return (slopes.masked_fill(policy == 0, 0.0)[:, None],)
+
+    def bend(self, reward: Tensor, gradient: Tensor, changes: Tensor) -> Tensor:
+        """Return second derivatives (K, K) of the log likelihood in K directions of the reward.
+
+        Parameters
+        ----------
+        reward, gradient : Tensor, shape (1, S, A)
+            The reward, and the gradient there.
+        changes : Tensor, shape (K, 1, S, A)
+            The directions.
+        """
+        policy = torch.from_numpy(np.exp(self.log_policy(reward.numpy())))[0]
+        worth = (gradient - torch.as_tensor(self.counts.actions) / self.temperature).sum(-1)
+        slopes = self.table_slopes(reward, changes)[0][:, 0]
+        return bend_of_values(policy, slopes, worth[0], temperature=self.temperature)
+
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
         """Return the same for rewards (..., 1, S, A) with axes in front kept."""
         return (self.log_policy(rewards),)
 
     def log_policy(self, rewards: np.ndarray) -> np.ndarray:
         """Return the log probability of each action, of shape (..., 1, S, A)."""
-        many = np.ascontiguousarray(rewards).reshape(-1, *rewards.shape[-3:])
-        each = [self.tables(torch.from_numpy(reward))[0].numpy() for reward in many]
-        return np.stack(each).reshape(rewards.shape)
+        return bridge.stationary_policies(rewards, keep(self, "arrays", self.arrays))
 
     def terms(self, panel: Trajectories) -> list[Term]:
         """Return what each trajectory adds."""
