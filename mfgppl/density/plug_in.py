@@ -99,9 +99,10 @@ class PlugInDensity(Keeper):
 
     @property
     def _in_stages(self) -> bool:
-        """Whether the law is evaluated kind by kind, between the stages."""
-        law = self.law
-        return isinstance(law, KindsLikelihood) and isinstance(law.one, StationaryLikelihood)
+        """Whether the law is evaluated in Python, between the stages."""
+        if isinstance(self.law, KindsLikelihood):
+            return isinstance(self.law.one, StationaryLikelihood)
+        return isinstance(self.law, StationaryLikelihood) and not self.law.is_small
 
     def _stages_for(self, prior: float) -> Compiled:
         """Return the compiled program; without its prior where that has no weight but a factor.

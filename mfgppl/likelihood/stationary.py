@@ -18,6 +18,8 @@ from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
 
+SMALL = 300  # states of a cell up to which the kernel serves
+
 
 @dataclass(frozen=True, eq=False)
 class StationaryLikelihood(WithDynamics):
@@ -41,8 +43,35 @@ class StationaryLikelihood(WithDynamics):
     temperature: float
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
-        """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
-        return bridge.law_evaluator(self.arrays(actions))
+        """Return reward to (log likelihood, gradient); other counts may be given."""
+        return bridge.law_evaluator(self.arrays(actions)) if self.is_small else self._large(actions)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the kernel's factors are quicker than those of LAPACK."""
+        n_cells = self.transition.shape[1] if self.transition.ndim == 5 else 1
+        return bool(self.counts.actions.shape[1] <= SMALL * n_cells)
+
+    def _large(self, actions: np.ndarray | None) -> bridge.Evaluator:
+        """Return reward to (log likelihood, gradient), by LAPACK.
+
+        With `n(s) = sum_a N(s, a)` and the adjoint d of V, the gradient is
+        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
+        """
+        counts = torch.as_tensor(self.counts.actions if actions is None else actions)
+        steps = as_steps(self.transition, 1)
+
+        def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
+            (log_policy,) = self.tables(torch.from_numpy(reward))
+            policy = log_policy.exp()[0]
+            scaled = counts[0] / self.temperature
+            direct = scaled - policy * scaled.sum(-1, keepdim=True)
+            pushed = self.discount * steps.pushed(0, direct)
+            carried = steps.carried(0, policy, pushed, discount=self.discount, back=True)
+            gradient = direct + policy * carried[:, None]
+            return float(counted(counts, log_policy)), gradient[None].numpy()
+
+        return evaluate
 
     def arrays(self, actions: np.ndarray | None = None) -> laws.Stationary:
         """Return what the kernel reads, with a workspace; other counts may be given."""
@@ -103,7 +132,11 @@ class StationaryLikelihood(WithDynamics):
 
     def log_policy(self, rewards: np.ndarray) -> np.ndarray:
         """Return the log probability of each action, of shape (..., 1, S, A)."""
-        return bridge.stationary_policies(rewards, keep(self, "arrays", self.arrays))
+        if self.is_small:
+            return bridge.stationary_policies(rewards, keep(self, "arrays", self.arrays))
+        many = np.ascontiguousarray(rewards).reshape(-1, *rewards.shape[-3:])
+        each = [self.tables(torch.from_numpy(reward))[0].numpy() for reward in many]
+        return np.stack(each).reshape(rewards.shape)
 
     def terms(self, panel: Trajectories) -> list[Term]:
         """Return what each trajectory adds."""
