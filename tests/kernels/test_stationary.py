@@ -18,6 +18,7 @@ from mfgppl.likelihood.stationary import StationaryLikelihood
 
 ROUNDING = 1e-10
 NEAR_ONE = 1e-8  # of the twin, whose values lose four digits at a discount of 0.9999
+FAR_OFF = 1e-6  # of its gradient where rewards are tens of temperatures apart
 SIZES = [(1, 1, 1), (1, 1, 3), (1, 12, 2), (3, 5, 3), (2, 40, 2)]  # cells, states of each, actions
 DISCOUNTS = [0.3, 0.95, 0.9999]
 CASES = list(itertools.product(SIZES, DISCOUNTS, ["dense", "shared", "sparse"]))
@@ -137,7 +138,7 @@ def test_large_worlds_have_the_same_numbers(case, monkeypatch):
     policies, evaluate = law.log_policy(rewards), law.evaluator()
     small = [(value, slope.copy()) for value, slope in map(evaluate, rewards)]
     monkeypatch.setattr("mfgppl.likelihood.stationary.SMALL", 0)
-    close = NEAR_ONE if case[1] > 0.999 else ROUNDING
+    close = FAR_OFF if case[1] > 0.999 else ROUNDING
     np.testing.assert_allclose(law.log_policy(rewards), policies, atol=close)
     for (value, slope), (expected, gradient) in zip(
         map(law.evaluator(), rewards), small, strict=True
