@@ -180,7 +180,8 @@ class Search:
             anchor,
             response_map.game.temperature,
         )
-        self._factors, self._drift = None, None
+        self._factors: tuple[Array, Array] | None = None
+        self._drift: Array | None = None
         if anchor.factors is not None:
             lower_upper, pivots = anchor.factors
             self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it meanwhile
@@ -201,8 +202,16 @@ class Search:
         """Return the equilibrium at constrained parameters (P,), None where none is found."""
         if not np.isfinite(values).all():
             return None
+        expansion = self.anchor.expansion
+        found = self._from(values, expansion)
+        if found is None and expansion is not None:  # which foresees nothing there
+            found = self._from(values, None)
+        return found
+
+    def _from(self, values: Array, expansion: Expansion | None) -> Image | None:
+        """Return the same, from where an expansion, or else the tangent, foresees it."""
         self.put(values)
-        image = self.response_map.image(self._begin(values), self.temperature)
+        image = self.response_map.image(self._begin(values, expansion), self.temperature)
         residual = image.residual
         for _ in range(MOST_STEPS):
             if not residual > EXACT:
@@ -243,9 +252,9 @@ class Search:
         _, slope = self._pulled(image, found, worth) or slopes
         return found.value, slope
 
-    def _begin(self, values: Array) -> Array:
+    def _begin(self, values: Array, expansion: Expansion | None) -> Array:
         """Return the flow that the anchor foresees, its own where that leads far away."""
-        along, expansion = values - self.anchor.values, self.anchor.expansion
+        along = values - self.anchor.values
         change = np.tensordot(along, self.anchor.tangent, 1)
         self._drift = None
         if not np.abs(change).max() <= FARTHEST:

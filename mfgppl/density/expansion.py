@@ -100,7 +100,7 @@ def expansion_of(
         return None
     own = [_summed(both, flow) for both in sides]
     bend = np.zeros((P, P, *flow.shape))
-    for k in np.flatnonzero(moved > 0):
+    for k in np.flatnonzero(moved > 0).tolist():
         bend[k, k] = own[k] / steps[k, k] ** 2
     for (k, j), both in pairs.items():
         mixed = 0.5 * (_summed(both, flow) - own[k] - own[j])

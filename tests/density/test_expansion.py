@@ -115,7 +115,7 @@ def test_drifts_follow_the_inverse(name):
     rows = search.put(values).jacobian(image, density.model.game.temperature)
     right = np.random.default_rng(4).standard_normal(image.flow.size)
     expected = np.linalg.solve(np.eye(right.size) - rows.T, right)
-    search._begin(values)
+    search._begin(values, density.anchor.expansion)
     near = search._closed(right.reshape(image.flow.shape)).ravel()
     still = search._solved(right, transposed=False)
     assert np.linalg.norm(near - expected) < 0.1 * np.linalg.norm(still - expected)
