@@ -376,9 +376,7 @@ def new(study: str, panel: str, overwrite: bool, **columns: Any) -> None:
 @debuggable
 @main.command()
 @click.argument("fitted", metavar="FIT.nc ...", nargs=-1, required=True)
-@click.option(
-    "--out", callback=_at_home, help="A table to write: .md, .html, .tex or .txt."
-)
+@click.option("--out", callback=_at_home, help="A table to write: .md, .html, .tex or .txt.")
 @as_json_option
 @overwriting
 def compare(fitted: tuple[str, ...], out: str | None, as_json: bool, overwrite: bool) -> None:

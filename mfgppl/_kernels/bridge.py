@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mfgppl._kernels import density, mixtures, sweeps, tape, threads
-from mfgppl._kernels.density import Causal, Energy, Kinds
-from mfgppl._kernels.dynamics import Dense, Sparse, Tables, parts_of, sliced
+from mfgppl._kernels import density, mixtures, native, stationary, sweeps, tape, threads
+from mfgppl._kernels.density import Causal, Kinds, Stationary
+from mfgppl._kernels.dynamics import Dense, Sparse, Tables, sliced
 from mfgppl._kernels.tape import Tape
 
 # multiply-adds of a decision beside those of its table, and of a sweep that is worth a thread
@@ -55,80 +55,6 @@ def by_next_state(table: Tensor) -> np.ndarray:
     return np.ascontiguousarray(rows.transpose(0, 1, 3, 2))
 
 
-def causal_law(
-    tables: Tables, counts: np.ndarray, *, discount: float, temperature: float
-) -> Causal:
-    """Return the causal likelihood as arrays, with a workspace of its own."""
-    shape = counts.shape
-    constants = np.array([discount, temperature, 0.0])
-    counts, visits = np.ascontiguousarray(counts), counts.sum(-1)
-    values, gradient = np.empty(shape[:2]), np.empty(shape)
-    return Causal(tables, constants, counts, visits, values, gradient, parts_of(tables))
-
-
-def energy_law(
-    tables: Tables,
-    counts: np.ndarray,
-    *,
-    starts: np.ndarray,
-    ends_seen: np.ndarray,
-    ends_unseen: np.ndarray,
-    entry: np.ndarray,
-    n_groups: int,
-    temperature: float,
-) -> Energy:
-    """Return the energy likelihood as arrays, with a workspace of its own."""
-    shape = counts.shape
-    tidy = np.ascontiguousarray
-    return Energy(
-        tables=tables,
-        constants=np.array([1.0, temperature, float(n_groups)]),
-        counts=tidy(counts),
-        starts=tidy(starts),
-        ends_seen=tidy(ends_seen),
-        ends_unseen=tidy(ends_unseen),
-        entry=tidy(entry),
-        log_partition=np.empty(shape[:2]),
-        log_next=np.empty(shape),
-        log_policy=np.empty(shape),
-        gradient=np.empty(shape),
-    )
-
-
-def kinds_law(
-    tables: Tables,
-    histories: tuple[np.ndarray, ...],
-    shape: tuple[int, ...],
-    *,
-    discount: float,
-    temperature: float,
-) -> Kinds:
-    """Return the likelihood of agents whose kind is not seen as arrays, with a workspace.
-
-    Parameters
-    ----------
-    tables : Tables
-        The dynamics.
-    histories : tuple of ndarray
-        Entries, offsets, first states, numbers and what is known of each history; pairs of entries
-        that stand for two; and what is counted at each entry.
-    shape : tuple of int
-        (N, T, S, A).
-    discount, temperature : float
-        The game's constants.
-    """
-    N, T, S, A = shape
-    _, _, start, _, _, pairs, _ = histories
-    rows = T * S * A
-    all_rows = rows + len(pairs)
-    constants = np.array([discount, temperature, 0.0])
-    workspace = (
-        np.empty(shape), np.empty(rows), np.empty((all_rows, N - 1)), np.empty((start.size, N)),
-        np.empty((all_rows, N - 1)), np.empty((1, 1, N * (rows + S))),
-    )  # fmt: skip
-    return Kinds._make((tables, constants, *histories, *workspace))
-
-
 def kinds_posterior(
     log_policies: np.ndarray, log_weights: np.ndarray, histories: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +83,8 @@ def law_evaluator(law: density.Law) -> Evaluator:
         return _by_parts(law)
     if isinstance(law, Kinds):
         return _by_agents(law)
+    if isinstance(law, Stationary):
+        return _without_horizon(law)
     tables, constants, *arrays = law
     temperature, n_groups = float(constants[1]), int(constants[2])
     counted, workspace = arrays[:5], arrays[5:]
@@ -188,6 +116,20 @@ def _by_parts(law: Causal) -> Evaluator:
         return sum(threads.side_by_side(tasks)), law.gradient
 
     return at_once if in_threads(law) else one_by_one
+
+
+def _without_horizon(law: Stationary) -> Evaluator:
+    """Return the causal likelihood of a game that goes on for ever."""
+    tables, constants, *arrays = law
+    discount, temperature = float(constants[0]), float(constants[1])
+    flat = [array.reshape(-1) for array in arrays[:3]]
+    return lambda reward: (
+        stationary.value_and_gradient(
+            reward.reshape(-1), tables, discount, temperature, *flat, *arrays[3:5],
+            law.gradient.reshape(-1),
+        ),
+        law.gradient,
+    )  # fmt: skip
 
 
 def _by_agents(law: Kinds) -> Evaluator:
@@ -252,6 +194,15 @@ def soft_arrays(
     soft_values, log_policies = np.empty(many.shape[:-1]), np.empty(many.shape)
     sweeps.soft_sweeps(many, tables, discount, temperature, soft_values, log_policies)
     return soft_values.reshape(*lead, *shape[:-1]), log_policies.reshape(rewards.shape)
+
+
+def stationary_policies(rewards: np.ndarray, law: Stationary) -> np.ndarray:
+    """Return the log policies (..., 1, S, A) of rewards without a horizon."""
+    many = np.ascontiguousarray(rewards).reshape(-1, law.seen.size)
+    logs, numbers = np.empty(many.shape), law.constants[:2].tolist()
+    workspace = law.seen, law.of_seen, np.empty_like(law.factors)
+    stationary.log_policies(many, law.tables, *numbers, *workspace, logs)
+    return logs.reshape(rewards.shape)
 
 
 def energy_arrays(
@@ -339,8 +290,8 @@ class NativeDensity:
         jacobian: float,
     ) -> None:
         kinds: Any = type(law), type(law.tables)
-        self.function = density.native(*kinds)
-        self.data, self._alive = density.packed(np.array([prior, jacobian]), machine, core, law)
+        self.function = native.function_for(*kinds)
+        self.data, self._alive = native.packed(np.array([prior, jacobian]), machine, core, law)
         self._call = _C_FUNCTION(self.function.address)
         self._value = np.empty(1)
         self._addresses = self._value.ctypes.data, self.data.ctypes.data
@@ -359,7 +310,7 @@ class NativeDensity:
     @property
     def keeper(self) -> Any:
         """C function (dim, n, point, kept, data), which keeps a point as it is."""
-        return density.keeper()
+        return native.keeper()
 
 
 def _in_stages(

@@ -111,6 +111,10 @@ def pushed(tables, k, weights, arrived):
     """Fill `arrived[x]` with the weight that `weights[s * A + a]` sends to each state."""
 
 
+def put_under(tables, policy, weight, moves):
+    """Fill `moves[x, s]` with `weight` times the chance of x after s, under a policy (S * A,)."""
+
+
 def log_mean(tables, k, row, logs):
     """Return the log of the mean of `exp(logs)` after one row s * A + a, by its own peak."""
 
@@ -293,6 +297,35 @@ def _pushed_dense(tables, k, weights, arrived):
 
 def _pushed_sparse(tables, k, weights, arrived):
     by_slices(tables.before, tables.leading, tables.before_starts[k], weights, arrived)
+
+
+@overload(put_under, jit_options=jit_options)
+def _put_under(tables, policy, weight, moves):
+    if is_tuple(Dense, tables):
+        return _put_under_dense
+    return _put_under_sparse
+
+
+def _put_under_dense(tables, policy, weight, moves):
+    table, S = tables.tables[0, tables.block[0]], moves.shape[0]
+    A = policy.size // S
+    for x in range(S):
+        row, out = table[x], moves[x]
+        for s in range(S):
+            total = 0.0
+            for a in range(A):
+                total += policy[s * A + a] * row[s * A + a]
+            out[s] = weight * total
+
+
+def _put_under_sparse(tables, policy, weight, moves):
+    S, starts = moves.shape[0], tables.before_starts[0]
+    A = policy.size // S
+    moves[:] = 0.0
+    for x in range(S):
+        for e in range(starts[x // LANES] + x % LANES, starts[x // LANES + 1], LANES):
+            i = tables.leading[e]
+            moves[x, i // A] += weight * tables.before[e] * policy[i]
 
 
 @overload(log_mean, jit_options=jit_options)

@@ -1,5 +1,6 @@
 """Soft backward induction against a fixed flow, and the flow that a policy generates."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -98,10 +99,10 @@ def backward_induction(
     return SoftSolution(q_values, soft_values, log_policy)
 
 
-def policy_change(
-    log_policy: Tensor, change: Tensor, transition: Tensor, *, discount: float, temperature: float
-) -> Tensor:
-    """Return how the log policy (T, S, A) changes as the reward does, in one direction.
+def policy_changes(
+    log_policy: Tensor, changes: Tensor, transition: Tensor, *, discount: float, temperature: float
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield each time, last first, and how its log policy changes in K directions, (K, S, A).
 
     `dQ_t = dr_t + discount * P_t dV_{t+1}`, `dV_t = sum_a pi_t dQ_t`, and
     `d log pi_t = (dQ_t - dV_t) / temperature`; zero where an action is not available.
@@ -110,22 +111,41 @@ def policy_change(
     ----------
     log_policy : Tensor, shape (T, S, A)
         The soft best response; -inf where an action is not available.
-    change : Tensor, shape (T, S, A)
+    changes : Tensor, shape (K, T, S, A)
         Of the reward.
     transition, discount, temperature
         As in `soft_backward_induction`.
     """
-    steps, policy = as_steps(transition, len(change)), log_policy.exp()
-    change = change.masked_fill(policy == 0, 0.0)
-    found = torch.empty_like(change)
-    values = torch.zeros_like(change[0, :, 0])
-    for t in range(len(change) - 1, -1, -1):
-        q_values = (
-            change[t] if t == len(change) - 1 else change[t] + discount * steps.expected(t, values)
-        )
+    last = len(log_policy) - 1
+    steps, policy = as_steps(transition, last + 1), log_policy.exp()
+    values = torch.zeros_like(changes[:, 0, :, 0])
+    for t in range(last, -1, -1):
+        q_values = changes[:, t].masked_fill(policy[t] == 0, 0.0)
+        if t < last:
+            q_values = q_values + discount * steps.expected_each(t, values)
         values = (policy[t] * q_values).sum(-1)
-        found[t] = q_values - values[:, None]
-    return (found / temperature).masked_fill(policy == 0, 0.0)
+        slopes = (q_values - values[..., None]) / temperature
+        yield t, slopes.masked_fill(policy[t] == 0, 0.0)
+
+
+def bend_of_values(policy: Tensor, slopes: Tensor, worth: Tensor, *, temperature: float) -> Tensor:
+    """Return second derivatives (K, K) of soft values of one time, summed by their worth (S,).
+
+    Rewards alone have none: `d2V = temperature * sum_a pi dlog pi dlog pi'`.
+
+    Parameters
+    ----------
+    policy : Tensor, shape (S, A)
+        The soft policy.
+    slopes : Tensor, shape (K, S, A)
+        Of the log policy.
+    worth : Tensor, shape (S,)
+        Derivative of what is summed in each value.
+    temperature : float
+        Of the policy.
+    """
+    weights = temperature * worth[:, None] * policy
+    return (slopes * weights).flatten(1) @ slopes.flatten(1).T
 
 
 @differentiable_door

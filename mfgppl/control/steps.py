@@ -58,6 +58,13 @@ class DenseSteps(NamedTuple):
             return table[0] @ values
         return (table.flatten(1, 2) @ values.reshape(C, S, 1)).reshape(C * S, A)
 
+    def expected_each(self, t: int, values: Tensor) -> Tensor:
+        """Return what `expected` does for rows of values (K, S), (K, S, A)."""
+        table = self._at(t)
+        C, S, A, _ = table.shape
+        found = table.flatten(1, 2) @ values.reshape(-1, C, S).permute(1, 2, 0)
+        return found.permute(2, 0, 1).reshape(-1, C * S, A)
+
     def log_expected(self, t: int, logs: Tensor) -> Tensor:
         """Return the log of the mean of `exp(logs)`, logs (S,), after each state and action."""
         table = self._at(t)
@@ -152,6 +159,13 @@ class SparseSteps(NamedTuple):
         terms = self.entries[where] * values[self.following[where]]
         total = values.new_zeros(self.shape[0] * self.shape[1])
         return total.index_add(0, self.row[where], terms).reshape(self.shape[:2])
+
+    def expected_each(self, t: int, values: Tensor) -> Tensor:
+        """Return what `expected` does for rows of values (K, S), (K, S, A)."""
+        where = self._at(t)
+        terms = self.entries[where, None] * values.T[self.following[where]]
+        total = values.new_zeros(self.shape[0] * self.shape[1], len(values))
+        return total.index_add(0, self.row[where], terms).T.reshape(-1, *self.shape[:2])
 
     def log_expected(self, t: int, logs: Tensor) -> Tensor:
         """Return the log of the mean of `exp(logs)`, logs (S,), after each state and action."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mfgppl._kernels import bridge, crowd
 from mfgppl._kernels.dynamics import Dense
+from mfgppl.density.expansion import Expansion, continued
 from mfgppl.density.protocol import TOLERANCE
 from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, find_fixed_point
 from mfgppl.equilibrium.linearisation import AnyResponseMap, factored, inverse, solved
@@ -52,6 +53,8 @@ class Anchor(NamedTuple):
         too large, or the response map is not recorded.
     others : list of ndarray
         Where else a search may begin: other equilibria, and the crowd that stays where it began.
+    expansion : Expansion or None
+        What is known around it to the next order.
     """
 
     theta: Array
@@ -60,6 +63,7 @@ class Anchor(NamedTuple):
     tangent: Array
     factors: tuple[Array, Array] | None
     others: list[Array]
+    expansion: Expansion | None = None
 
 
 class Evidence(NamedTuple):
@@ -176,7 +180,8 @@ class Search:
             anchor,
             response_map.game.temperature,
         )
-        self._factors = None
+        self._factors: tuple[Array, Array] | None = None
+        self._drift: Array | None = None
         if anchor.factors is not None:
             lower_upper, pivots = anchor.factors
             self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it meanwhile
@@ -197,18 +202,27 @@ class Search:
         """Return the equilibrium at constrained parameters (P,), None where none is found."""
         if not np.isfinite(values).all():
             return None
+        expansion = self.anchor.expansion
+        found = self._from(values, expansion)
+        if found is None and expansion is not None:  # which foresees nothing there
+            found = self._from(values, None)
+        return found
+
+    def _from(self, values: Array, expansion: Expansion | None) -> Image | None:
+        """Return the same, from where an expansion, or else the tangent, foresees it."""
         self.put(values)
-        image = self.response_map.image(self._begin(values), self.temperature)
+        image = self.response_map.image(self._begin(values, expansion), self.temperature)
+        residual = image.residual
         for _ in range(MOST_STEPS):
-            gap, residual = image.generated - image.flow, image.residual
             if not residual > EXACT:
                 break
-            moved = as_shares(image.flow + self._closed(gap))
+            moved = as_shares(image.flow + self._closed(image.generated - image.flow))
             following = self.response_map.image(moved, self.temperature)
-            if not following.residual < SLOWEST * residual:
+            left = following.residual
+            if not left < SLOWEST * residual:
                 break
-            image = following
-        if image.residual <= TOLERANCE:
+            image, residual = following, left
+        if residual <= TOLERANCE:
             return image
         if not np.isfinite(self.response_map.image(self.anchor.flow, self.temperature).residual):
             return None
@@ -238,11 +252,15 @@ class Search:
         _, slope = self._pulled(image, found, worth) or slopes
         return found.value, slope
 
-    def _begin(self, values: Array) -> Array:
-        """Return the flow on the anchor's tangent, the anchor's own where that leads far away."""
-        change = np.tensordot(values - self.anchor.values, self.anchor.tangent, 1)
+    def _begin(self, values: Array, expansion: Expansion | None) -> Array:
+        """Return the flow that the anchor foresees, its own where that leads far away."""
+        along = values - self.anchor.values
+        change = np.tensordot(along, self.anchor.tangent, 1)
+        self._drift = None
         if not np.abs(change).max() <= FARTHEST:
             return self.anchor.flow
+        if expansion is not None:
+            change, self._drift = expansion.curved(along, change), expansion.drift(along)
         return as_shares(self.anchor.flow + change)
 
     def _worth(self, image: Image, slope: Array) -> Array | None:
@@ -280,8 +298,8 @@ class Search:
             y = v.reshape(shape)
             return np.asarray((y - self._returned(image, self._lifted(y))).ravel())
 
-        def near_inverse(v: Array) -> Array:
-            return self._nearly(v.reshape(shape)).ravel()
+        def near_inverse(v: Array) -> Array:  # which must be linear
+            return self._solved(v, transposed=True)
 
         system, help_ = (
             scipy.sparse.linalg.LinearOperator((right.size, right.size), matvec=f, dtype=float)
@@ -312,23 +330,32 @@ class Search:
         return y if exposures is None else exposures.sums_transposed(y)
 
     def _nearly(self, weights: Array) -> Array:
-        """Return the solution of the transposed system at the anchor; itself without factors."""
-        if self._factors is None:
-            return weights
-        return solved(self._factors, weights, transposed=True)
+        """Return the solution of the transposed system, nearly; itself without factors."""
+        flat = weights.ravel()
+        if self._drift is not None:
+            flat = continued(flat, self._drift.T)
+        return self._solved(flat, transposed=True).reshape(weights.shape)
 
     def _closed(self, gap: Array) -> Array:
-        """Return what closes a gap at the anchor; the gap itself where its factors are not kept.
+        """Return what closes a gap, nearly; the gap itself where no factors are kept.
 
         By what is read of it: the rest of each cell follows one response later.
         """
-        if self._factors is None:
-            return gap
         exposures = self.response_map.exposures
-        if exposures is None:
-            return solved(self._factors, gap, transposed=False)
-        sums = exposures.sums(gap)
-        return gap + exposures.spread(solved(self._factors, sums, transposed=False) - sums)
+        if exposures is not None and self._factors is not None:
+            sums = exposures.sums(gap)
+            closed = self._solved(sums.ravel(), transposed=False).reshape(sums.shape)
+            return gap + exposures.spread(closed - sums)
+        flat = self._solved(gap.ravel(), transposed=False)
+        if self._drift is not None:
+            flat = continued(flat, self._drift)
+        return flat.reshape(gap.shape)
+
+    def _solved(self, right: Array, *, transposed: bool) -> Array:
+        """Return the solution of the anchor's system; the right side where it is not kept."""
+        if self._factors is None:
+            return right
+        return solved(self._factors, right, transposed=transposed)
 
     def _pulled(self, image: Image, found: Evidence, worth: Array) -> tuple[Array, Array] | None:
         """Return slopes of what the panel says, and of the flow at its worth."""

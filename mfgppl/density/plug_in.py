@@ -6,8 +6,10 @@ an evaluation.
 """
 
 import copy
+import itertools
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyro
@@ -28,11 +30,12 @@ from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
 from mfgppl.likelihood.stationary import StationaryLikelihood
-from mfgppl.reward.parameters import Program
+from mfgppl.reward.parameters import Program, Run
 from mfgppl.reward.program import double_precision
 
 STEP = 1e-3  # of differences, as a change of a reward in temperatures at most
 SIDES = 2**22  # entries of a table for each parameter up to which all rows are worked out at once
+MOST_SLOPES = 2**26  # entries of the reward's slopes that are held at once, 512 MB
 STAGES = (
     "reading the reward program",
     "recording the reward program",
@@ -92,13 +95,14 @@ class PlugInDensity(Keeper):
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        return not self._in_torch and self.compiled.tape is not None
+        return not self._in_stages and self.compiled.tape is not None
 
     @property
-    def _in_torch(self) -> bool:
-        """Whether the law has no kernel."""
-        law = self.law.one if isinstance(self.law, KindsLikelihood) else self.law
-        return isinstance(law, StationaryLikelihood)
+    def _in_stages(self) -> bool:
+        """Whether the law is evaluated in Python, between the stages."""
+        if isinstance(self.law, KindsLikelihood):
+            return isinstance(self.law.one, StationaryLikelihood)
+        return isinstance(self.law, StationaryLikelihood) and not self.law.is_small
 
     def _stages_for(self, prior: float) -> Compiled:
         """Return the compiled program; without its prior where that has no weight but a factor.
@@ -133,9 +137,8 @@ class PlugInDensity(Keeper):
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
         compiled, likelihood = self._stages_for(prior), self.law
-        if compiled.tape is None or self._in_torch:
+        if compiled.tape is None or self._in_stages:
             return None
-        assert not isinstance(likelihood, StationaryLikelihood)
         law = likelihood.arrays()
         core: Itself | Affine = Itself(np.array(self.law.core_shape))
         if compiled.affine is not None:
@@ -206,10 +209,11 @@ class PlugInDensity(Keeper):
         return self.compiled.by_group(points)
 
     def second_derivatives(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
-        """Return second derivatives (K, K) of the weighted density, from the plain torch twin.
+        """Return second derivatives (K, K) of the weighted density.
 
-        Where kinds are not seen, they are differences of the exact gradient. What changes no
-        reward has none in the likelihood, not even rounding.
+        By the slopes of the policy for the exact law of actions; by differences of the exact
+        gradient where kinds are not seen; else from the plain torch twin. What changes no reward
+        has none in the likelihood, not even rounding.
         """
         found = self._bend(theta, prior=prior, jacobian=jacobian)
         if not prior and not jacobian:
@@ -218,15 +222,44 @@ class PlugInDensity(Keeper):
         return found
 
     def _bend(self, theta: np.ndarray, *, prior: float, jacobian: float) -> np.ndarray:
-        program, likelihood = self.program, self.law
-        if isinstance(likelihood, KindsLikelihood):
+        law, size = self.law, len(theta) * math.prod(self.law.core_shape)
+        if isinstance(law, KindsLikelihood):
             return self._differences(theta, prior=prior, jacobian=jacobian)
+        if not isinstance(law, (CausalLikelihood, StationaryLikelihood)) or size > MOST_SLOPES:
+            return self._twice(
+                theta, lambda run: law.log_likelihood(run.reward), prior=prior, jacobian=jacobian
+            )
+        reward, changes = self._reward_slopes(theta)
+        gradient = torch.from_numpy(law.evaluator()(np.ascontiguousarray(reward.numpy()))[1].copy())
+        along = list(_together(changes, MOST_SLOPES))
+        found = law.bend(reward, gradient, along[0]).numpy() if along else 0.0
+        worth = self._worth(reward, gradient)
+        return self._twice(theta, worth, prior=prior, jacobian=jacobian) + found
+
+    def _worth(self, reward: Tensor, gradient: Tensor) -> Callable[[Run], Tensor]:
+        """Return the reward of a run summed by what it is worth, by its parameters where linear."""
+        if self.compiled.affine is not None:
+            weights = torch.from_numpy(self.compiled.affine.matrix @ gradient.numpy().ravel())
+            return lambda run: weights @ torch.cat([v.reshape(-1) for v in run.values.values()])
+        never = ~torch.isfinite(reward)
+        return lambda run: (run.reward.masked_fill(never, 0.0) * gradient).sum()
+
+    def _twice(
+        self,
+        theta: np.ndarray,
+        function: Callable[[Run], Tensor],
+        *,
+        prior: float,
+        jacobian: float,
+    ) -> np.ndarray:
+        """Return second derivatives (K, K) of a function of a run and of its weighted prior."""
+        program = self.program
 
         def value(free: Tensor) -> Tensor:
             run = program.run(program.split(free))
             parts = ((prior, run.log_prior), (jacobian, run.log_jacobian))
             weighted = [weight * part for weight, part in parts if weight]
-            return sum(weighted, likelihood.log_likelihood(run.reward))
+            return sum(weighted, function(run))
 
         point = torch.from_numpy(theta.copy())
         many = self.compiled.affine is None and len(theta) * self.law.counts.actions.size <= SIDES
@@ -263,8 +296,7 @@ class PlugInDensity(Keeper):
         load_rules()
         with double_precision(), pyro.validation_enabled(False):
             reward, changes = self._reward_slopes(theta)
-            for change in changes:
-                slopes = _table_slopes(self.law, reward, change)
+            for slopes in _table_slopes(self.law, reward, changes):
                 yield tuple(slope.nan_to_num(0.0).numpy() for slope in slopes)
 
     def _reward_slopes(self, theta: np.ndarray) -> tuple[Tensor, Iterator[Tensor]]:
@@ -278,8 +310,23 @@ class PlugInDensity(Keeper):
         return torch.from_numpy(self.rewards(values[None])[0]), tables
 
 
-def _table_slopes(law: FixedFlow, reward: Tensor, change: Tensor) -> tuple[Tensor, ...]:
-    """Return how a law's tables change as the reward (T, S, A) does, in one direction."""
-    if isinstance(law, (CausalLikelihood, KindsLikelihood, StationaryLikelihood)):
-        return law.table_slopes(reward, change)
-    return tuple(torch.func.jvp(law.tables, (reward,), (change,))[1])
+def _table_slopes(
+    law: FixedFlow, reward: Tensor, changes: Iterator[Tensor]
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield how a law's tables change as the reward (T, S, A) does, direction by direction."""
+    if isinstance(law, (CausalLikelihood, StationaryLikelihood)):
+        for along in _together(changes, SIDES):
+            yield from ((slope,) for slope in law.table_slopes(reward, along)[0])
+        return
+    for change in changes:
+        if isinstance(law, KindsLikelihood):
+            yield law.table_slopes(reward, change)
+        else:
+            yield tuple(torch.func.jvp(law.tables, (reward,), (change,))[1])
+
+
+def _together(changes: Iterator[Tensor], entries: int) -> Iterator[Tensor]:
+    """Yield tables in stacks (K, T, S, A) of a number of entries at most, or one by one."""
+    for first in changes:
+        more = max(entries // max(first.numel(), 1) - 1, 0)
+        yield torch.stack([first, *itertools.islice(changes, more)])

@@ -3,14 +3,15 @@
 `log L = sum_tsa N_t(s, a) (Q_t(s, a) - V_t(s)) / temperature`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._kernels import bridge
-from mfgppl.control.soft_control import backward_induction, policy_change
+from mfgppl._kernels import bridge, laws
+from mfgppl.control.soft_control import backward_induction, bend_of_values, policy_changes
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
@@ -41,9 +42,9 @@ class CausalLikelihood(WithDynamics):
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
         return bridge.law_evaluator(self.arrays(actions))
 
-    def arrays(self, actions: np.ndarray | None = None) -> bridge.Causal:
+    def arrays(self, actions: np.ndarray | None = None) -> laws.Causal:
         """Return what the kernel reads, with a workspace; other counts may be given."""
-        return bridge.causal_law(
+        return laws.causal_law(
             self.kernel_tables,
             self.counts.actions if actions is None else actions,
             discount=self.discount,
@@ -62,11 +63,38 @@ class CausalLikelihood(WithDynamics):
         )
         return (solution.log_policy,)
 
-    def table_slopes(self, reward: Tensor, change: Tensor) -> tuple[Tensor]:
-        """Return how the log policy changes as the reward (T, S, A) does, in one direction."""
-        constants = {"discount": self.discount, "temperature": self.temperature}
+    def table_slopes(self, reward: Tensor, changes: Tensor) -> tuple[Tensor]:
+        """Return how the log policy changes with the reward in K directions, (K, T, S, A)."""
+        slopes = torch.empty_like(changes)
+        for t, found in self._changes(reward, changes)[1]:
+            slopes[:, t] = found
+        return (slopes,)
+
+    def bend(self, reward: Tensor, gradient: Tensor, changes: Tensor) -> Tensor:
+        """Return second derivatives (K, K) of the log likelihood in K directions of the reward.
+
+        Parameters
+        ----------
+        reward, gradient : Tensor, shape (T, S, A)
+            The reward, and the gradient there.
+        changes : Tensor, shape (K, T, S, A)
+            The directions.
+        """
+        counts, found = torch.as_tensor(self.counts.actions), changes.new_zeros(())
+        worth = (gradient - counts / self.temperature).sum(-1)
+        policy, each = self._changes(reward, changes)
+        for t, slopes in each:
+            found = found + bend_of_values(
+                policy[t], slopes, worth[t], temperature=self.temperature
+            )
+        return found
+
+    def _changes(
+        self, reward: Tensor, changes: Tensor
+    ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         log_policy = torch.from_numpy(self.log_policy(reward.numpy()))
-        return (policy_change(log_policy, change, self.transition, **constants),)
+        constants = {"discount": self.discount, "temperature": self.temperature}
+        return log_policy.exp(), policy_changes(log_policy, changes, self.transition, **constants)
 
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
         """Return the same by kernel, for rewards (..., T, S, A) with axes in front kept."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._kernels import bridge
+from mfgppl._kernels import bridge, laws
 from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
@@ -49,9 +49,9 @@ class EnergyLikelihood(WithDynamics):
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
         return bridge.law_evaluator(self.arrays(actions))
 
-    def arrays(self, actions: np.ndarray | None = None) -> bridge.Energy:
+    def arrays(self, actions: np.ndarray | None = None) -> laws.Energy:
         """Return what the kernel reads, with a workspace; other counts may be given."""
-        return bridge.energy_law(
+        return laws.energy_law(
             self.kernel_tables,
             self.counts.actions if actions is None else actions,
             starts=self.counts.starts,

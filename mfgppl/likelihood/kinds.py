@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._keep import Keeper, keep
-from mfgppl._kernels import bridge
+from mfgppl._kernels import bridge, laws
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
@@ -166,22 +166,22 @@ class KindsLikelihood(Keeper):
         weights = flat[..., size:end].reshape(*lead, self.n_nodes, self.shape[2])
         return flat[..., :size].reshape(*lead, *self.shape), weights
 
-    def arrays(self) -> bridge.Kinds:
+    def arrays(self) -> laws.Kinds:
         """Return what the kernel reads, with a workspace."""
         if not isinstance(self.one, CausalLikelihood):
             raise TypeError("only the causal law along a flow that is given has a kernel")
         constants = {"discount": self.discount, "temperature": self.temperature}
         packed = keep(self, "packed", lambda: packed_histories(self.histories, self.shape[1:]))
-        return bridge.kinds_law(self.kernel_tables, packed, self.shape, **constants)
+        return laws.kinds_law(self.kernel_tables, packed, self.shape, **constants)
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
         if isinstance(self.one, StationaryLikelihood):
-            return self._by_torch(self.one)
+            return self._kind_by_kind if self.one.is_small else self._by_torch(self.one)
         return bridge.law_evaluator(self.arrays())
 
     def _by_torch(self, one: StationaryLikelihood) -> bridge.Evaluator:
-        """Return the same for a stationary game, kind by kind."""
+        """Return the same for a large stationary game, whose factors each kind keeps."""
         solvers = [one.values() for _ in range(self.n_nodes)]
 
         def evaluate(core: np.ndarray) -> tuple[float, np.ndarray]:
@@ -198,6 +198,19 @@ class KindsLikelihood(Keeper):
             return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
 
         return evaluate
+
+    def _kind_by_kind(self, core: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the log likelihood of a small stationary game, and its gradient kind by kind."""
+        assert isinstance(self.one, StationaryLikelihood)
+        rewards, _ = self.parts(core)
+        found = self.posterior(core)
+        counts, slopes = self.expected_counts(found.share)
+        gradient = [
+            self.one.evaluator(n)(np.ascontiguousarray(r))[1].copy()
+            for n, r in zip(counts, rewards, strict=True)
+        ]
+        flat = np.concatenate([np.stack(gradient).ravel(), slopes.ravel()])
+        return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
 
     def log_likelihood(self, core: Tensor) -> Tensor:
         """Return the log likelihood in plain torch: the kernel's twin."""
@@ -226,7 +239,9 @@ class KindsLikelihood(Keeper):
         """Return how the log policies and log weights change with the reward, in one direction."""
         assert not isinstance(self.one, CoupledLikelihood)
         (rewards, _), (changes, logs) = self.parts(core), self.parts(change)
-        slopes = [self.one.table_slopes(r, c)[0] for r, c in zip(rewards, changes, strict=True)]
+        slopes = [
+            self.one.table_slopes(r, c[None])[0][0] for r, c in zip(rewards, changes, strict=True)
+        ]
         return torch.stack(slopes), logs
 
     def table_arrays(self, cores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl._kernels import bridge
+from mfgppl._keep import keep
+from mfgppl._kernels import bridge, laws
+from mfgppl.control.soft_control import bend_of_values
 from mfgppl.control.stationary_control import policy_iteration
 from mfgppl.control.stationary_values import StationaryValues
 from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
+
+SMALL = 300  # states of a cell up to which the kernel serves
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,16 @@ class StationaryLikelihood(WithDynamics):
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient); other counts may be given."""
+        return bridge.law_evaluator(self.arrays(actions)) if self.is_small else self._large(actions)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the kernel's factors are quicker than those of LAPACK."""
+        n_cells = self.transition.shape[1] if self.transition.ndim == 5 else 1
+        return bool(self.counts.actions.shape[1] <= SMALL * n_cells)
+
+    def _large(self, actions: np.ndarray | None) -> bridge.Evaluator:
+        """Return reward to (log likelihood, gradient), by LAPACK."""
         counts = self.counts.actions if actions is None else actions
         values = self.values()
 
@@ -70,6 +84,15 @@ class StationaryLikelihood(WithDynamics):
         carried = values.adjoint(policy, self.discount * values.steps.pushed(0, direct))
         return np.asarray((direct + policy * carried[:, None])[None].numpy())
 
+    def arrays(self, actions: np.ndarray | None = None) -> laws.Stationary:
+        """Return what the kernel reads, with a workspace; other counts may be given."""
+        return laws.stationary_law(
+            self.kernel_tables,
+            self.counts.actions if actions is None else actions,
+            discount=self.discount,
+            temperature=self.temperature,
+        )
+
     def log_likelihood(self, reward: Tensor) -> Tensor:
         """Return the log likelihood in plain torch, on the reward's device."""
         return counted(torch.as_tensor(self.counts.actions).to(reward.device), *self.tables(reward))
@@ -82,14 +105,37 @@ class StationaryLikelihood(WithDynamics):
         )
         return (solution.log_policy,)
 
-    def table_slopes(self, reward: Tensor, change: Tensor) -> tuple[Tensor]:
-        """Return how the log policy changes as the reward (1, S, A) does, in one direction."""
-        policy = torch.from_numpy(self.log_policy(reward.numpy())[0]).exp()
-        earned = torch.where(policy > 0, change[0], 0.0)
-        steps = as_steps(self.transition, 1)
-        ahead = steps.carried(0, policy, (policy * earned).sum(-1), discount=self.discount)
-        q = earned + self.discount * steps.expected(0, ahead)
-        return ((q - ahead[:, None])[None] / self.temperature,)
+    def table_slopes(self, reward: Tensor, changes: Tensor) -> tuple[Tensor]:
+        """Return how the log policy changes with the reward in K directions, (K, 1, S, A).
+
+        `dV = (I - discount P)^-1 sum_a pi dr` and `d log pi = (dr + discount P dV - dV) / beta`.
+        """
+        policy = torch.from_numpy(np.exp(self.log_policy(reward.numpy())))[0]
+        steps, changes = as_steps(self.transition, 1), changes[:, 0].masked_fill(policy == 0, 0.0)
+        values = torch.stack(
+            [
+                steps.carried(0, policy, earned, discount=self.discount)
+                for earned in (policy * changes).sum(-1)
+            ]
+        )
+        q_values = changes + self.discount * steps.expected_each(0, values)
+        slopes = (q_values - values[..., None]) / self.temperature
+        return (slopes.masked_fill(policy == 0, 0.0)[:, None],)
+
+    def bend(self, reward: Tensor, gradient: Tensor, changes: Tensor) -> Tensor:
+        """Return second derivatives (K, K) of the log likelihood in K directions of the reward.
+
+        Parameters
+        ----------
+        reward, gradient : Tensor, shape (1, S, A)
+            The reward, and the gradient there.
+        changes : Tensor, shape (K, 1, S, A)
+            The directions.
+        """
+        policy = torch.from_numpy(np.exp(self.log_policy(reward.numpy())))[0]
+        worth = (gradient - torch.as_tensor(self.counts.actions) / self.temperature).sum(-1)
+        slopes = self.table_slopes(reward, changes)[0][:, 0]
+        return bend_of_values(policy, slopes, worth[0], temperature=self.temperature)
 
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
         """Return the same for rewards (..., 1, S, A) with axes in front kept."""
@@ -97,6 +143,8 @@ class StationaryLikelihood(WithDynamics):
 
     def log_policy(self, rewards: np.ndarray) -> np.ndarray:
         """Return the log probability of each action, of shape (..., 1, S, A)."""
+        if self.is_small:
+            return bridge.stationary_policies(rewards, keep(self, "arrays", self.arrays))
         many = np.ascontiguousarray(rewards).reshape(-1, *rewards.shape[-3:])
         values = self.values()
         each = [values.log_policy(torch.from_numpy(reward[0])).numpy() for reward in many]
