@@ -257,7 +257,7 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     out.mkdir(parents=True, exist_ok=True)
     games = cases()
     few = {"left or right": games["left or right"]}
-    tables = [covered(k, c, 3 if quick else COVERED) for k, c in games.items()]
+    tables = [covered(k, c, 2 if quick else COVERED) for k, c in games.items()]
     coverage = pd.concat(tables, ignore_index=True)
     coverage.to_csv(out / "coverage.csv", index=False)
     columns = {
@@ -286,4 +286,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 # %%
 if __name__ == "__main__":
-    run(main, __doc__, OUT, quick="three panels, two sizes, one game")
+    run(main, __doc__, OUT, quick="two panels, two sizes, one game")

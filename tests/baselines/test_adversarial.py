@@ -130,7 +130,7 @@ def test_under_deterministic_moves_it_is_the_causal_fit(roads_panel):
 
 def test_under_random_moves_the_printed_score_is_biased_and_its_mean_is_not():
     """The potential of the state reached lets luck explain choices: infection's cost is lost."""
-    game = sis.game(horizon=20)
+    game = sis.game(horizon=10)
     panel = games.played(game, sis.reward, sis.TRUTH, 2000, 1)
     found = {}
     with warnings.catch_warnings():

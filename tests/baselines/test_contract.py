@@ -21,7 +21,7 @@ METHODS = {
     "max_causal_entropy": {},
     "mfirl": {},
     "mfirl hard": {"normalisation": "advantage", "max_steps": 20},
-    "plirl": {"max_steps": 10},
+    "plirl": {"max_steps": 3},
     "plirl sampled": {"partition": "sampled", "n_rounds": 4, "n_flows": 6},
     "mfairl": {"n_rounds": 3},
     "mfairl sampled": {"sampler": "sampled", "n_rounds": 5, "n_agents": 20},
@@ -136,7 +136,7 @@ def test_one_decision_is_enough():
     turned = panel.counts.actions[0, 0, 1] / 400
     odds = np.log(turned / (1 - turned))
     for name in ("max_causal_entropy", "mfirl", "plirl", "mfairl"):
-        more = {"n_rounds": 30} if name == "mfairl" else {}
+        more = {"mfairl": {"n_rounds": 30}, "plirl": {"max_steps": 10}}.get(name, {})
         found = fitted(name, panel, reward=reward, game=game, **more)
         assert found.params["turn"] == pytest.approx(odds, abs=2e-3)
 

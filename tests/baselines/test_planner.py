@@ -115,7 +115,7 @@ def test_the_sampled_partition_function_is_the_integral():
     mean[0, 0, 0] = 0.5
     deviation = torch.full_like(mean, 1.8)
     with double_precision():
-        flows = drawn_flows(task, mean, deviation, 4000, torch.Generator().manual_seed(1))
+        flows = drawn_flows(task, mean, deviation, 1500, torch.Generator().manual_seed(1))
         returns = returns_of(task, program, torch.tensor([worth]), flows)
     found = log_weights(flows, returns, mean, deviation, beta=1.0, population=population)
     found = found - population * flows.entropy
@@ -146,11 +146,11 @@ def test_sampled_plirl_recovers_a_known_reward():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         sampled = baselines.plirl(
-            panel, game, reward=bonus, partition="sampled", n_rounds=150, n_flows=40, random_seed=1
+            panel, game, reward=bonus, partition="sampled", n_rounds=75, n_flows=40, random_seed=1
         )
     assert exact.params["bonus"] == pytest.approx(1.0, abs=0.25)
     assert sampled.params["bonus"] == pytest.approx(exact.params["bonus"], abs=0.25)
-    assert sampled.n_interactions == 150 * 40 * 2
+    assert sampled.n_interactions == 75 * 40 * 2
 
 
 def test_collapsed_importance_weights_are_reported():

@@ -20,7 +20,7 @@ from mfgppl.estimation.refits import maximum_near
 from mfgppl.models import left_right, stationary_repair
 from mfgppl.plots.calibration import plot_coverage, plot_widths
 
-PANELS = 80
+PANELS = 40
 Z = ndtri(0.95)
 
 
@@ -133,7 +133,7 @@ def test_stationary_games_are_recovered_over_given_times():
     game, truth = stationary_repair.game(), stationary_repair.TRUTH
     few, many = (
         recovery(
-            game, stationary_repair.reward, truth=truth, n_agents=60, n_times=n, panels=5,
+            game, stationary_repair.reward, truth=truth, n_agents=60, n_times=n, panels=2,
             random_seed=1, progressbar=False,
         ).table["width"]
         for n in (10, 90)

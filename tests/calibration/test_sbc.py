@@ -121,7 +121,7 @@ def test_ranks_are_uniform_where_the_data_tell_nothing():
 
 def test_nuts_is_calibrated_by_default(coin):
     """NUTS draws, with no fit named, stay within the bands."""
-    found = sbc(coin, panels=20, random_seed=5, progressbar=False)
+    found = sbc(coin, panels=10, random_seed=5, progressbar=False)
     assert found.calibrated, repr(found)
 
 

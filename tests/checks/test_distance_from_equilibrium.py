@@ -137,12 +137,12 @@ def test_a_crowd_at_random_under_a_strong_reward_is_rejected():
 def test_the_interval_covers_what_other_panels_of_the_world_show():
     """Its width is that of the measure over panels drawn anew, within a factor."""
     _, truth = shops()
-    first = observed_exploitability(market_panel(truth.policy, 1), market.TRUTH, draws=100,
+    first = observed_exploitability(market_panel(truth.policy, 1), market.TRUTH, draws=60,
                                     random_seed=1)  # fmt: skip
     anew = [
         observed_exploitability(market_panel(truth.policy, 50 + k), market.TRUTH, draws=2,
                                 random_seed=1).rounds["plain"].iloc[0]
-        for k in range(30)
+        for k in range(20)
     ]  # fmt: skip
     row = first.table.loc["exploitability"]
     width = (row["upper"] - row["lower"]) / (2 * 1.645)

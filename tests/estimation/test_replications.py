@@ -87,10 +87,10 @@ def test_bootstrap_spread_is_the_standard_error_where_the_flow_is_known():
 
     flow = case.panel.mean_field()
     model = mfg.TrajectoryModel(case.game, reward, case.panel, mean_field=flow)
-    table = mfg.bootstrap(model, replications=200, random_seed=3)
+    table = mfg.bootstrap(model, replications=100, random_seed=3)
     error = mfg.mle(model, progressbar=False).bse["pull"]
-    assert table.shape == (200, 1)
-    assert table["pull"].std() == pytest.approx(error, rel=5 / np.sqrt(2 * 200))
+    assert table.shape == (100, 1)
+    assert table["pull"].std() == pytest.approx(error, rel=5 / np.sqrt(2 * 100))
 
 
 def test_bootstrap_by_group_equals_its_definition():
@@ -123,10 +123,10 @@ def test_restarts_keep_the_best_of_several_maxima():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one = mfg.mle(model, progressbar=False)
-        many = mfg.mle(model, restarts=6, progressbar=False)
-        shared = mfg.mle(model, restarts=6, n_jobs=2, progressbar=False)
+        many = mfg.mle(model, restarts=3, progressbar=False)
+        shared = mfg.mle(model, restarts=3, n_jobs=2, progressbar=False)
     assert len(one.attained) == 1
-    assert len(many.attained) == 7
+    assert len(many.attained) == 4
     assert many.llf == pytest.approx(max(many.attained))
     np.testing.assert_allclose(shared.attained, many.attained, rtol=1e-9)
 

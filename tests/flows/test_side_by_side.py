@@ -14,6 +14,7 @@ import mfgppl as mfg
 from mfgppl.models import market, sis
 
 matplotlib.use("Agg")
+PARTS, FOLDS = 8, 4  # the jackknife fits without each two parts
 
 
 @functools.cache
@@ -26,7 +27,7 @@ def firms():
 @functools.cache
 def found():
     """Its treatments."""
-    return mfg.flows.treatments(firms(), replications=39, random_seed=1)
+    return mfg.flows.treatments(firms(), parts=PARTS, folds=FOLDS, replications=39, random_seed=1)
 
 
 def test_each_fit_is_that_of_its_own_function():
@@ -34,8 +35,8 @@ def test_each_fit_is_that_of_its_own_function():
     fits, model = found().fits, firms()
     own = {
         "plug-in": mfg.mle(model, svi_steps=0, progressbar=False),
-        "jackknife": mfg.jackknife(model, random_seed=1),
-        "cross-fit": mfg.flows.cross_fit(model, random_seed=1),
+        "jackknife": mfg.jackknife(model, parts=PARTS, random_seed=1),
+        "cross-fit": mfg.flows.cross_fit(model, folds=FOLDS, random_seed=1),
         "coupled": mfg.flows.efficient_pseudo_likelihood(model).estimate,
     }
     assert list(fits) == list(own)
@@ -58,7 +59,9 @@ def test_a_count_that_costs_little_leaves_the_plug_in():
     game = sis.game(horizon=10)
     world = mfg.solve_equilibrium(game, sis.reward, parameters=sis.TRUTH).value
     panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=300, random_seed=1)
-    few = mfg.flows.treatments(mfg.TrajectoryModel(game, sis.reward, panel), replications=9)
+    few = mfg.flows.treatments(
+        mfg.TrajectoryModel(game, sis.reward, panel), parts=PARTS, folds=FOLDS, replications=9
+    )
     assert few.recommended == "plug-in"
     assert "good enough" in few.verdict
 
@@ -71,7 +74,7 @@ def test_a_crowd_in_no_equilibrium_gets_the_jackknife():
     flow = mfg.equilibrium.generate_mean_field(elsewhere, world.policy)
     panel = mfg.simulate(elsewhere, world.policy, flow, n_agents=300, random_seed=1)
     model = mfg.TrajectoryModel(game, market.reward, panel)
-    away = mfg.flows.treatments(model, replications=39, random_seed=1)
+    away = mfg.flows.treatments(model, parts=PARTS, folds=FOLDS, replications=39, random_seed=1)
     assert away.p_equilibrium < 0.05
     assert away.recommended == "jackknife"
     assert "farther from the equilibrium" in away.verdict
@@ -85,7 +88,7 @@ def test_a_treatment_without_an_estimate_says_why():
             raise mfg.exceptions.ConvergenceError("it cycles")
 
         patch.setattr("mfgppl.flows.side_by_side.nested_pseudo_likelihood", fails)
-        both = mfg.flows.treatments(firms(), nested=True, replications=9)
+        both = mfg.flows.treatments(firms(), parts=PARTS, folds=FOLDS, nested=True, replications=9)
     assert both.failures == {"nested": "it cycles"}
     assert "nested: no estimate, it cycles" in repr(both)
 
@@ -97,7 +100,9 @@ def test_a_test_of_the_crowds_terms_joins_on_request(roads_model):
         return -pyro.sample("effort", dist.HalfNormal(1.0)) * (x.action == "turn")
 
     without = mfg.TrajectoryModel(games.two_roads(), null, roads_model.panel)
-    both = mfg.flows.treatments(roads_model, null=without, replications=19, random_seed=1)
+    both = mfg.flows.treatments(
+        roads_model, null=without, parts=PARTS, folds=FOLDS, replications=19, random_seed=1
+    )
     assert both.coupling.verdict in repr(both)
 
 

@@ -19,7 +19,7 @@ from mfgppl.models import market, pricing
 
 FAST = {"svi_steps": 0, "progressbar": False, "flow_bias": False}
 KINDS = ["observed", "opg", "cluster"]
-N_FEW, N_MANY = 10, 200  # simulated panels
+N_FEW, N_MANY = 6, 200  # simulated panels
 FIRMS, MONTHS = 400, 6  # in each
 
 
@@ -252,7 +252,7 @@ def drawn_ps(n):
 
 
 def test_ps_are_uniform_on_a_few_panels():
-    """Over ten panels no p strays further from uniform than one in a thousand would."""
+    """Over six panels no p strays further from uniform than one in a thousand would."""
     for name, ps in drawn_ps(N_FEW).items():
         assert scipy.stats.kstest(ps, "uniform").pvalue > 1e-3, name
 

@@ -57,7 +57,7 @@ def test_shares_by_first_state_remove_the_bias():
         model = mfg.TrajectoryModel(
             late, lambda x, b=by_state: program(x, by_state=b), rest, mean_field=flow
         )
-        fits[by_state] = mfg.mle(model, restarts=3, progressbar=False)
+        fits[by_state] = mfg.mle(model, restarts=1, progressbar=False)
     truth = [*sorted(TRUTH["taste"]), TRUTH["cost"]]
     away = {}
     for by_state, fit in fits.items():

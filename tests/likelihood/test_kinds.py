@@ -320,7 +320,7 @@ def test_many_coefficients_by_quasi_monte_carlo():
 
         return density_of(model(program=program)).heights(np.array([[0.5]]))[0]
 
-    assert of(1024, False) == pytest.approx(of(7, True), abs=0.02)
+    assert of(512, False) == pytest.approx(of(7, True), abs=0.02)
 
 
 def test_kinds_of_types():
