@@ -77,9 +77,7 @@ def test_log_likelihood_and_coefficients(fits):
 def test_standard_errors(fits):
     """Those of the observed information are the same."""
     ours, theirs, _ = fits
-    np.testing.assert_allclose(
-        ours.bse[order(ours)], np.asarray(theirs.bse).T.ravel(), rtol=MATCH
-    )
+    np.testing.assert_allclose(ours.bse[order(ours)], np.asarray(theirs.bse).T.ravel(), rtol=MATCH)
 
 
 def test_clustered_standard_errors(fits):
