@@ -89,8 +89,8 @@ STEPS = (
     Step("one kind of it", last="by bin", moving=True, slope=True),
     Step("one kind, with the stock", last="by bin", moving=True, slope=True, stock=True),
 )
-HERD, FREE, FINAL = 0, 3, 9  # steps that later parts return to
-QUICK = (HERD, FREE)
+HERD, FINAL = 0, 9  # the steps that are drawn
+QUICK = (HERD,)
 STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8, 9)]
 
 # %% [markdown]
@@ -364,4 +364,4 @@ def at(numbers: Any, rows_at: Any, path: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, OUT, quick="two steps, no figures")
+    run(main, __doc__, OUT, quick="the first step alone")
