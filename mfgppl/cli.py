@@ -1,5 +1,6 @@
 """The command line: demo, new, check, fit, compare, report."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
