@@ -100,7 +100,7 @@ def main() -> None:
     notes = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else None
     os.chdir(tempfile.mkdtemp())
     calls = all_calls()
-    only_read = "--read" in sys.argv
+    read_only = "--read" in sys.argv
     lines = table_of(known(notes) if only_read else outcomes(calls, notes), len(calls))
     (DOCS / "results" / "wrong_calls.md").write_text("\n".join(lines).rstrip() + "\n")
     print(lines[0])
