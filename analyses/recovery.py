@@ -34,7 +34,7 @@ from mfgppl import baselines
 from mfgppl.plots.style import AMBER, DOT, GREEN, INK, PURPLE
 
 TASKS = ("invest", "malware", "sis", "rock_paper_scissors", "left_right")
-QUICK = TASKS[2:]
+QUICK = TASKS[2::2]
 PLAY = 100  # agents of one play of a game
 PLAYS = (1, 3, 10)
 SEEDS = (1, 2, 3)
@@ -588,4 +588,4 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
 
 
 if __name__ == "__main__":
-    run(main, __doc__, OUT, quick="one seed and fewer methods")
+    run(main, __doc__, OUT, quick="two games, one seed and fewer methods")
