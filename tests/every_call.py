@@ -129,7 +129,7 @@ def changes() -> dict[str, dict[str, Any]]:
             "frame": pd.DataFrame({"margin": [1.0, 2.0, 3.0]}), "fit": lambda table: estimate,
             "column": "margin", "cuts": [2, 3],
         },
-        "discretise": {"values": [1.0, 2.0, 3.0]},
+        "discretise": {"values": [1.0, 2.0, 3.0], "bins": 2},
         "equilibrium.invariant_mean_field": {"policy": policy[:1], "transition": table},
         "equilibrium.propagate_mean_field": {
             "transition": table, "initial": torch.tensor([0.8, 0.2], dtype=torch.float64)

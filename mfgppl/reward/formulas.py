@@ -122,7 +122,7 @@ def with_conditions(formula: str) -> str:
             continue
         inside = formula[k + 1 : end]
         condition = PYTHON.search(_own_level(plain[k + 1 : end]))
-        made += f"`{inside}`" if condition else f"({with_conditions(inside)})"
+        made += f"`({inside})`" if condition else f"({with_conditions(inside)})"
         k = end + 1
     return made
 
