@@ -12,6 +12,7 @@ import density
 import efficient
 import networks
 import samplers
+import stationary
 from tables import machine
 
 
@@ -23,6 +24,7 @@ def main(quick: bool, out: Path) -> str:
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
     sections.append(f"## With the equilibrium inside\n\n{coupled.main(quick, out)}\n")
+    sections.append(f"## Without a horizon\n\n{stationary.main(quick, out)}\n")
     sections.append(f"## The coupled estimate\n\n{efficient.main(quick, out)}\n")
     sections.append(f"## Sampling\n\n{samplers.main(quick, out)}\n![](samplers.png)\n")
     # chains fork, which a process with JAX's threads should not, and MFGLib computes in the default
