@@ -81,11 +81,7 @@ def test_standard_errors(fits):
 
 
 def test_clustered_standard_errors(fits):
-<<<<<<< HEAD
-    """They agree once the factor (n - 1) / (n - k) is taken off: it is for rows, not clusters."""
-=======
     """They agree once the factor (n - 1) / (n - k), of rows and not of clusters, is taken off."""
->>>>>>> panels
     ours, plain, clustered = fits
     n, k = N_AGENTS * N_TIMES, 4
     factor = np.sqrt((n - 1) / (n - k))
