@@ -102,13 +102,15 @@ def _check_keywords(function: Callable[..., Any], known: list[str], given: Itera
 def _door(function: Callable[P, R], *, gradients: bool) -> Callable[P, R]:
     parameters = inspect.signature(function).parameters
     known = [name for name in parameters if name not in ("self", "cls")]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     flags = {name for name, p in parameters.items() if isinstance(p.default, bool)}
     checks: dict[str, Callable[[str, Any], Any]] = dict.fromkeys(flags, boolean)
     checks |= {name: check for name, check in OF_ALL_DOORS.items() if name in known}
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        _check_keywords(function, known, kwargs)
+        if not takes_any:
+            _check_keywords(function, known, kwargs)
         kwargs.update({name: _unpacked(value) for name, value in kwargs.items()})
         for name in kwargs:
             if name in checks:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import one_of, positive_int
+from mfgppl._arguments import one_of, positive_int, strict_keywords
 from mfgppl.data.bins import Bins
 from mfgppl.data.space import check_labels
 
@@ -15,6 +15,7 @@ METHODS = ["quantiles", "breaks"]
 CENTRES = ["mean", "middle"]
 
 
+@strict_keywords
 def discretise(
     values: Any,
     bins: int | Sequence[float] | None = None,

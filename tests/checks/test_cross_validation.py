@@ -352,7 +352,7 @@ def coupled():
     [
         (lambda m, d: loo(m), TypeError, "`draws` must be a DataTree"),
         (lambda m, d: loo(given(m)), ValueError, "group log_likelihood"),
-        (lambda m, d: loo(d, by="city"), ValueError, "`model` is needed"),
+        (lambda m, d: loo(d, by="city"), ValueError, "needs the fitted `model`"),
         (lambda m, d: loo(d, by="town", model=m), ValueError, "`by` must be one of.*'town'"),
         (lambda m, d: loo(d, model=m.with_panel(m.panel.subset(np.arange(5)))), ValueError,
          "of 24 trajectories; the model has 5"),

@@ -306,7 +306,7 @@ def test_the_energy_law_is_refused(roads):
 def test_as_many_draws_are_taken_of_each_chain():
     """Of four chains fifty draws at most are twelve each, 48, and the record says so."""
     model = mfg.TrajectoryModel(
-        two_roads(), avoid_crowds, played(two_roads(), avoid_crowds, ROADS_TRUTH, 40, 1)
+        two_roads(), avoid_crowds, played(two_roads(), avoid_crowds, ROADS_TRUTH, 400, 1)
     )
     one = mfg.laplace(model, draws=400, random_seed=1, progressbar=False)
     posterior = one["posterior"].to_dataset()

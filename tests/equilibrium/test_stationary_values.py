@@ -60,7 +60,7 @@ def test_slopes_of_policies_are_those_of_forward_mode(problem):
     change = torch.from_numpy(np.random.default_rng(7).normal(size=(1, 4, 3)))
     for reward in rewards[:4]:
         allowed = torch.isfinite(reward)[None]
-        (slope,) = law.table_slopes(reward[None], change)
+        ((slope,),) = law.table_slopes(reward[None], change[None])
         expected = torch.func.jvp(
             law.tables, (reward[None],), (torch.where(allowed, change, 0.0),)
         )[1][0]

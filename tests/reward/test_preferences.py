@@ -229,8 +229,8 @@ def test_linear_rewards_have_ends_and_shocks_too():
     assert "end * x.state  (terminal)" in short.source
     with pytest.raises(ValueError, match="two weights are called 'move'"):
         mfg.linear_reward(moves, prior, terminal={"move": "state"})
-    with pytest.raises(TypeError, match="`shock` must be a mapping or a list"):
-        mfg.linear_reward(moves, prior, shock="density")
+    with pytest.raises(TypeError, match="`shock` must be a formula, a mapping or a list"):
+        mfg.linear_reward(moves, prior, shock=3)
     with pytest.raises(ValueError, match=r"`priors` must name the features \['end', 'move'\]"):
         mfg.linear_reward(moves, {"move": prior}, terminal={"end": "state"})
 
