@@ -12,7 +12,6 @@
 """Airline capacity: what is left of the crowd beside weeks and kinds of services."""
 
 import functools
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import pyro.distributions as dist
 import torch
 from output import fixed, run, write_table
 from pricing_study import at, unlike
+from steps import crowd_of, fit
 
 import mfgppl as mfg
 from mfgppl.models import capacity
@@ -152,21 +152,6 @@ def model_of(step: Step, *, crowd: bool = True) -> mfg.TrajectoryModel:
 
 
 # %%
-def fit(model: mfg.TrajectoryModel, init: Any = None) -> Any:
-    """Return the maximum likelihood estimate."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constants of all bins are not identified: a column
-        return mfg.mle(model, init=init, svi_steps=0, flow_bias=False, progressbar=False)
-
-
-def answer_of(point: Any) -> tuple[float, float]:
-    """Return the crowd's coefficient, mean over kinds by share, and its error by carrier."""
-    names = [name for name in point.params.index if name.startswith("crowd")]
-    weights = np.ones(1) if point.kinds is None else point.kinds.mean().to_numpy()
-    covariance = point.cov_params("cluster", groups="carrier").loc[names, names].to_numpy()
-    return float(weights @ point.params[names]), float(np.sqrt(weights @ covariance @ weights))
-
-
 def rows_of(number: int) -> list[dict[str, Any]]:
     """Return the row of a step: its fit, its check and what is left of the crowd."""
     step = STEPS[number]
@@ -174,7 +159,7 @@ def rows_of(number: int) -> list[dict[str, Any]]:
     point = fit(model)
     others = point.params[[k for k in point.params.index if not k.startswith("crowd")]]
     ratio = 2 * (point.llf - fit(model_of(step, crowd=False), others).llf)
-    worth, error = answer_of(point)
+    worth, error = crowd_of(point, "carrier")
     check = mfg.predictive_check(model, point, draws=200, random_seed=SEED)
     known = len(point.theta) - len(point.curvature.flat)
     return [

@@ -12,7 +12,6 @@
 """Price setting in a supermarket, step by step from a naive reward to one that predicts."""
 
 import functools
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from output import fixed, run, write_figure, write_table
+from steps import crowd_of, fit
 
 import mfgppl as mfg
 from mfgppl.models import pricing
@@ -230,27 +230,12 @@ def model_of(step: Step, *, crowd: bool = True) -> mfg.TrajectoryModel:
 
 
 # %% [markdown]
-# ## Inference
+# ## Inference and checks
 #
-# Maximum likelihood.
+# Maximum likelihood. Failure: statistics of the panel that panels drawn from the fit do not have.
 
 
 # %%
-def fit(model: mfg.TrajectoryModel, init: Any = None) -> Any:
-    """Return the maximum likelihood estimate."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constants of all bins are not identified: a column
-        return mfg.mle(model, init=init, svi_steps=0, flow_bias=False, progressbar=False)
-
-
-def company(point: Any) -> tuple[float, float]:
-    """Return the crowd's coefficient, mean over kinds by share, and its clustered error."""
-    names = [name for name in point.params.index if name.startswith("crowd")]
-    weights = np.ones(1) if point.kinds is None else point.kinds.mean().to_numpy()
-    covariance = point.cov_params("cluster").loc[names, names].to_numpy()
-    return float(weights @ point.params[names]), float(np.sqrt(weights @ covariance @ weights))
-
-
 def unlike(check: Any) -> str:
     """Return the statistics outside chance, with their size in plain units."""
     said = []
@@ -276,7 +261,7 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
         check.arrays["choice_by_time"].to_dataframe().to_csv(out / f"by_month_{number}.csv")
         check.table.to_csv(out / f"check_{number}.csv")
     known = len(point.theta) - len(point.curvature.flat)
-    worth, error = company(point)
+    worth, error = crowd_of(point)
     return [
         {"panel": number, "model": step.label, "log likelihood": point.llf, "known": known,
          "BIC": known * np.log(model.panel.n_trajectories) - 2 * point.llf,

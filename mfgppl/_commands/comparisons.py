@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 import mfgppl as mfg
+from mfgppl.reporting.summary import SUMMARY_MADE_BY
 from mfgppl.reporting.tables import FitTable
 
 SHOWN = ["rank", "elpd", "se", "elpd_diff", "dse", "weight"]
-MADE_BY = "<!-- generator: mfgppl -->"
 MARKS = {".md": "{}", ".html": "{}", ".tex": "% {}", ".txt": "# {}"}
 
 
@@ -66,7 +66,7 @@ def table_text(found: Comparison, suffix: str) -> str:
     """Return the table as a file of a kind holds it."""
     table = found.fits
     made = {".md": table.to_markdown, ".html": table.to_html, ".tex": table.to_latex}
-    mark = MARKS[suffix].format(MADE_BY)
+    mark = MARKS[suffix].format(SUMMARY_MADE_BY)
     return f"{mark}\n" + made.get(suffix, table.to_text)().rstrip() + "\n"
 
 
