@@ -25,7 +25,8 @@ from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
-from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes, owner_names
+from mfgppl.likelihood.histories import histories_of, known_nodes, owner_names
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (
