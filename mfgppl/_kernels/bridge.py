@@ -4,7 +4,7 @@ import ctypes
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -118,18 +118,46 @@ def _by_parts(law: Causal) -> Evaluator:
     return at_once if in_threads(law) else one_by_one
 
 
+class Response(NamedTuple):
+    """The policy that answers a reward, and what counts of actions are worth along it.
+
+    Attributes
+    ----------
+    answer : callable
+        A reward (1, S, A) to the log policy (1, S, A).
+    pull_back : callable
+        Counts (1, S, A) to the gradient of `sum N log pi` in the reward that was answered last.
+        The arrays of both are reused.
+    """
+
+    answer: ArrayMap
+    pull_back: ArrayMap
+
+
+def stationary_response(law: Stationary) -> Response:
+    """Return the response of a game that goes on for ever, in the law's workspace."""
+    numbers = float(law.constants[0]), float(law.constants[1])
+    policy, logs, gradient = (a.reshape(-1) for a in (law.policy, law.logs, law.gradient))
+    made = policy, logs, law.factors, law.anew
+
+    def answer(reward: np.ndarray) -> np.ndarray:
+        stationary.answer(reward.reshape(-1), law.tables, *numbers, law.seen, law.of_seen, *made)
+        return law.logs
+
+    def pull_back(counts: np.ndarray) -> np.ndarray:
+        stationary.pull_back(
+            law.tables, *numbers, counts.reshape(-1), law.of_seen, policy, law.factors, law.anew,
+            gradient,
+        )  # fmt: skip
+        return law.gradient
+
+    return Response(answer, pull_back)
+
+
 def _without_horizon(law: Stationary) -> Evaluator:
     """Return the causal likelihood of a game that goes on for ever."""
-    tables, constants, *arrays = law
-    discount, temperature = float(constants[0]), float(constants[1])
-    flat = [array.reshape(-1) for array in arrays[:3]]
-    return lambda reward: (
-        stationary.value_and_gradient(
-            reward.reshape(-1), tables, discount, temperature, *flat, *arrays[3:5],
-            law.gradient.reshape(-1),
-        ),
-        law.gradient,
-    )  # fmt: skip
+    answer, pull_back = stationary_response(law)
+    return lambda reward: (sweeps.counted(law.counts, answer(reward)), pull_back(law.counts))
 
 
 def _by_agents(law: Kinds) -> Evaluator:
@@ -200,8 +228,7 @@ def stationary_policies(rewards: np.ndarray, law: Stationary) -> np.ndarray:
     """Return the log policies (..., 1, S, A) of rewards without a horizon."""
     many = np.ascontiguousarray(rewards).reshape(-1, law.seen.size)
     logs, numbers = np.empty(many.shape), law.constants[:2].tolist()
-    workspace = law.seen, law.of_seen, np.empty_like(law.factors)
-    stationary.log_policies(many, law.tables, *numbers, *workspace, logs)
+    stationary.log_policies(many, law.tables, *numbers, law.seen, law.of_seen, logs)
     return logs.reshape(rewards.shape)
 
 

@@ -83,16 +83,18 @@ class Causal(NamedTuple):
 class Stationary(NamedTuple):
     """Arrays of the causal likelihood without a horizon and its workspace; see `stationary`.
 
-    Counts and the gradient are (1, S, A).
+    Counts, policy, its log and the gradient are (1, S, A).
     """
 
     tables: Tables
     constants: np.ndarray
     counts: np.ndarray
-    visits: np.ndarray
     seen: np.ndarray
     of_seen: np.ndarray
+    policy: np.ndarray
+    logs: np.ndarray
     factors: np.ndarray
+    anew: np.ndarray
     gradient: np.ndarray
 
 
@@ -158,8 +160,9 @@ def _evaluate(law, reward):
     if is_tuple(Stationary, law):
         return lambda law, reward: stationary.value_and_gradient(
             reward.reshape(reward.size), law.tables, law.constants[0], law.constants[1],
-            law.counts.reshape(law.counts.size), law.visits.reshape(law.visits.size), law.seen,
-            law.of_seen, law.factors, law.gradient.reshape(law.gradient.size),
+            law.counts.reshape(law.counts.size), law.seen, law.of_seen,
+            law.policy.reshape(law.policy.size), law.logs.reshape(law.logs.size), law.factors,
+            law.anew, law.gradient.reshape(law.gradient.size),
         )  # fmt: skip
     if is_tuple(Kinds, law):
         return lambda law, reward: mixtures.value_and_gradient(

@@ -39,10 +39,19 @@ def stationary_law(
     of_seen = np.empty((n_cells, S // n_cells, S // n_cells))
     stationary.factor_seen(tables, seen, discount, of_seen)
     constants = np.array([discount, temperature, 0.0])
-    factors, gradient = np.empty_like(of_seen[0]), np.empty(counts.shape)
-    return Stationary(
-        tables, constants, np.ascontiguousarray(counts), visits, seen, of_seen, factors, gradient
-    )
+    fixed = tables, constants, np.ascontiguousarray(counts), seen, of_seen
+    return Stationary(*fixed, *_stationary_workspace(counts.shape, of_seen))
+
+
+def alike(law: Stationary) -> Stationary:
+    """Return the same law with a workspace of its own."""
+    return Stationary(*law[:5], *_stationary_workspace(law.counts.shape, law.of_seen))
+
+
+def _stationary_workspace(shape: tuple[int, ...], of_seen: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return arrays for a policy, its log, factors, whether they were made, and a gradient."""
+    made = np.empty(len(of_seen), dtype=np.bool_)
+    return np.empty(shape), np.empty(shape), np.empty_like(of_seen), made, np.empty(shape)
 
 
 def energy_law(

@@ -68,6 +68,7 @@ def by_agent(
     of another kind, or empty. Fill the posterior of each agent's node (J, N), and add it, times the
     agent's number m, to the counts (E + M, N - 1) of its entries for all nodes but the first, and
     to the slopes (N, S) of its log weights.
+    Entries are unsigned: an index that cannot be negative is not checked for its sign.
     """
     if apart.shape[1] == 1:
         return of_two(
@@ -110,21 +111,14 @@ def of_two(
     apart, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
 ):
     """Do so for two nodes, many agents at a time where there is no sum over entries."""
-    value, one, other = 0.0, np.empty(BLOCK), np.empty(BLOCK)
+    value, one, other, mass = 0.0, np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     for begun in range(first, last, BLOCK):
         n = min(BLOCK, last - begun)
         for k in range(n):
             j = begun + k
-            i, end = offsets[j], offsets[j + 1]
-            gap, beside = 0.0, 0.0  # two sums, so that one does not wait for the other
-            while i + 3 < end:
-                gap += apart[entry[i]] + apart[entry[i + 1]]
-                beside += apart[entry[i + 2]] + apart[entry[i + 3]]
-                i += 4
-            while i < end:
-                gap += apart[entry[i]]
-                i += 1
-            gap += beside
+            own, gap = entry[offsets[j] : offsets[j + 1]], 0.0
+            for i in range(own.size):
+                gap += apart[own[i]]
             one[k] = log_weights[0, start[j]]
             other[k] = log_weights[1, start[j]] + gap
             if known.size > 0:
@@ -133,17 +127,26 @@ def of_two(
         for k in range(n):
             gap = other[k] - one[k]
             least = exp(-abs(gap))
-            one[k] = max(one[k], other[k]) + log(1.0 + least)
-            other[k] = (1.0 if gap >= 0.0 else least) / (1.0 + least)
+            mass[k], one[k] = 1.0 + least, max(one[k], other[k])
+            other[k] = (1.0 if gap >= 0.0 else least) / mass[k]
+        product = 1.0  # of at most BLOCK numbers up to 2, so that one logarithm serves for all
+        for k in range(n):
+            number = weight[begun + k]
+            if number == 1.0:
+                value += one[k]
+                product *= mass[k]
+            elif number != 0.0:
+                value += number * (one[k] + log(mass[k]))
+        value += np.log(product)
         for k in range(n):
             j, share = begun + k, other[k]
-            value += weight[j] * one[k] if weight[j] != 0.0 else 0.0
             posterior[j, 0], posterior[j, 1] = 1.0 - share, share
             slopes[0, start[j]] += weight[j] * (1.0 - share)
             slopes[1, start[j]] += weight[j] * share
             share *= weight[j]
-            for i in range(offsets[j], offsets[j + 1]):
-                counts[entry[i]] += share
+            own = entry[offsets[j] : offsets[j + 1]]
+            for i in range(own.size):
+                counts[own[i]] += share
     return value
 
 

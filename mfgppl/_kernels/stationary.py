@@ -12,7 +12,7 @@ import numpy as np
 
 from mfgppl._kernels import caching
 from mfgppl._kernels.dynamics import cells, expected, jit_options, n_cells, pushed, put_under
-from mfgppl._kernels.sweeps import normalise
+from mfgppl._kernels.sweeps import counted, normalise
 
 MOST = 200  # steps
 QUICK = 0.1  # share of a change that the next one may leave before matrices are factored anew
@@ -198,52 +198,66 @@ def factor_seen(tables, seen, discount, of_seen):
 
 
 @jit
-def log_policies(rewards, tables, discount, temperature, seen, of_seen, factors, logs):
+def answer(reward, tables, discount, temperature, seen, of_seen, policy, logs, factors, anew):
+    """Fill the soft policy (S * A,) and its log at a reward, cell by cell.
+
+    Fill also `factors` (C, s, s) of a policy nearby, where `anew` (C,) says that there are such.
+    """
+    C, S = n_cells(tables), of_seen.shape[1]
+    wide, soft = seen.size // C, np.empty(S)
+    for c in range(C):
+        here, q = slice(c * wide, (c + 1) * wide), logs[c * wide : (c + 1) * wide]
+        anew[c] = settle(
+            cells(tables, c, c + 1), reward[here], discount, temperature, seen[here], of_seen[c], q,
+            policy[here], soft, factors[c],
+        )  # fmt: skip
+        for i in range(wide):
+            q[i] -= soft[i // (wide // S)]
+
+
+@jit
+def pull_back(tables, discount, temperature, counts, of_seen, policy, factors, anew, gradient):
+    """Fill the gradient of `sum N log pi` in the reward, flat, after `answer` at the reward.
+
+    With n the visits and d = dL/dV: `g = N / beta + pi (d - n / beta)`, `d = discount P' g`.
+    """
+    C, S = n_cells(tables), of_seen.shape[1]
+    wide = counts.size // C
+    A, scale, carried, direct = wide // S, 1.0 / temperature, np.empty(S), np.empty(wide)
+    for c in range(C):
+        own, here = cells(tables, c, c + 1), slice(c * wide, (c + 1) * wide)
+        n, pi, g = counts[here], policy[here], gradient[here]
+        for s in range(S):
+            visited = 0.0
+            for i in range(s * A, (s + 1) * A):
+                visited += n[i]
+            for i in range(s * A, (s + 1) * A):
+                direct[i] = (n[i] - pi[i] * visited) * scale
+        pushed(own, 0, direct, carried)
+        for s in range(S):
+            carried[s] *= discount
+        carry(own, pi, discount, carried, factors[c], of_seen[c], anew[c])
+        for i in range(wide):
+            g[i] = direct[i] + pi[i] * carried[i // A]
+
+
+@jit
+def log_policies(rewards, tables, discount, temperature, seen, of_seen, logs):
     """Fill the log policies (N, S * A) of many rewards."""
-    C, S = n_cells(tables), factors.shape[0]
-    wide = seen.size // C
-    policy, soft = np.empty(wide), np.empty(S)
+    policy, factors = np.empty(seen.size), np.empty(of_seen.shape)
+    anew = np.empty(of_seen.shape[0], np.bool_)
     for n in range(rewards.shape[0]):
-        for c in range(C):
-            own, here = cells(tables, c, c + 1), slice(c * wide, (c + 1) * wide)
-            q = logs[n, here]
-            settle(
-                own, rewards[n, here], discount, temperature, seen[here], of_seen[c], q, policy,
-                soft, factors,
-            )  # fmt: skip
-            for i in range(wide):
-                q[i] -= soft[i // (wide // S)]
+        answer(
+            rewards[n], tables, discount, temperature, seen, of_seen, policy, logs[n], factors, anew
+        )
 
 
 @jit
 def value_and_gradient(
-    reward, tables, discount, temperature, counts, visits, seen, of_seen, factors, gradient
-):
-    """Return `sum N (Q - V) / temperature` and fill its gradient in the reward, all flat.
-
-    With n = `visits` and d = dL/dV: `g = N / beta + pi (d - n / beta)`, `d = discount P' g`. The
-    array of the gradient holds pi meanwhile.
-    """
-    C, S = n_cells(tables), factors.shape[0]
-    wide = counts.size // C
-    A, scale, value = wide // S, 1.0 / temperature, 0.0
-    q, soft, carried = np.empty(wide), np.empty(S), np.empty(S)
-    direct = np.empty(wide)
-    for c in range(C):
-        own, here = cells(tables, c, c + 1), slice(c * wide, (c + 1) * wide)
-        n, policy, visited = counts[here], gradient[here], visits[c * S : (c + 1) * S]
-        anew = settle(
-            own, reward[here], discount, temperature, seen[here], of_seen[c], q, policy, soft,
-            factors,
-        )  # fmt: skip
-        for i in range(wide):  # what was never done adds nothing, also where its log is -inf
-            value += n[i] * (q[i] - soft[i // A]) if n[i] != 0.0 else 0.0
-        for i in range(wide):
-            direct[i] = (n[i] - policy[i] * visited[i // A]) * scale
-        pushed(own, 0, direct, carried)
-        for s in range(S):
-            carried[s] *= discount
-        carry(own, policy, discount, carried, factors, of_seen[c], anew)
-        for i in range(wide):
-            policy[i] = direct[i] + policy[i] * carried[i // A]
-    return value
+    reward, tables, discount, temperature, counts, seen, of_seen, policy, logs, factors, anew,
+    gradient,
+):  # fmt: skip
+    """Return `sum N log pi` and fill its gradient in the reward, all flat."""
+    answer(reward, tables, discount, temperature, seen, of_seen, policy, logs, factors, anew)
+    pull_back(tables, discount, temperature, counts, of_seen, policy, factors, anew, gradient)
+    return counted(counts, logs)

@@ -187,7 +187,7 @@ def packed_histories(histories: Histories, shape: Sequence[int]) -> tuple[np.nda
         entry, n_known = entry[kept], n_known + int(often.sum())
     found = np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64)
     return (
-        np.ascontiguousarray(entry.astype(np.int32)),
+        np.ascontiguousarray(entry.astype(np.uint32)),
         np.ascontiguousarray(offsets),
         histories.start,
         histories.weight,

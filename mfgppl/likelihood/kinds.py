@@ -141,40 +141,25 @@ class KindsLikelihood(Keeper):
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return a reward to its log likelihood and gradient; the gradient's array is reused."""
         if isinstance(self.one, StationaryLikelihood):
-            return self._kind_by_kind if self.one.is_small else self._by_torch(self.one)
+            return self._node_by_node(self.one)
         return bridge.law_evaluator(self.arrays())
 
-    def _by_torch(self, one: StationaryLikelihood) -> bridge.Evaluator:
-        """Return the same for a large stationary game, whose factors each kind keeps."""
-        solvers = [one.values() for _ in range(self.n_nodes)]
+    def _node_by_node(self, one: StationaryLikelihood) -> bridge.Evaluator:
+        """Return the same for a game without a horizon; each node keeps the factors of its own."""
+        nodes = [one.response() for _ in range(self.n_nodes)]
+        gradient = np.empty(self.core_shape)
+        slopes, of_weights = self.parts(gradient)
 
         def evaluate(core: np.ndarray) -> tuple[float, np.ndarray]:
             rewards, logs = self.parts(core)
-            each = [
-                v.log_policy(torch.from_numpy(np.ascontiguousarray(r[0])))[None]
-                for v, r in zip(solvers, rewards, strict=True)
-            ]
-            found = self.posterior_of(np.stack([policy.numpy() for policy in each]), logs)
-            counts, slopes = self.expected_counts(found.share)
-            parts = zip(solvers, each, counts, strict=True)
-            gradient = [one.gradient(*part).ravel() for part in parts]
-            flat = np.concatenate([*gradient, slopes.ravel()])
-            return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
+            each = zip(nodes, rewards, strict=True)
+            found = self.posterior_of(np.stack([node.answer(r) for node, r in each]), logs)
+            counts, of_weights[:] = self.expected_counts(found.share)
+            for node, n, slope in zip(nodes, counts, slopes, strict=True):
+                slope[:] = node.pull_back(n)
+            return float(self.histories.weight @ found.log_likelihood), gradient
 
         return evaluate
-
-    def _kind_by_kind(self, core: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the log likelihood of a small stationary game, and its gradient kind by kind."""
-        assert isinstance(self.one, StationaryLikelihood)
-        rewards, _ = self.parts(core)
-        found = self.posterior(core)
-        counts, slopes = self.expected_counts(found.share)
-        gradient = [
-            self.one.evaluator(n)(np.ascontiguousarray(r))[1].copy()
-            for n, r in zip(counts, rewards, strict=True)
-        ]
-        flat = np.concatenate([np.stack(gradient).ravel(), slopes.ravel()])
-        return float(self.histories.weight @ found.log_likelihood), flat.reshape(core.shape)
 
     def log_likelihood(self, core: Tensor) -> Tensor:
         """Return the log likelihood in plain torch: the kernel's twin."""

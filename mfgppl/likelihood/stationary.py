@@ -45,7 +45,18 @@ class StationaryLikelihood(WithDynamics):
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient); other counts may be given."""
-        return bridge.law_evaluator(self.arrays(actions)) if self.is_small else self._large(actions)
+        counts = self.counts.actions if actions is None else np.ascontiguousarray(actions)
+        answer, pull_back = self.response()
+        return lambda reward: (
+            float(counted(torch.as_tensor(counts), torch.from_numpy(answer(reward)))),
+            pull_back(counts),
+        )
+
+    def response(self) -> bridge.Response:
+        """Return the policy at a reward and the gradient there, in a workspace of their own."""
+        if self.is_small:
+            return bridge.stationary_response(laws.alike(keep(self, "arrays", self.arrays)))
+        return self._by_library()
 
     @property
     def is_small(self) -> bool:
@@ -53,45 +64,37 @@ class StationaryLikelihood(WithDynamics):
         n_cells = self.transition.shape[1] if self.transition.ndim == 5 else 1
         return bool(self.counts.actions.shape[1] <= SMALL * n_cells)
 
-    def _large(self, actions: np.ndarray | None) -> bridge.Evaluator:
-        """Return reward to (log likelihood, gradient), by LAPACK."""
-        counts = self.counts.actions if actions is None else actions
-        values = self.values()
+    def _by_library(self) -> bridge.Response:
+        """Return the same by LAPACK.
 
-        def evaluate(reward: np.ndarray) -> tuple[float, np.ndarray]:
-            log_policy = values.log_policy(torch.from_numpy(reward[0]))[None]
-            value = float(counted(torch.as_tensor(counts), log_policy))
-            return value, self.gradient(values, log_policy, counts)
+        With `n(s) = sum_a N(s, a)` and the adjoint d of V the gradient is
+        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
+        """
+        values, policy = self.values(), np.empty(self.counts.actions.shape[1:])
 
-        return evaluate
+        def answer(reward: np.ndarray) -> np.ndarray:
+            found = values.log_policy(torch.from_numpy(np.ascontiguousarray(reward[0]))).numpy()
+            np.exp(found, out=policy)
+            return np.asarray(found[None])
+
+        def pull_back(actions: np.ndarray) -> np.ndarray:
+            pi = torch.from_numpy(policy)
+            scaled = torch.as_tensor(actions)[0] / self.temperature
+            direct = scaled - pi * scaled.sum(-1, keepdim=True)
+            carried = values.adjoint(pi, self.discount * values.steps.pushed(0, direct))
+            return np.asarray((direct + pi * carried[:, None])[None].numpy())
+
+        return bridge.Response(answer, pull_back)
 
     def values(self) -> StationaryValues:
         """Return the control problem along the flow, with a workspace."""
         steps = as_steps(self.transition, 1)
         return StationaryValues(steps, discount=self.discount, temperature=self.temperature)
 
-    def gradient(
-        self, values: StationaryValues, log_policy: Tensor, actions: np.ndarray
-    ) -> np.ndarray:
-        """Return the gradient (1, S, A) at a log policy (1, S, A) and counts.
-
-        With `n(s) = sum_a N(s, a)` and the adjoint d of V it is
-        `g = N / beta + pi (d - n / beta)`, and `d = discount * P' g` is one linear system.
-        """
-        policy = log_policy.exp()[0]
-        scaled = torch.as_tensor(actions)[0] / self.temperature
-        direct = scaled - policy * scaled.sum(-1, keepdim=True)
-        carried = values.adjoint(policy, self.discount * values.steps.pushed(0, direct))
-        return np.asarray((direct + policy * carried[:, None])[None].numpy())
-
-    def arrays(self, actions: np.ndarray | None = None) -> laws.Stationary:
-        """Return what the kernel reads, with a workspace; other counts may be given."""
-        return laws.stationary_law(
-            self.kernel_tables,
-            self.counts.actions if actions is None else actions,
-            discount=self.discount,
-            temperature=self.temperature,
-        )
+    def arrays(self) -> laws.Stationary:
+        """Return what the kernel reads, with a workspace."""
+        constants = {"discount": self.discount, "temperature": self.temperature}
+        return laws.stationary_law(self.kernel_tables, self.counts.actions, **constants)
 
     def log_likelihood(self, reward: Tensor) -> Tensor:
         """Return the log likelihood in plain torch, on the reward's device."""
@@ -145,10 +148,8 @@ class StationaryLikelihood(WithDynamics):
         """Return the log probability of each action, of shape (..., 1, S, A)."""
         if self.is_small:
             return bridge.stationary_policies(rewards, keep(self, "arrays", self.arrays))
-        many = np.ascontiguousarray(rewards).reshape(-1, *rewards.shape[-3:])
-        values = self.values()
-        each = [values.log_policy(torch.from_numpy(reward[0])).numpy() for reward in many]
-        return np.stack(each).reshape(rewards.shape)
+        answer, many = self._by_library().answer, rewards.reshape(-1, *rewards.shape[-3:])
+        return np.stack([answer(reward) for reward in many]).reshape(rewards.shape)
 
     def terms(self, panel: Trajectories) -> list[Term]:
         """Return what each trajectory adds."""
