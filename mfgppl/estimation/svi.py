@@ -1,5 +1,6 @@
 """Stochastic variational inference with a point guide: the first steps of a climb."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ from mfgppl.reward.program import double_precision
 
 class InUnits(ClippedAdam):
     """Pyro's Adam on parameters in given units: its fixed step is one of these, not of one."""
+
+    # torch's own keeps `torch.compile` out, and loads that compiler for it: half of a first fit
+    add_param_group = inspect.unwrap(ClippedAdam.add_param_group)
 
     def __init__(self, params: Any, lr: float, unit: torch.Tensor) -> None:
         super().__init__(params, lr=lr)
