@@ -22,7 +22,8 @@ from mfgppl.checks.scores import (
     log_mean,
     scores,
 )
-from mfgppl.data.trajectories import Trajectories, before, with_rows
+from mfgppl.data.selection import before
+from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.likelihood.model import TrajectoryModel, needs_one_kind, treatment_of
 
 if TYPE_CHECKING:

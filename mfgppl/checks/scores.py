@@ -137,8 +137,7 @@ def _kind_of_record(kind: str) -> Any:
 
 def check_method(fit_method: Any) -> None:
     """Raise unless a function is given."""
-    if not callable(fit_method):
+    if not callable(fit_method) or isinstance(fit_method, type):
         raise TypeError(
-            "`fit_method` must be a function that fits a model, as mle; got "
-            f"{type(fit_method).__name__}."
+            f"`fit_method` must be a function that fits a model, as mle; got {fit_method!r:.200}."
         )

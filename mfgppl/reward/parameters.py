@@ -27,10 +27,10 @@ from mfgppl.reward.program import (
     check_shape,
     double_precision,
     innermost,
-    is_parameter,
     is_subsample,
     meet_sites,
     nodes_of,
+    parameters_among,
     spread_reward,
 )
 from mfgppl.reward.running import Substitute, run_at
@@ -123,18 +123,19 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
                 f"the reward program has the `pyro.param` site {name!r}, which has no prior; "
                 "declare it with `pyro.sample` (for a network: PyroModule with PyroSample)."
             )
-        if is_parameter(site) and getattr(site["fn"].support, "is_discrete", False):
+    sites = parameters_among(tracer.trace.nodes)
+    for name, site in sites.items():
+        if getattr(site["fn"].support, "is_discrete", False):
             raise ValueError(
                 f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
                 "reward parameters must be continuous. What kind an agent is and nobody sees is "
                 "declared inside `with x.agents:`."
             )
-    sites = {k: v["value"].shape for k, v in tracer.trace.nodes.items() if is_parameter(v)}
     if not sites:
         raise ValueError(
             "the reward program has no latent site: declare its parameters with `pyro.sample`."
         )
-    return sites
+    return {name: site["value"].shape for name, site in sites.items()}
 
 
 def labelled_entries(reward: RewardProgram, inputs: RewardInputs) -> dict[str, Any]:
@@ -403,8 +404,7 @@ class Program(Keeper):
                     _free_shape(node["fn"], node["value"]),
                     getattr(node["fn"], "entries", None),
                 )
-                for name, node in tracer.trace.nodes.items()
-                if is_parameter(node)
+                for name, node in parameters_among(tracer.trace.nodes).items()
             }
 
 
