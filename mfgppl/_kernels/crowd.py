@@ -29,6 +29,7 @@ from mfgppl._kernels.sweeps import normalise
 jit = caching.jit(**jit_options)
 alone = caching.jit(alone=True, **jit_options)
 inner = caching.jit(inner=True, **jit_options)
+inner_alone = caching.jit(inner=True, alone=True, **jit_options)
 
 
 class Played(NamedTuple):
@@ -267,22 +268,34 @@ def turn(arrays, policy, temperature, flow, reward, q_values, values):
 
 
 @jit
-def mirror(arrays, logits, rate, n_turns, flow, q_values, values, policy):
+def mirror(arrays, logits, rate, n_turns, flow, policy):
     """Take steps of online mirror descent: logits (T, S, A) grow by `rate` times Q."""
     T, S, A = logits.shape
-    top = np.empty(S)
+    scores, p, top = logits.reshape(logits.size), policy.reshape(logits.size), np.empty(T * S)
     for _ in range(n_turns):
-        for t in range(T):
-            normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
+        normalise(scores, p, top, A)
         push(arrays, policy, flow, True)
-        reward = faced(arrays, flow, logits.shape)
-        evaluate(arrays, reward, policy, 0.0, q_values, values)
-        for t in range(T):
-            scores, q = logits[t].reshape(S * A), q_values[t].reshape(S * A)
-            for i in range(S * A):
-                scores[i] += rate * q[i]
-    for t in range(T):
-        normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
+        climb(arrays, faced(arrays, flow, logits.shape), policy, rate, logits)
+    normalise(scores, p, top, A)
+
+
+@inner_alone
+def climb(arrays, reward, policy, rate, logits):
+    """Add `rate` times a policy's Q along the tables to logits."""
+    T, S, A = reward.shape
+    values, q, weighed = np.empty(S), np.empty(S * A), np.empty(S * A)
+    for t in range(T - 1, -1, -1):
+        look_ahead(arrays, t, reward, values, q)
+        scores, p = logits[t].reshape(S * A), policy[t].reshape(S * A)
+        for i in range(S * A):
+            scores[i] += rate * q[i]
+            weighed[i] = p[i] * q[i] if p[i] > 0.0 else 0.0  # -inf is never taken
+        for s in range(S):
+            values[s] = weighed[s * A]
+        for a in range(1, A):
+            column = weighed[a:]
+            for s in range(S):
+                values[s] += column[s * A]
 
 
 @jit
