@@ -181,7 +181,7 @@ def _fill_moves_dense(tables, weights, values, other_weights, other_values, move
                 row[i] += one[i] * v + two[i] * w
 
 
-@caching.jit(**jit_options)
+@caching.jit(inner=True, **jit_options)
 def at_once(tables):
     """Return how many cells one library product serves, 0 where a loop is faster."""
     C, B = tables.block.size, tables.tables.shape[1]
@@ -232,7 +232,7 @@ def _expected_sparse(tables, k, values, ahead):
     by_slices(tables.after, tables.following, tables.after_starts[k], values, ahead)
 
 
-@caching.jit(**jit_options)
+@caching.jit(inner=True, **jit_options)
 def by_slices(entries, places, starts, source, out):
     """Fill `out[i]` with the sum of row i's entries times `source` at their places."""
     for c in range(starts.size - 1):
@@ -335,7 +335,7 @@ def _log_mean(tables, k, row, logs):
     return _log_mean_sparse
 
 
-@caching.jit(**jit_options)
+@caching.jit(inner=True, **jit_options)
 def row_of(tables, k, row):
     """Return the chances of a row s * A + a of all cells, and the first state of its own."""
     S, m = tables.tables.shape[2], tables.tables.shape[3]
