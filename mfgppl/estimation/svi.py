@@ -72,8 +72,8 @@ def run_svi(
         theta = pyro.sample("theta", flat)
         pyro.factor("height", bridge.differentiable(theta, objective.value_and_gradient))
 
-    options = {"lr": learning_rate, "unit": torch.from_numpy(units)}
-    init = init_to_value(values={"theta": torch.from_numpy(start)})
+    options = {"lr": learning_rate, "unit": torch.tensor(units)}
+    init = init_to_value(values={"theta": torch.tensor(start)})  # a copy, which steps change
     with double_precision(), pyro.get_param_store().scope(), seeded(torch_seed(random_seed)):
         guide = AutoDelta(target, init_loc_fn=init)
         svi = SVI(target, guide, PyroOptim(InUnits, options), Trace_ELBO())
