@@ -202,7 +202,7 @@ def test_each_driver_adds_its_own_log_likelihood(panel):
     assert float(each.sum()) == pytest.approx(fit.llf, rel=1e-9)
 
 
-@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_draws_of_a_stationary_posterior_and_their_report(world, panel, tmp_path):
     """A few draws surround the truth, and the report is written of them."""
     model = mfg.TrajectoryModel(endless(), avoid_crowds, panel, mean_field=world.mean_field)
