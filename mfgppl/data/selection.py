@@ -123,6 +123,8 @@ def _positions(keep: Any, n: int) -> np.ndarray:
 
 def _copies(owner: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Return the owners (n,) of trajectories that were selected, each copy of one by itself."""
+    if np.unique(keep).size == keep.size:
+        return np.asarray(pd.factorize(owner)[0])
     copy = pd.Series(keep).groupby(keep).cumcount().to_numpy()
     return np.asarray(pd.MultiIndex.from_arrays([owner, copy]).factorize()[0])
 

@@ -11,7 +11,7 @@ import pandas as pd
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.density.of_model import density_of, redrawn
+from mfgppl.density.of_model import density_of, of_panel, redrawn
 from mfgppl.density.over_draws import log_likelihoods, panel_at
 from mfgppl.estimation.parts import random_parts
 from mfgppl.estimation.point import mle
@@ -216,7 +216,8 @@ def _held_out(model: TrajectoryModel, fit: PointEstimate, folds: int, seed: int)
     """Return the log likelihood of each agent (n_agents,) under a fit of other agents."""
     panel = model.panel
     assert isinstance(panel, Trajectories)
-    along = model.along(model.mean_field)  # agents who are left out face the same crowd
+    # agents who are left out face the same crowd
+    along = of_panel(model, panel, model.mean_field)
     scores = np.zeros(panel.n_owners)
     parts = random_parts(panel, "agent", folds, seed, what="choose", argument="folds")
     for part in parts:
@@ -244,12 +245,12 @@ def _p_of_ratio(
     options: dict[str, Any],
 ) -> float:
     """Return the chance of a larger likelihood ratio in panels of one kind fewer."""
+    flow = fewer.mean_field
+    both = [of_panel(of, of.panel, flow) for of in (fewer, model)]
 
     def drawn(stream: int) -> float:
         panel = panel_at(density_of(fewer), null.params.to_numpy(copy=True), random_seed=stream)
-        flow = fewer.mean_field
-        here = redrawn(fewer.along(flow), panel)
-        there = redrawn(model.along(flow), panel)
+        here, there = (redrawn(along, panel) for along in both)
         found = or_reason(
             lambda: 2 * (_fitted(there, 2, stream, None).llf - _fitted(here, 0, stream, None).llf)
         )

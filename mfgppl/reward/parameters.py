@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion, torch_seed
-from mfgppl._keep import Keeper
+from mfgppl._keep import Keeper, keep
 from mfgppl._modes import seeded
 from mfgppl.reward.coordinates import entry_labels
 from mfgppl.reward.inputs import RewardInputs
@@ -35,6 +35,8 @@ from mfgppl.reward.program import (
 )
 from mfgppl.reward.running import Substitute, run_at
 from mfgppl.reward.site_values import in_shape, site_values
+
+FIRST_SEEDS = range(20)
 
 
 class Site(NamedTuple):
@@ -325,7 +327,12 @@ class Program(Keeper):
         return np.array([self.free(self.by_site(row)) for row in rows])
 
     def draw(self, seed: int) -> np.ndarray:
-        """Draw unconstrained parameters from the prior."""
+        """Draw unconstrained parameters from the prior; those of the first seeds are kept."""
+        if seed in FIRST_SEEDS:  # where a fit begins, and where its program is looked at
+            return keep(self, f"draw {seed}", lambda: self._draw(seed)).copy()
+        return self._draw(seed)
+
+    def _draw(self, seed: int) -> np.ndarray:
         met = self._drawn(seed)
         free = [biject_to(met[s.name]["fn"].support).inv(met[s.name]["value"]) for s in self.sites]
         return torch.cat([value.reshape(-1) for value in free]).to(torch.float64).numpy()
