@@ -99,13 +99,13 @@ def on_workers(
 ) -> dict[str, Any]:
     """Return what n workers cost, and how far they are from one process."""
     with (
-        LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
-        began = time.perf_counter()
         shared = mfg.TrajectoryModel(
             model.game, reward, model.panel, mean_field=model.mean_field, client=client
         )
+        began = time.perf_counter()
         evaluate = density_of(shared).evaluator(prior=0.0, jacobian=0.0)
         value, gradient = evaluate(theta)
         begun = time.perf_counter() - began

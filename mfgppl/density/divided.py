@@ -20,6 +20,7 @@ class Evaluated(Protocol):
         """Return theta to (log density, gradient)."""
 
 
+LOOK_EVERY = 5.0  # seconds between looks whether a worker that has not answered is there
 Make = Callable[[Divisible], Evaluated]
 
 
@@ -93,9 +94,11 @@ class Divided:
 
         def evaluate(theta: np.ndarray) -> tuple[float, np.ndarray]:
             each = zip(self._parts, weights, strict=True)
+            if self._client.status != "running":  # its calls would wait for ever
+                self._check_workers()
             try:
                 asked = [part.evaluate(theta, *own) for part, own in each]
-                found = [answer.result() for answer in asked]
+                found = [self._answer(call) for call in asked]
             except Exception as error:
                 self._check_workers(error)
                 raise
@@ -104,7 +107,16 @@ class Divided:
 
         return evaluate
 
-    def _check_workers(self, error: Exception) -> None:
+    def _answer(self, asked: Any) -> tuple[float, np.ndarray]:
+        """Return a part's answer; a call to a worker that is gone would wait for ever."""
+        while True:
+            try:
+                answer: tuple[float, np.ndarray] = asked.result(timeout=LOOK_EVERY)
+                return answer
+            except TimeoutError:
+                self._check_workers()
+
+    def _check_workers(self, error: Exception | None = None) -> None:
         """Raise what to do if a part is out of reach."""
         if self._client.status != "running":
             state = f"the model's `client` is {self._client.status}"

@@ -7,6 +7,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
+import torch
 from kinds_world import GAME, POOLED, panel, program
 
 import mfgppl as mfg
@@ -22,7 +23,7 @@ WEIGHTS = [(1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
 @pytest.fixture(scope="module")
 def client():
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", processes=True
     )
     with cluster, distributed.Client(cluster) as client:
         yield client
@@ -42,16 +43,16 @@ def regions():
         states={"level": range(3)},
         actions=["keep", "move"],
         types={"region": names},
-        meets="own",
+        meets="region",
         horizon=4,
-        transition=ways,
-        initial=np.full((5, 3), 1 / 15),
+        transition=dict(zip(names, ways, strict=True)),
+        initial=np.full(15, 1 / 15),
     )
 
     def reward(x):
         taste = pyro.sample("taste", x.region.each(dist.Normal(0.0, 1.0)))
         cost = pyro.sample("cost", dist.HalfNormal(1.0))
-        return taste * x.level - cost * (x.action == "move")
+        return taste[x.region.codes] * x.level - cost * (x.action == "move")
 
     truth = {"taste": np.linspace(-0.5, 0.5, 5), "cost": 0.5}
     played = mfg.solve_equilibrium(game, reward, parameters=truth, throw=True).value
@@ -94,7 +95,7 @@ def test_a_kind_that_is_known_of_some_agents_travels_with_them(client):
         def firm(x):
             menu = pyro.sample("menu", dist.HalfNormal(2.0).expand([2]).to_event(1))
             with x.agents(known="seen"):
-                kind = pyro.sample("kind", dist.Categorical(np.array([0.6, 0.4])))
+                kind = pyro.sample("kind", dist.Categorical(torch.tensor([0.6, 0.4])))
             return 0.3 * x.price - menu[kind] * (x.action != "none")
 
         return mfg.TrajectoryModel(GAME, firm, seen, mean_field=POOLED, client=client)
@@ -151,7 +152,7 @@ def test_a_model_of_another_panel_or_flow_keeps_the_client_and_a_copy_elsewhere_
 
 def test_a_worker_that_is_gone_is_named_with_the_remedy():
     cluster = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False
+        n_workers=1, threads_per_worker=1, dashboard_address=":0", processes=False
     )
     with cluster, distributed.Client(cluster) as own:
         evaluate = density_of(kinds(own)).evaluator()
