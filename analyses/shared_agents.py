@@ -32,7 +32,7 @@ from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.likelihood.division import parts_of
 
 AGENTS, QUICK_AGENTS = 10_000_000, 2_000
-WORKERS, QUICK_WORKERS = (1, 2, 4), (2,)
+WORKERS, QUICK_WORKERS = (1, 2), (2,)
 EVALUATIONS, SEED = 20, 20264
 MOST_APART = 1e-10  # relative, of value and gradient
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "shared_agents"
