@@ -395,17 +395,21 @@ def _spread_sparse(tables, k, row, logs, level, weight, arrived):
             arrived[x] += weight * tables.after[e] * np.exp(logs[x] - level)
 
 
-def parts_of(tables: Tables) -> np.ndarray:
-    """Return the cells where parts begin that are swept on their own, and their number, (n + 1,).
+def parts_of(tables: Tables, cells: tuple[int, int] | None = None) -> np.ndarray:
+    """Return the cells where parts begin that are swept on their own, and where they end, (n + 1,).
+
+    Of all cells, or those from a first to before a last.
 
     Cells with tables of their own make parts whose tables stay in a core's cache.
     """
     if not isinstance(tables, Dense):
         return np.array([0, 1])
-    C, (_, B, S, m) = len(tables.block), tables.tables.shape
+    _, B, S, m = tables.tables.shape
+    first, last = (0, len(tables.block)) if cells is None else cells
+    C = last - first
     together = C if B == 1 else max(1, CACHED // (S * m))
     n = max(min(C, PARTS), -(-C // together))
-    return np.arange(n + 1) * C // n
+    return first + np.arange(n + 1) * C // n
 
 
 def sliced(
