@@ -151,7 +151,7 @@ def observed(frame: pd.DataFrame, edges: pd.DataFrame) -> mfg.Trajectories:
 
 def game_of(panel: mfg.Trajectories) -> mfg.MeanFieldGame:
     """Return the game: a law that is passed holds for good, and neighbours move by themselves."""
-    moves = mfg.networks.dynamics(panel, prior_count=RARE).values
+    moves = mfg.networks.dynamics(panel, prior_count=RARE, by_time=False).values
     moves = np.concatenate([moves, moves[-1:]])  # after the last choice only the law matters
     within = panel.space.within.coordinates
     allowed = np.ones((panel.space.within.size, 2), dtype=bool)
@@ -278,6 +278,14 @@ def shuffled(number: int) -> list[dict[str, Any]]:
     return [{"panel": number, "ratio": ratio(table(), edges.replace(renamed))}]
 
 
+def chances(model: Any, point: Any) -> pd.DataFrame:
+    """Return the chance to pass the law in a year, in %, mean over years, by what is around."""
+    yearly = 100 * mfg.policy(model, point).sel(action="pass").mean("time")
+    around = [b for b in model.panel.space.coordinates["around"] if b != ALONE]
+    cells = {b: yearly.sel(state=f"no, {b}").to_series() for b in around}
+    return pd.DataFrame(cells).T.reset_index(names="share of neighbours")
+
+
 def laws(panel: mfg.Trajectories) -> np.ndarray:
     """Return the number of states with the law in each year."""
     has = panel.to_frame()
@@ -348,6 +356,7 @@ def main(quick: bool, out: Path) -> None:
     model, point = fit(panel, MODELS[4] if quick else FINAL)
     check = mfg.predictive_check(model, point, draws=50 if quick else DRAWS, random_seed=SEED)
     write_table(check.table.drop(columns=["lower", "upper"]).reset_index(), out, "check", csv=False)
+    write_table(chances(model, point), out, "chances", fixed(1), csv=False)
     heeded = drawn(panel, model, point, 20 if quick else DRAWS)
     alone = drawn(panel, model, unheeded(point), 20 if quick else DRAWS)
     spread = {
