@@ -131,8 +131,8 @@ def weakly_informative(
     """
     if callable(features):
         raise TypeError(
-            "`features` must be a formula, a mapping or a list of names, as in linear_reward; got a program. "
-            "Put the scales of default_scales into its priors."
+            "`features` must be a formula, a mapping or a list of names, as in linear_reward; "
+            "got a program. Put the scales of default_scales into its priors."
         )
     unscaled = linear_reward(features, dist.Normal(0.0, 1.0), names=names)
     table = default_scales(game, unscaled, mean_field=mean_field, log_odds=log_odds)
