@@ -7,7 +7,7 @@ Where agents are of several kinds, states are stacked, cells leading: state s of
 c * S + s. Nobody changes its cell, so that each has tables of its own states alone.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -21,7 +21,7 @@ CACHED = 32768  # entries of tables that stay in a core's cache beside what a sw
 PARTS = 2  # of many cells at least, so that they can be swept side by side
 LANES = 32  # rows of a slice of a sparse table
 
-jit_options = {
+jit_options: dict[str, Any] = {
     "nogil": True,
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     "error_model": "numpy",
