@@ -60,8 +60,6 @@ class Step(NamedTuple):
         Whether the stock is part of the state.
     moving : bool
         Whether the law of the margin's move is each month's own.
-    pace : int
-        Nodes over which a product's own cost of moving, normal, is summed; none if 0.
     """
 
     label: str
@@ -74,7 +72,6 @@ class Step(NamedTuple):
     last: str = ""
     stock: bool = False
     moving: bool = False
-    pace: int = 0
 
 
 SLOPED = {"tilt": True, "slope": True}
@@ -181,18 +178,6 @@ def shocks(x: mfg.RewardInputs, step: Step) -> Any:
     return total
 
 
-def kind_and_pace(x: mfg.RewardInputs, step: Step) -> tuple[Any, Any]:
-    """Sample what a product has for itself: its kind, and what it adds to the cost of moving."""
-    share = pyro.sample("share", dist.Dirichlet(torch.ones(step.kinds))) if step.kinds > 1 else None
-    spread = pyro.sample("spread", dist.HalfNormal(2.0)) if step.pace else None
-    if share is None and spread is None:
-        return 0, 0.0
-    with x.agents(nodes=step.pace or 11):
-        kind = 0 if share is None else pyro.sample("kind", dist.Categorical(share))
-        own = 0.0 if spread is None else pyro.sample("pace", dist.Normal(0.0, spread))
-    return kind, own
-
-
 def program(step: Step, *, crowd: bool = True) -> Any:
     """Return the preferences of a product."""
 
@@ -206,8 +191,12 @@ def program(step: Step, *, crowd: bool = True) -> Any:
         stock = entries("stock_low", n, 3) if step.stock else None
         after = entries("after", n, 2, 2) if step.last else None
         company = entries("crowd", n) if crowd else None
-        k, own = kind_and_pace(x, step)
-        reward = cut[k] * low + lift[k] * up - own * (low | up)
+        k: Any = 0
+        if n > 1:
+            share = pyro.sample("share", dist.Dirichlet(torch.ones(n)))
+            with x.agents:
+                k = pyro.sample("kind", dist.Categorical(share))
+        reward = cut[k] * low + lift[k] * up
         reward = reward + (
             level[k, m] if step.bins else level[k, 0] * x.level + level[k, 1] * x.level**2
         )
