@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
-from mfgppl._arguments import is_a, one_of
+from mfgppl._arguments import check_function, is_a, one_of
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of, of_panel
 from mfgppl.density.over_draws import log_likelihoods
@@ -137,7 +137,4 @@ def _kind_of_record(kind: str) -> Any:
 
 def check_method(fit_method: Any) -> None:
     """Raise unless a function is given."""
-    if not callable(fit_method) or isinstance(fit_method, type):
-        raise TypeError(
-            f"`fit_method` must be a function that fits a model, as mle; got {fit_method!r:.200}."
-        )
+    check_function("fit_method", fit_method, "be a function that fits a model, as mle")

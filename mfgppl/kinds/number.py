@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
+from mfgppl._arguments import Seed, check_function, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of, of_panel, redrawn
@@ -174,11 +174,9 @@ def _kinds(n: int) -> str:
 
 def _model(model_of: ModelOf, k: int) -> TrajectoryModel:
     """Return the model of k kinds, else raise."""
-    if not callable(model_of):
-        raise TypeError(
-            "`model_of` must be a function of the number of kinds that returns a model; got "
-            f"{type(model_of).__name__}."
-        )
+    check_function(
+        "model_of", model_of, "be a function of the number of kinds that returns a model"
+    )
     model = is_a(f"model_of({k})", model_of(k), TrajectoryModel)
     with_rows(model.panel, "choose")
     return model
