@@ -26,7 +26,8 @@ from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.division import check_client
 from mfgppl.likelihood.energy import EnergyLikelihood
-from mfgppl.likelihood.kinds import KindsLikelihood, histories_of, known_nodes, owner_names
+from mfgppl.likelihood.histories import histories_of, known_nodes, owner_names
+from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (

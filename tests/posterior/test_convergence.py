@@ -67,3 +67,18 @@ def test_chains_that_do_not_move_are_said_to():
     draws = draws_of()
     draws["posterior"]["sound"][:] = 1.0
     assert any("did not move" in m for m in convergence_messages(draws))
+
+
+def test_chains_about_maxima_of_different_height_are_several_modes():
+    """Heights that differ between chains by more than within are said; those that mix are not."""
+    draws = draws_of()
+    rng = np.random.default_rng(3)
+    heights = -100.0 + rng.standard_normal((CHAINS, DRAWS))
+    stats = draws["sample_stats"].dataset.assign(lp=(("chain", "draw"), heights))
+    draws["sample_stats"] = xr.DataTree(stats)
+    assert convergence_messages(draws) == []
+    heights[2] -= 50.0
+    (message,) = convergence_messages(draws)
+    assert message.startswith("1 of 4 chains stay about a lower maximum of the density")
+    assert "several modes" in message
+    assert "-150" in message
