@@ -116,9 +116,9 @@ def on_workers(
     parts = parts_of(model.law, n)
     return {
         "workers": n,
-        "agents each": int(parts[0].histories.weight.sum()),
-        "histories each": len(parts[0].histories.start),
-        "sent once, MB each": len(pickle.dumps(parts[0])) / 1e6,
+        "agents of the first": int(parts[0].histories.weight.sum()),
+        "histories of the first": len(parts[0].histories.start),
+        "sent once, MB": len(pickle.dumps(parts[0])) / 1e6,
         "out per evaluation, bytes": len(pickle.dumps(theta)),
         "laid out, s": begun,
         "CPU per worker, ms": 1e3 * max(spent) / (EVALUATIONS + 1),
@@ -130,7 +130,7 @@ def on_workers(
 
 # %% [markdown]
 # ## Checks
-# Value and gradient must agree to 1e-10; a worker's own time must fall as workers join.
+# Value and gradient must agree to 1e-10.
 
 
 # %%
@@ -157,7 +157,9 @@ def main(quick: bool, out: Path) -> None:
 # %% [markdown]
 # ## Answer
 # The sum over workers is that of one process to rounding. What travels at an evaluation is the
-# parameters one way, a value and a gradient back.
+# parameters one way, a value and a gradient back. Ten million agents with six decisions each have
+# some 23,000 distinct histories, which one process sums in less time than a message takes: workers
+# pay where histories are long and seldom alike.
 
 # %%
 if __name__ == "__main__":
