@@ -67,7 +67,7 @@ def main(quick: bool, out: Path) -> None:
     here = study(n)
     alone = time.perf_counter() - began
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):

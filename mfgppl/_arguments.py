@@ -241,6 +241,14 @@ def is_a(name: str, value: Any, kind: type, hint: str = "") -> Any:
     return value
 
 
+def check_function(name: str, value: Any, what: str) -> None:
+    """Raise a `TypeError` unless a function is given; a class is none."""
+    if isinstance(value, type):
+        raise TypeError(f"`{name}` must {what}; got the class {value.__name__}.")
+    if not callable(value):
+        raise TypeError(f"`{name}` must {what}; got {type(value).__name__}.")
+
+
 def names_of(name: str, value: Any, what: str = "name") -> list[str]:
     """Return one name, or several in a list or an array of one axis, as a list; else raise."""
     several = isinstance(value, (list, tuple)) or (

@@ -16,7 +16,7 @@ from mfgppl._arrays import as_numbers, is_labelled
 from mfgppl._by_type import by_cell, stacked
 from mfgppl.data.labelled import Order, in_order, named_axes
 from mfgppl.data.space import StateSpace
-from mfgppl.data.trajectories import TransitionEstimate
+from mfgppl.data.transitions import TransitionEstimate
 
 # what the inputs of a reward program are called whatever the game
 RESERVED = (

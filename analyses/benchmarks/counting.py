@@ -22,7 +22,9 @@ from tables import markdown
 N_AGENTS, QUICK_AGENTS = 5_000_000, 5_000
 N_TIMES = 20
 STATES, ACTIONS = 10, ("lower", "hold", "raise")
+SIZES = ("small", "medium", "large")  # types of agents
 ENGINES = ("DuckDB, by path", "polars, lazily")
+WITH_TYPES = ", with types"
 MEGABYTES = 2**20 / 2**10  # of the system's count of kilobytes
 
 
@@ -36,6 +38,7 @@ def write(folder: Path, n_agents: int) -> None:
 
     rng = np.random.default_rng(0)
     agent = np.arange(n_agents)
+    size = pa.DictionaryArray.from_arrays((agent % len(SIZES)).astype(np.int8), list(SIZES))
     for t in range(N_TIMES):
         action = pa.DictionaryArray.from_arrays(
             rng.integers(len(ACTIONS), size=n_agents).astype(np.int8), list(ACTIONS)
@@ -45,6 +48,7 @@ def write(folder: Path, n_agents: int) -> None:
             "time": np.full(n_agents, t, np.int32),
             "state": rng.integers(STATES, size=n_agents).astype(np.int32),
             "action": action,
+            "size": size,
         }
         pq.write_table(pa.table(columns), folder / f"time-{t:02}.parquet")
 
@@ -60,8 +64,10 @@ def count(engine: str, folder: Path) -> dict[str, float]:
 
     before = _peak()
     began = time.perf_counter()
-    source = folder if engine == ENGINES[0] else pl.scan_parquet(folder / "*.parquet")
-    panel = mfg.CountedPanel.from_frame(source)
+    by_path = engine.startswith(ENGINES[0])
+    source = folder if by_path else pl.scan_parquet(folder / "*.parquet")
+    types = ["size"] if engine.endswith(WITH_TYPES) else ()
+    panel = mfg.CountedPanel.from_frame(source, types=types)
     seconds = time.perf_counter() - began
     return {
         "seconds": seconds,
@@ -87,7 +93,7 @@ def main(quick: bool, out: Path) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write(folder, n_agents)
-        for engine in ENGINES:
+        for engine in (e + types for types in ("", WITH_TYPES) for e in ENGINES):
             command = [sys.executable, __file__, "--work", engine, str(folder)]
             ran = subprocess.run(command, check=True, capture_output=True, text=True)
             found = json.loads(ran.stdout)

@@ -7,6 +7,7 @@ environments, and MFGLib's function judges the policies of both.
 # %% Constants
 
 import argparse
+import importlib.util
 import time
 import warnings
 from collections.abc import Callable
@@ -20,13 +21,23 @@ import numpy as np
 import torch
 from mfglib.alg.q_fn import QFn
 from mfglib.env import Environment
-from mfglib.mean_field import mean_field
-from mfglib.metrics import exploitability_score
 from tables import markdown
 from timing import time_in_turns
 
 import mfgppl as mfg
 from mfgppl.equilibrium.linearisation import AnyResponseMap, response_map_of
+
+if importlib.util.find_spec("mfglib.metrics") is None:  # from version 0.3 on
+    from mfglib.scoring import exploitability_score
+    from mfglib.utils import mean_field_from_policy
+else:
+    from mfglib.mean_field import mean_field
+    from mfglib.metrics import exploitability_score
+
+    def mean_field_from_policy(policy: torch.Tensor, *, env: Environment) -> torch.Tensor:
+        """Return the flow by the name and arguments of version 0.3."""
+        return mean_field(env, policy)
+
 
 ENVIRONMENTS = (
     "beach_bar", "building_evacuation", "conservative_treasure_hunting", "crowd_motion",
@@ -51,7 +62,7 @@ def their_step(env: Environment) -> Callable[[], Any]:
     states = 1 + len(env.S)
 
     def step() -> torch.Tensor:
-        flow = mean_field(env, policy)
+        flow = mean_field_from_policy(policy, env=env)
         scores = QFn(env, flow, verify_integrity=False).for_policy(policy)
         return torch.softmax(scores.flatten(start_dim=states), -1).reshape(policy.shape)
 

@@ -1,4 +1,4 @@
-"""Scalar functions that a compiled loop can hold in vector registers."""
+"""Scalar functions that a compiled loop can hold in vector registers, and copies."""
 
 import numpy as np
 from llvmlite import ir
@@ -14,7 +14,14 @@ LEAST, LARGEST = -708.0, 709.782712893384
 HALF_ROOT = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
 LEAST_NORMAL, TO_NORMAL, TO_NORMAL_LOG = 2.0**-1022, 2.0**54, 37.42994775023705
 
-jit = caching.jit(nogil=True, fastmath={"contract"}, error_model="numpy")
+jit = caching.jit(inner=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+
+
+@jit
+def assign(out, values):
+    """Copy values; numba's own assignment brings the code of a message about shapes."""
+    for i in range(out.size):
+        out[i] = values[i]
 
 
 @intrinsic
@@ -37,30 +44,43 @@ def float_of(context, bits):
 def exp(x):
     """Return e**x within a few rounding errors, zero below e**-708; a loop of it is vectorised.
 
-    `x = k log 2 + r` with |r| <= log(2) / 2, where the Taylor polynomial of degree 13 is exact to
-    rounding; libm's `exp` is a call that keeps a loop scalar.
+    libm's `exp` is a call that keeps a loop scalar.
     """
     y = LEAST if x < LEAST else (LARGEST if x > LARGEST else x)
     shifted = y * LOG2_E + ROUNDING_SHIFT
+    half_scale = float_of((bits_of(shifted) + 1022) << 52)  # 2**(k-1), so that k = 1024 fits
+    value = 2.0 * (exp_rest(y, shifted) * half_scale)
+    return 0.0 if x < LEAST else (np.inf if x > LARGEST else value)
+
+
+@jit
+def exp_down(x):
+    """Return e**x of an x <= 0 as `exp` does, with fewer steps."""
+    y = LEAST if x < LEAST else x
+    shifted = y * LOG2_E + ROUNDING_SHIFT
+    value = exp_rest(y, shifted) * float_of((bits_of(shifted) + 1023) << 52)
+    return 0.0 if x < LEAST else value
+
+
+@jit
+def exp_rest(y, shifted):
+    """Return e**r of `y = k log 2 + r`, |r| <= log(2) / 2, where k stands in the bits of `shifted`.
+
+    The polynomial interpolates `(e**r - 1 - r) / r**2` at Chebyshev's nodes; relative to e**r it is
+    within 2e-17. Its terms are paired, so that they do not wait for each other.
+    """
     k = shifted - ROUNDING_SHIFT
     r = (y - k * LN2_HIGH) - k * LN2_LOW
-    p = 1.0 / 6227020800.0
-    p = p * r + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    half_scale = float_of((bits_of(shifted) + 1022) << 52)  # 2**(k-1), so that k = 1024 fits
-    value = 2.0 * (p * half_scale)
-    return 0.0 if x < LEAST else (np.inf if x > LARGEST else value)
+    r2 = r * r
+    r4 = r2 * r2
+    low = (0.5000000000000001 + 0.16666666666666669 * r) + (
+        0.04166666666662413 + 0.008333333333330062 * r
+    ) * r2
+    middle = (0.0013888888917213717 + 0.00019841269863053618 * r) + (
+        2.4801521295954376e-05 + 2.7557268459997064e-06 * r
+    ) * r2
+    high = 2.7620088445409746e-07 + 2.510038549551032e-08 * r
+    return (1.0 + r) + r2 * (low + r4 * (middle + r4 * high))
 
 
 @jit

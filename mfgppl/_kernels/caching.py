@@ -26,6 +26,7 @@ from numba.core.ccallback import CFunc
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from mfgppl._kernels import dispatchers
 from mfgppl.exceptions import CompilationWarning
 
 # settings of numba that change the code it makes
@@ -194,8 +195,11 @@ class KernelCache(_Cache):
         if payload is None:
             return None
         try:
-            kept, reduced = pickle.loads(payload)
-            return CompileResult._rebuild(target_context, *reduced) if kept == sig else None
+            kept, calls, reduced = pickle.loads(payload)
+            if kept != sig:
+                return None
+            dispatchers.define(calls)
+            return CompileResult._rebuild(target_context, *reduced)
         except Exception:  # whatever a file raises that another process wrote
             self.store.drop(name)
             return None
@@ -203,7 +207,8 @@ class KernelCache(_Cache):
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the compiled form for a signature."""
         if self.store.usable and not data.lifted and not data.library.has_dynamic_globals:
-            self.store.write(self._name(sig, data.codegen), dumps((sig, data._reduce())))
+            calls = dispatchers.called_by(data.library.get_llvm_str())
+            self.store.write(self._name(sig, data.codegen), dumps((sig, calls, data._reduce())))
 
     def enable(self) -> None:
         """Do nothing: a store ends by itself."""
@@ -219,13 +224,21 @@ class KernelCache(_Cache):
         return f"{self.label.replace('<', '').replace('>', '')}-{made_for.hexdigest()[:16]}.kernel"
 
 
-def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return numba's decorator of compiled functions with some options, kept on disk."""
+def jit(
+    *, alone: bool = False, inner: bool = False, **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
+    """Return numba's decorator of compiled functions with some options, kept on disk.
+
+    Where `alone`, kernels that call the function do not take in its code; where `inner`, kernels
+    alone call it. See `dispatchers`.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        compiled = numba.njit(**options)(function)
-        if hasattr(compiled, "enable_caching"):  # not so where NUMBA_DISABLE_JIT is set
-            compiled._cache = KernelCache(function, STORE)
+        if numba.config.DISABLE_JIT:
+            return function
+        kind = dispatchers.Apart if alone else dispatchers.Kernel
+        compiled = kind(function, options, inner=inner)
+        compiled._cache = KernelCache(function, STORE)
         return compiled
 
     return decorate

@@ -12,6 +12,7 @@ import numpy as np
 from numba.extending import overload
 
 from mfgppl._kernels import caching, tape
+from mfgppl._kernels.arithmetic import assign
 from mfgppl._kernels.dynamics import (
     Dense,
     Tables,
@@ -26,6 +27,9 @@ from mfgppl._kernels.dynamics import (
 from mfgppl._kernels.sweeps import normalise
 
 jit = caching.jit(**jit_options)
+alone = caching.jit(alone=True, **jit_options)
+inner = caching.jit(inner=True, **jit_options)
+inner_alone = caching.jit(inner=True, alone=True, **jit_options)
 
 
 class Played(NamedTuple):
@@ -80,7 +84,7 @@ def no_moves(arrays: Arrays) -> np.ndarray:
     return np.zeros((len(arrays.moves.ends) - 1, *each))
 
 
-@jit
+@inner
 def play(played, stage):
     """Run a stage; its inputs lie in the buffer."""
     code = played.code[played.ends[stage] : played.ends[stage + 1]]
@@ -88,21 +92,21 @@ def play(played, stage):
         tape.run(code, played.places, played.buffer)
 
 
-@jit
+@inner
 def put(played, k, values):
     """Write an input."""
     start = played.inputs[k]
-    played.buffer[start : start + values.size] = values.ravel()
+    assign(played.buffer[start : start + values.size], values.reshape(values.size))
 
 
-@jit
+@inner
 def output(played, stage, size):
     """Return where a stage leaves its output."""
     start = played.outputs[stage]
     return played.buffer[start : start + size]
 
 
-@jit
+@inner
 def faced(arrays, flow, shape):
     """Return the reward (T, S, A) along a flow, where its tape leaves it."""
     put(arrays.reward, 0, flow)
@@ -110,10 +114,11 @@ def faced(arrays, flow, shape):
     return output(arrays.reward, 0, shape[0] * shape[1] * shape[2]).reshape(shape)
 
 
-@jit
+@inner
 def face(arrays, flow, reward):
     """Fill the reward along a flow."""
-    reward[:] = faced(arrays, flow, reward.shape)
+    found = faced(arrays, flow, reward.shape)
+    assign(reward.reshape(reward.size), found.reshape(reward.size))
 
 
 def keep_table(tables, k, played):
@@ -129,10 +134,10 @@ def _keep_table(tables, k, played):
 
 def _keep_dense(tables, k, played):
     table = tables.tables[k]
-    table.ravel()[:] = output(played, k, table.size)
+    assign(table.reshape(table.size), output(played, k, table.size))
 
 
-@jit
+@alone
 def follow(arrays, flow):
     """Rewrite the tables along a flow."""
     n = arrays.moves.ends.size - 1
@@ -143,13 +148,13 @@ def follow(arrays, flow):
         keep_table(arrays.tables, k, arrays.moves)
 
 
-@jit
+@inner
 def at(arrays, t):
     """Return which table step t uses."""
     return t if n_tables(arrays.tables) > 1 else 0
 
 
-@jit
+@inner
 def look_ahead(arrays, t, reward, following, q):
     """Fill Q (S * A,) of time t from the values after it."""
     if t < reward.shape[0] - 1:
@@ -161,24 +166,25 @@ def look_ahead(arrays, t, reward, following, q):
         q[i] = r[i] + arrays.discount * q[i]
 
 
-@jit
+@alone
 def respond(arrays, reward, temperature, q_values, values, policy):
     """Fill the soft best response to a reward along the tables; at temperature 0 the hard one."""
     T, S, A = reward.shape
+    scaled = np.empty(S * A)
     for t in range(T - 1, -1, -1):
         q, p = q_values[t].reshape(S * A), policy[t].reshape(S * A)
         look_ahead(arrays, t, reward, values[min(t + 1, T - 1)], q)
         if temperature > 0.0:
             for i in range(S * A):
-                p[i] = q[i] / temperature
-            normalise(p, p, values[t], A)
+                scaled[i] = q[i] / temperature
+            normalise(scaled, p, values[t], A)
             for s in range(S):
                 values[t, s] *= temperature
         else:
             greedy(q, p, values[t], A)
 
 
-@jit
+@inner
 def greedy(q, policy, values, n_actions):
     """Fill the largest Q of each state, and the policy that shares its weight among the best."""
     for s in range(values.size):
@@ -193,7 +199,7 @@ def greedy(q, policy, values, n_actions):
         values[s] = best
 
 
-@jit
+@alone
 def evaluate(arrays, reward, policy, temperature, q_values, values):
     """Fill the values of a policy, with `temperature` times its entropy."""
     T, S, A = reward.shape
@@ -213,7 +219,7 @@ def evaluate(arrays, reward, policy, temperature, q_values, values):
             values[t, s] = total
 
 
-@jit
+@inner
 def shared(shares, policy, weights):
     """Fill the shares of states and actions (S * A,)."""
     S, A = policy.shape
@@ -222,7 +228,7 @@ def shared(shares, policy, weights):
             weights[s * A + a] = shares[s] * policy[s, a]
 
 
-@jit
+@alone
 def push(arrays, policy, flow, answer):
     """Fill the flow that a policy generates, along the tables as they are.
 
@@ -233,12 +239,12 @@ def push(arrays, policy, flow, answer):
     answer = answer and arrays.moves.ends.size > 1
     for t in range(T):
         shared(shares, policy[t], weights)
-        flow[t] = shares if flow.shape[1] == S else weights
+        assign(flow[t], shares if flow.shape[1] == S else weights)
         if t == T - 1:
             break
         if answer:
             start = arrays.moves.inputs[0] + t * flow.shape[1]
-            arrays.moves.buffer[start : start + flow.shape[1]] = flow[t]
+            assign(arrays.moves.buffer[start : start + flow.shape[1]], flow[t])
             play(arrays.moves, t)
             keep_table(arrays.tables, t, arrays.moves)
         pushed(arrays.tables, at(arrays, t), weights, shares)
@@ -262,22 +268,34 @@ def turn(arrays, policy, temperature, flow, reward, q_values, values):
 
 
 @jit
-def mirror(arrays, logits, rate, n_turns, flow, q_values, values, policy):
+def mirror(arrays, logits, rate, n_turns, flow, policy):
     """Take steps of online mirror descent: logits (T, S, A) grow by `rate` times Q."""
     T, S, A = logits.shape
-    top = np.empty(S)
+    scores, p, top = logits.reshape(logits.size), policy.reshape(logits.size), np.empty(T * S)
     for _ in range(n_turns):
-        for t in range(T):
-            normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
+        normalise(scores, p, top, A)
         push(arrays, policy, flow, True)
-        reward = faced(arrays, flow, logits.shape)
-        evaluate(arrays, reward, policy, 0.0, q_values, values)
-        for t in range(T):
-            scores, q = logits[t].reshape(S * A), q_values[t].reshape(S * A)
-            for i in range(S * A):
-                scores[i] += rate * q[i]
-    for t in range(T):
-        normalise(logits[t].reshape(S * A), policy[t].reshape(S * A), top, A)
+        climb(arrays, faced(arrays, flow, logits.shape), policy, rate, logits)
+    normalise(scores, p, top, A)
+
+
+@inner_alone
+def climb(arrays, reward, policy, rate, logits):
+    """Add `rate` times a policy's Q along the tables to logits."""
+    T, S, A = reward.shape
+    values, q, weighed = np.empty(S), np.empty(S * A), np.empty(S * A)
+    for t in range(T - 1, -1, -1):
+        look_ahead(arrays, t, reward, values, q)
+        scores, p = logits[t].reshape(S * A), policy[t].reshape(S * A)
+        for i in range(S * A):
+            scores[i] += rate * q[i]
+            weighed[i] = p[i] * q[i] if p[i] > 0.0 else 0.0  # -inf is never taken
+        for s in range(S):
+            values[s] = weighed[s * A]
+        for a in range(1, A):
+            column = weighed[a:]
+            for s in range(S):
+                values[s] += column[s * A]
 
 
 @jit
@@ -329,7 +347,7 @@ def slope(arrays, reward_slope, moves_slope, flow, change, temperature, values, 
             for a in range(A):
                 k = s * A + a
                 d_weights[k] = d_shares[s] * policy[t, s, a] + shares[s] * d_policy[t, s, a]
-        out[t] = d_shares if out.shape[1] == S else d_weights
+        assign(out[t], d_shares if out.shape[1] == S else d_weights)
         if t == T - 1:
             break
         pushed(arrays.tables, at(arrays, t), weights, shares)
@@ -381,7 +399,7 @@ def pull(arrays, counts, weights, temperature, values, policy, on_reward, on_tab
                 k = s * A + a
                 h[k] += 0.0 if by_state else weights[t, k]
                 arriving[t, s] += p[k] * h[k]
-    on_start[:] = arriving[0]
+    assign(on_start, arriving[0])
     n_moves = arrays.moves.ends.size - 1
     shares, later, sent = arrays.initial.copy(), np.zeros(S), np.empty(S * A)
     onward = np.empty(S * A)

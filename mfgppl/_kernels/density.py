@@ -10,9 +10,10 @@ import numpy as np
 from numba.extending import overload
 
 from mfgppl._kernels import caching, mixtures, stationary, sweeps, tape
+from mfgppl._kernels.arithmetic import assign
 from mfgppl._kernels.dynamics import Tables, is_tuple, jit_options
 
-jit = caching.jit(**jit_options)
+inner = caching.jit(inner=True, **jit_options)
 
 
 class TapeArrays(NamedTuple):
@@ -210,22 +211,22 @@ def _slope_of(core, slope, cotangent):
 
 
 def _copied(core, slope, cotangent):
-    cotangent[:] = slope.reshape(slope.size)
+    assign(cotangent, slope.reshape(slope.size))
 
 
-@jit
+@inner
 def log_density(theta, weights, machine, core, law, gradient):
     """Return a log density, with `weights` of log prior and log Jacobian, and fill its gradient."""
     buffer, where = machine.buffer, machine.where
-    buffer[where[0] : where[0] + theta.size] = theta
+    assign(buffer[where[0] : where[0] + theta.size], theta)
     tape.run(machine.forward, machine.places, buffer)
     found = buffer[where[2] : where[2] + where[4]]
     value = evaluate(law, reward_of(core, found[2:]))
     cotangent = buffer[where[1] : where[1] + where[4]]
-    cotangent[:2] = weights
+    assign(cotangent[:2], weights)
     slope_of(core, law.gradient, cotangent[2:])
     tape.run(machine.backward, machine.places, buffer)
-    gradient[:] = buffer[where[3] : where[3] + theta.size]
+    assign(gradient, buffer[where[3] : where[3] + theta.size])
     for k in range(2):
         if weights[k] != 0.0:  # what has no weight plays no part, whatever it is
             value += weights[k] * found[k]

@@ -7,7 +7,7 @@ Where agents are of several kinds, states are stacked, cells leading: state s of
 c * S + s. Nobody changes its cell, so that each has tables of its own states alone.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -21,7 +21,7 @@ CACHED = 32768  # entries of tables that stay in a core's cache beside what a sw
 PARTS = 2  # of many cells at least, so that they can be swept side by side
 LANES = 32  # rows of a slice of a sparse table
 
-jit_options = {
+jit_options: dict[str, Any] = {
     "nogil": True,
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     "error_model": "numpy",
@@ -181,7 +181,7 @@ def _fill_moves_dense(tables, weights, values, other_weights, other_values, move
                 row[i] += one[i] * v + two[i] * w
 
 
-@caching.jit(**jit_options)
+@caching.jit(inner=True, **jit_options)
 def at_once(tables):
     """Return how many cells one library product serves, 0 where a loop is faster."""
     C, B = tables.block.size, tables.tables.shape[1]
@@ -232,7 +232,7 @@ def _expected_sparse(tables, k, values, ahead):
     by_slices(tables.after, tables.following, tables.after_starts[k], values, ahead)
 
 
-@caching.jit(**jit_options)
+@caching.jit(inner=True, **jit_options)
 def by_slices(entries, places, starts, source, out):
     """Fill `out[i]` with the sum of row i's entries times `source` at their places."""
     for c in range(starts.size - 1):
@@ -335,7 +335,7 @@ def _log_mean(tables, k, row, logs):
     return _log_mean_sparse
 
 
-@caching.jit(**jit_options)
+@caching.jit(inner=True, **jit_options)
 def row_of(tables, k, row):
     """Return the chances of a row s * A + a of all cells, and the first state of its own."""
     S, m = tables.tables.shape[2], tables.tables.shape[3]
@@ -395,17 +395,21 @@ def _spread_sparse(tables, k, row, logs, level, weight, arrived):
             arrived[x] += weight * tables.after[e] * np.exp(logs[x] - level)
 
 
-def parts_of(tables: Tables) -> np.ndarray:
-    """Return the cells where parts begin that are swept on their own, and their number, (n + 1,).
+def parts_of(tables: Tables, cells: tuple[int, int] | None = None) -> np.ndarray:
+    """Return the cells where parts begin that are swept on their own, and where they end, (n + 1,).
+
+    Of all cells, or those from a first to before a last.
 
     Cells with tables of their own make parts whose tables stay in a core's cache.
     """
     if not isinstance(tables, Dense):
         return np.array([0, 1])
-    C, (_, B, S, m) = len(tables.block), tables.tables.shape
+    _, B, S, m = tables.tables.shape
+    first, last = (0, len(tables.block)) if cells is None else cells
+    C = last - first
     together = C if B == 1 else max(1, CACHED // (S * m))
     n = max(min(C, PARTS), -(-C // together))
-    return np.arange(n + 1) * C // n
+    return first + np.arange(n + 1) * C // n
 
 
 def sliced(

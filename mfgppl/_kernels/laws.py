@@ -8,14 +8,19 @@ from mfgppl._kernels.dynamics import Dense, Tables, parts_of
 
 
 def causal_law(
-    tables: Tables, counts: np.ndarray, *, discount: float, temperature: float
+    tables: Tables,
+    counts: np.ndarray,
+    *,
+    discount: float,
+    temperature: float,
+    cells: tuple[int, int] | None = None,
 ) -> Causal:
-    """Return the causal likelihood as arrays, with a workspace of its own."""
+    """Return the causal likelihood as arrays, with a workspace; of some cells, or of all."""
     shape = counts.shape
     constants = np.array([discount, temperature, 0.0])
     counts, visits = np.ascontiguousarray(counts), counts.sum(-1)
-    values, gradient = np.empty(shape[:2]), np.empty(shape)
-    return Causal(tables, constants, counts, visits, values, gradient, parts_of(tables))
+    values, gradient = np.empty(shape[:2]), np.zeros(shape)
+    return Causal(tables, constants, counts, visits, values, gradient, parts_of(tables, cells))
 
 
 def stationary_law(

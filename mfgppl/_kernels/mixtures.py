@@ -14,9 +14,11 @@ from mfgppl._kernels.sweeps import counted, normalise
 BLOCK = 128  # agents worked on together
 
 jit = caching.jit(**jit_options)
+alone = caching.jit(alone=True, **jit_options)
+inner_alone = caching.jit(inner=True, alone=True, **jit_options)
 
 
-@jit
+@alone
 def forward(rewards, tables, discount, temperature, policies, first, apart):
     """Solve the sweeps of all nodes.
 
@@ -57,7 +59,7 @@ def add_up(pairs, n_entries, apart):
             apart[n_entries + m, n] = apart[pairs[m, 0], n] + apart[pairs[m, 1], n]
 
 
-@jit
+@alone
 def by_agent(
     apart, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
 ):
@@ -106,7 +108,7 @@ def by_agent(
     return value
 
 
-@jit
+@inner_alone
 def of_two(
     apart, log_weights, entry, offsets, start, weight, known, posterior, counts, slopes, first, last
 ):
@@ -159,7 +161,7 @@ def share_out(pairs, n_entries, counts):
             counts[pairs[m, 1], n] += counts[n_entries + m, n]
 
 
-@jit
+@alone
 def backward(policies, tables, discount, temperature, seen, counts, gradient):
     """Fill the gradient (N, T, S, A) of all nodes' sweeps at their counts.
 
@@ -194,7 +196,7 @@ def backward(policies, tables, discount, temperature, seen, counts, gradient):
                     carried[s] = discount * arrived[s]
 
 
-@jit
+@alone
 def value_and_gradient(
     core, tables, discount, temperature, entry, offsets, start, weight, known, pairs, seen,
     policies, logs, apart, posterior, counts, gradient,

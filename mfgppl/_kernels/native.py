@@ -28,7 +28,7 @@ from mfgppl._kernels.density import (
 )
 from mfgppl._kernels.dynamics import Dense, Sparse, jit_options
 
-jit = caching.jit(**jit_options)
+jit = caching.jit(inner=True, **jit_options)
 
 # what a sampler calls: dimension, point, gradient, value, data; returns 0, or why it cannot
 SIGNATURE = types.int64(

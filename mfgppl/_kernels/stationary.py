@@ -11,6 +11,7 @@ choice.
 import numpy as np
 
 from mfgppl._kernels import caching
+from mfgppl._kernels.arithmetic import assign
 from mfgppl._kernels.dynamics import cells, expected, jit_options, n_cells, pushed, put_under
 from mfgppl._kernels.sweeps import counted, normalise
 
@@ -19,6 +20,9 @@ QUICK = 0.1  # share of a change that the next one may leave before matrices are
 EXACT, NEARLY = 1e-14, 1e-11  # changes, relative to what changes: none, and no more than rounding
 
 jit = caching.jit(**jit_options)
+alone = caching.jit(alone=True, **jit_options)
+inner = caching.jit(inner=True, **jit_options)
+inner_alone = caching.jit(inner=True, alone=True, **jit_options)
 
 
 @jit
@@ -67,7 +71,7 @@ def solve_transposed(factors, vector):
             vector[j] -= value * row[j]
 
 
-@jit
+@inner_alone
 def factor_under(tables, policy, discount, factors):
     """Fill the factors of `I - discount P'`, P the moves of a cell under a policy (S * A,)."""
     put_under(tables, policy, -discount, factors)
@@ -76,7 +80,7 @@ def factor_under(tables, policy, discount, factors):
     factor(factors)
 
 
-@jit
+@inner
 def greatest(vector):
     """Return the largest size of an entry; NaN where there is one."""
     size = 0.0
@@ -87,7 +91,7 @@ def greatest(vector):
     return size
 
 
-@jit
+@inner
 def follow(reward, policy, temperature, worth):
     """Fill what a policy earns at once (S,), its entropy included, by what can be done."""
     A = reward.size // worth.size
@@ -100,7 +104,7 @@ def follow(reward, policy, temperature, worth):
         worth[s] = total / mass if mass > 0.0 else 0.0
 
 
-@jit
+@inner
 def look(tables, reward, discount, temperature, values, q, policy, soft):
     """Fill Q and log sums, in temperatures, and the policy one step before values."""
     expected(tables, 0, values, q)
@@ -109,7 +113,7 @@ def look(tables, reward, discount, temperature, values, q, policy, soft):
     normalise(q, policy, soft, q.size // soft.size)
 
 
-@jit
+@inner_alone
 def settle(tables, reward, discount, temperature, seen, of_seen, q, policy, soft, factors):
     """Fill what `look` does at the values of a cell; return whether `factors` are a policy's.
 
@@ -153,7 +157,7 @@ def settle(tables, reward, discount, temperature, seen, of_seen, q, policy, soft
     return anew
 
 
-@jit
+@inner_alone
 def carry(tables, policy, discount, right, factors, given, anew):
     """Put `(I - discount P')^-1 right`, P under a policy (S * A,), in the place of the right side.
 
@@ -169,7 +173,7 @@ def carry(tables, policy, discount, right, factors, given, anew):
         if size > QUICK * last and size > NEARLY * greatest(found) and not fresh:
             factor_under(tables, policy, discount, factors)
             anew = fresh = True
-            change[:] = left
+            assign(change, left)
             solve(factors, change)
             size = greatest(change)
         elif size >= 0.5 * last:
@@ -185,7 +189,7 @@ def carry(tables, policy, discount, right, factors, given, anew):
         for s in range(S):
             left[s] = right[s] - found[s] + discount * left[s]
         last = size
-    right[:] = found
+    assign(right, found)
 
 
 @jit
@@ -252,7 +256,7 @@ def log_policies(rewards, tables, discount, temperature, seen, of_seen, logs):
         )
 
 
-@jit
+@alone
 def value_and_gradient(
     reward, tables, discount, temperature, counts, seen, of_seen, policy, logs, factors, anew,
     gradient,

@@ -9,9 +9,8 @@ order by where the arrays happen to lie, and the same seed would give other draw
 import numpy as np
 
 from mfgppl._kernels import caching
-from mfgppl._kernels.arithmetic import exp, log
+from mfgppl._kernels.arithmetic import exp, exp_down, log
 from mfgppl._kernels.dynamics import (
-    LANES,
     cells,
     expected,
     expected_each,
@@ -23,71 +22,89 @@ from mfgppl._kernels.dynamics import (
     spread,
 )
 
+BLOCK = 64  # rows normalised together
+FAR_BELOW = 1e-130  # sums below this, relative to the largest entry of a block, are taken anew
 STRETCH = 4096  # entries of a vector worked on together
 # means of weights below this lose digits; such rows reach only states far poorer than the richest
 FAR, LOG_FAR = 1e-278, -640.1
 
 jit = caching.jit(**jit_options)
+alone = caching.jit(alone=True, **jit_options)
+inner = caching.jit(inner=True, **jit_options)
+inner_alone = caching.jit(inner=True, alone=True, **jit_options)
 
 
-@jit
+@inner_alone
 def normalise(q, policy, soft_values, n_actions):
-    """Turn rows of scaled Q (S * A,) into probabilities; fill the log-sum-exp of each row."""
-    S = soft_values.size
-    whole = S - S % LANES
-    if whole > 0:
-        normalise_lanes(q, policy, soft_values, n_actions, whole)
-    if whole < S:
-        start = whole * n_actions
-        normalise_rows(q[start:], policy[start:], soft_values[whole:], n_actions)
+    """Turn rows of scaled Q (S * A,) into probabilities; fill the log-sum-exp of each row.
+
+    The two arrays of rows must not be the same one.
+    """
+    share = np.empty(min(BLOCK, soft_values.size))
+    for first in range(0, soft_values.size, BLOCK):
+        v = soft_values[first : first + BLOCK]
+        here = slice(first * n_actions, (first + v.size) * n_actions)
+        p = policy[here]
+        weigh_rows(q[here], p, v, share, n_actions)
+        for s in range(v.size):
+            for a in range(n_actions):
+                p[s * n_actions + a] *= share[s]
 
 
-@jit
-def normalise_lanes(q, policy, soft_values, n_actions, n_states):
-    """Do so for many states at a time, each in a lane."""
-    block, top, norm = np.empty((n_actions, LANES)), np.empty(LANES), np.empty(LANES)
-    for first in range(0, n_states, LANES):
-        for i in range(LANES):
-            top[i] = -np.inf
-        for a in range(n_actions):
-            for i in range(LANES):
-                block[a, i] = q[(first + i) * n_actions + a]
-                top[i] = max(top[i], block[a, i])
-        for i in range(LANES):
-            norm[i] = 0.0
-        for a in range(n_actions):
-            for i in range(LANES):
-                block[a, i] = exp(block[a, i] - top[i])
-                norm[i] += block[a, i]
-        for i in range(LANES):
-            soft_values[first + i] = top[i] + log(norm[i])
-            norm[i] = 1.0 / norm[i]
-        for a in range(n_actions):
-            for i in range(LANES):
-                policy[(first + i) * n_actions + a] = block[a, i] * norm[i]
+@inner
+def weigh_rows(q, weights, soft_values, share, n_actions):
+    """Fill weights in proportion to the probabilities of rows, their factors, and the log sums.
 
-
-@jit
-def normalise_rows(q, policy, soft_values, n_actions):
-    """Do so row by row, which is best for few states."""
-    S = soft_values.size
+    All rows are taken relative to the largest entry of them all, so that what is costly runs along
+    one long loop; a row far below it is taken by its own.
+    """
+    peak, S = largest(q), soft_values.size
+    for i in range(q.size):
+        weights[i] = exp_down(q[i] - peak)
     for s in range(S):
-        highest = -np.inf
-        for a in range(n_actions):
-            highest = max(highest, q[s * n_actions + a])
-        soft_values[s] = highest
-        for a in range(n_actions):
-            policy[s * n_actions + a] = q[s * n_actions + a] - highest
-    for i in range(S * n_actions):  # one long loop for what is costly
-        policy[i] = exp(policy[i])
+        share[s] = weights[s * n_actions]
+    for a in range(1, n_actions):
+        column = weights[a:]
+        for s in range(S):
+            share[s] += column[s * n_actions]
+    n_far = 0
     for s in range(S):
-        total = 0.0
-        for a in range(n_actions):
-            total += policy[s * n_actions + a]
-        share = 1.0 / total
-        for a in range(n_actions):
-            policy[s * n_actions + a] *= share
-        soft_values[s] += log(total)
+        n_far += 0 if share[s] > FAR_BELOW else 1
+    for s in range(S):
+        soft_values[s] = peak + log(share[s])
+        share[s] = 1.0 / share[s]
+    if n_far > 0:
+        for s in range(S):
+            if not share[s] < 1.0 / FAR_BELOW:
+                row = slice(s * n_actions, (s + 1) * n_actions)
+                top = largest(q[row])
+                soft_values[s], share[s] = top + by_itself(q[row], weights[row], top), 1.0
+
+
+@inner
+def by_itself(q, policy, peak):
+    """Fill the probabilities of one row, and return the log of `sum exp(q - peak)`."""
+    total = 0.0
+    for a in range(q.size):
+        total += np.exp(q[a] - peak)
+    for a in range(q.size):
+        policy[a] = np.exp(q[a] - peak) / total
+    return np.log(total)
+
+
+@inner
+def largest(values):
+    """Return the largest of some numbers, by four that do not wait for each other."""
+    one = two = three = four = -np.inf
+    i = 0
+    while i + 3 < values.size:
+        one, two = max(one, values[i]), max(two, values[i + 1])
+        three, four = max(three, values[i + 2]), max(four, values[i + 3])
+        i += 4
+    while i < values.size:
+        one = max(one, values[i])
+        i += 1
+    return max(max(one, two), max(three, four))
 
 
 @jit
@@ -113,14 +130,15 @@ def soft_sweeps(rewards, tables, discount, temperature, soft_values, log_policie
                 soft_values[n, t, s] = following[n, s]
 
 
-@jit
+@alone
 def causal_value_and_gradient(
     reward, tables, discount, temperature, counts, visits, soft_values, gradient, first, last
 ):
     """Return `sum N (Q - V) / temperature` and fill its gradient in the reward (T, S, A).
 
     With n = `visits` (T, S) and d = dL/dV: `g = N / beta + pi (d - n / beta)`,
-    `d_{t+1} = discount * sum_sa g P`. The array of the gradient holds pi between the sweeps. Both
+    `d_{t+1} = discount * sum_sa g P`. The array of the gradient holds weights in
+    proportion to pi between the sweeps. Both
     are those of the cells from `first` to before `last`.
     """
     T, A = reward.shape[0], reward.shape[2]
@@ -129,7 +147,7 @@ def causal_value_and_gradient(
     here, wide = slice(first * each, last * each), slice(first * each * A, last * each * A)
     rewards, numbers, slopes = flat(reward), flat(counts), flat(gradient)
     scale, onward = 1.0 / temperature, discount / temperature
-    ahead, q = np.zeros(S * A), np.empty(S * A)
+    ahead, q, shares = np.zeros(S * A), np.empty(S * A), np.empty((T, S))
     value, following = 0.0, soft_values[T - 1, here]
     for t in range(T - 1, -1, -1):
         if t < T - 1:
@@ -140,7 +158,10 @@ def causal_value_and_gradient(
         for i in range(S * A):  # what was never done adds nothing, also where its log is -inf
             value += n[i] * q[i] if n[i] != 0.0 else 0.0
         v, visited = soft_values[t, here], visits[t, here]
-        normalise(q, slopes[t, wide], v, A)
+        for block in range(0, S, BLOCK):
+            inside, end = v[block : block + BLOCK], min(block + BLOCK, S)
+            g = slopes[t, first * each * A + block * A : first * each * A + end * A]
+            weigh_rows(q[block * A : end * A], g, inside, shares[t, block:end], A)
         for s in range(S):
             value -= visited[s] * v[s]
         for s in range(S):
@@ -150,7 +171,7 @@ def causal_value_and_gradient(
     for t in range(T):
         g, n, visited = slopes[t, wide], numbers[t, wide], visits[t, here]
         for s in range(S):
-            weight = carried[s] - visited[s] * scale
+            weight = (carried[s] - visited[s] * scale) * shares[t, s]
             for a in range(A):
                 g[s * A + a] = n[s * A + a] * scale + g[s * A + a] * weight
         if t < T - 1:
@@ -160,7 +181,7 @@ def causal_value_and_gradient(
     return value
 
 
-@jit
+@inner
 def flat(array):
     """Return an array (T, S, A) as rows (T, S * A)."""
     return array.reshape((array.shape[0], array.shape[1] * array.shape[2]))
@@ -177,7 +198,7 @@ def counted(counts, logs):
     return total
 
 
-@jit
+@inner_alone
 def energy_sweep(reward, tables, temperature, log_partition, log_next, log_policy):
     """Fill W (T, S), `log sum_x P exp W_{t+1}` (T, S, A) and the energy law's log pi (T, S, A).
 
@@ -221,18 +242,16 @@ def energy_sweeps(rewards, tables, temperature, log_partition, log_next, log_pol
         energy_sweep(rewards[n], tables, temperature, log_partition[n], log_next[n], log_policy[n])
 
 
-@jit
+@inner
 def weigh(logs, weights):
     """Fill `exp(logs - peak)` and return the peak, the largest of them."""
-    peak = -np.inf
+    peak = largest(logs)
     for x in range(logs.size):
-        peak = max(peak, logs[x])
-    for x in range(logs.size):
-        weights[x] = exp(logs[x] - peak)
+        weights[x] = exp_down(logs[x] - peak)
     return peak
 
 
-@jit
+@alone
 def energy_value_and_gradient(
     reward,
     tables,
@@ -315,7 +334,7 @@ def energy_value_and_gradient(
     return value
 
 
-@jit
+@inner
 def log_sum(weights, logs):
     """Return the log of the sum of `weights * exp(logs)`, by the peak of what has weight."""
     peak, total = -np.inf, 0.0
@@ -335,7 +354,7 @@ def add_entries(table, entry, owner, sign, totals):
         totals[owner[i]] += sign * table[entry[i]]
 
 
-@jit
+@alone
 def affine(matrix, offset, weights, out):
     """Fill `out = offset + weights @ matrix`, a stretch at a time that stays in the cache."""
     for start in range(0, out.size, STRETCH):
@@ -348,7 +367,7 @@ def affine(matrix, offset, weights, out):
                 part[i] += weight * row[i]
 
 
-@jit
+@alone
 def affine_pullback(matrix, slope, out):
     """Fill `out = matrix @ slope`, likewise."""
     out[:] = 0.0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mfgppl._kernels import caching
-from mfgppl._kernels.arithmetic import any_log, exp
+from mfgppl._kernels.arithmetic import any_log, assign, exp
 from mfgppl._kernels.dynamics import jit_options
 
 N_DIMS = 4  # longest loop nest of an instruction
@@ -106,9 +106,12 @@ class Tape(NamedTuple):
 
 
 jit = caching.jit(**jit_options)
+alone = caching.jit(alone=True, **jit_options)
+inner = caching.jit(inner=True, **jit_options)
+inner_alone = caching.jit(inner=True, alone=True, **jit_options)
 
 
-@jit
+@inner
 def digamma(x):
     """Return the logarithmic derivative of the gamma function, for x > 0."""
     if not x > 0.0:
@@ -125,7 +128,7 @@ def digamma(x):
     return shift + math.log(x) - 0.5 / x - series
 
 
-@jit
+@inner
 def one(op, x):
     """Return a function of one number."""
     if op == RECIPROCAL:
@@ -163,7 +166,7 @@ def one(op, x):
     return 1.0 if x != x else 0.0
 
 
-@jit
+@inner
 def two(op, x, y):
     """Return a function of two numbers; NaN is kept, comparisons give 0 or 1."""
     if op == POW:
@@ -181,7 +184,7 @@ def two(op, x, y):
     return 1.0 if x <= y else 0.0
 
 
-@jit
+@inner
 def add_all(n, out, so, x, sx, y, sy):
     """Add entries; lines of neighbours are vectorised."""
     if sy == 0:
@@ -200,7 +203,7 @@ def add_all(n, out, so, x, sx, y, sy):
             out[i * so] = x[i * sx] + y[i * sy]
 
 
-@jit
+@inner
 def multiply_all(n, out, so, x, sx, y, sy):
     """Multiply entries, likewise."""
     if sy == 0:
@@ -219,7 +222,7 @@ def multiply_all(n, out, so, x, sx, y, sy):
             out[i * so] = x[i * sx] * y[i * sy]
 
 
-@jit
+@inner
 def copy_all(n, out, so, x, sx):
     """Copy entries, likewise."""
     if so == 1 and sx == 1:
@@ -230,7 +233,7 @@ def copy_all(n, out, so, x, sx):
             out[i * so] = x[i * sx]
 
 
-@jit
+@inner
 def subtract_all(n, out, so, x, sx, y, sy):
     """Subtract entries, likewise."""
     if so == 1 and sx == 1 and sy == 1:
@@ -241,7 +244,7 @@ def subtract_all(n, out, so, x, sx, y, sy):
             out[i * so] = x[i * sx] - y[i * sy]
 
 
-@jit
+@inner
 def exp_all(n, out, so, x, sx):
     """Take exponentials, likewise."""
     if so == 1 and sx == 1:
@@ -252,7 +255,7 @@ def exp_all(n, out, so, x, sx):
             out[i * so] = exp(x[i * sx])
 
 
-@jit
+@inner
 def log_all(n, out, so, x, sx):
     """Take logarithms, likewise."""
     if so == 1 and sx == 1:
@@ -263,7 +266,7 @@ def log_all(n, out, so, x, sx):
             out[i * so] = any_log(x[i * sx])
 
 
-@jit
+@inner
 def dot_all(n, out, so, x, sx, y, sy):
     """Add products of entries to `out`, to one place or along a line."""
     if so == 0:
@@ -284,7 +287,7 @@ def dot_all(n, out, so, x, sx, y, sy):
             out[i * so] += x[i * sx] * y[i * sy]
 
 
-@jit
+@inner
 def sum_all(n, out, so, x, sx):
     """Add entries to `out`, to one place or along a line."""
     if so == 0:
@@ -304,7 +307,7 @@ def sum_all(n, out, so, x, sx):
             out[i * so] += x[i * sx]
 
 
-@jit
+@inner_alone
 def line(op, n, out, so, x, sx, y, sy, z, sz):
     """Run an operation along one line of its operands."""
     if op == ADD:
@@ -356,7 +359,7 @@ def line(op, n, out, so, x, sx, y, sy, z, sz):
             out[i * so] = two(op, x[i * sx], y[i * sy])
 
 
-@jit
+@alone
 def run(code, places, buffer):
     """Run instructions in order.
 
@@ -404,6 +407,6 @@ def run(code, places, buffer):
 def run_each(code, places, buffer, enters, found, points, results):
     """Run a tape at each row of points; `enters` and `found` are places of input and output."""
     for k in range(points.shape[0]):
-        buffer[enters : enters + points.shape[1]] = points[k]
+        assign(buffer[enters : enters + points.shape[1]], points[k])
         run(code, places, buffer)
-        results[k] = buffer[found : found + results.shape[1]]
+        assign(results[k], buffer[found : found + results.shape[1]])

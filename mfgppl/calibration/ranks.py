@@ -16,7 +16,7 @@ import scipy.stats
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
+from mfgppl._arguments import Seed, check_function, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import replicate
 from mfgppl.calibration.worlds import world_of
 from mfgppl.data.trajectories import with_rows
@@ -217,8 +217,8 @@ def sbc(
     """
     is_a("model", model, TrajectoryModel)
     positive_int("panels", panels, least=10)
-    if fit is not None and not callable(fit):
-        raise TypeError(f"`fit` must take a model and return draws; got {type(fit).__name__}.")
+    if fit is not None:
+        check_function("fit", fit, "take a model and return draws")
     with_rows(model.panel, "sbc")
     random_seed, treatment = seed_of(random_seed), treatment_of(model, mean_field)
     if treatment == "known" and model.likelihood == "energy":

@@ -22,7 +22,9 @@ from mfgppl.checks.scores import (
     log_mean,
     scores,
 )
-from mfgppl.data.trajectories import Trajectories, before, with_rows
+from mfgppl.data.selection import before
+from mfgppl.data.trajectories import Trajectories, with_rows
+from mfgppl.density.of_model import of_panel
 from mfgppl.likelihood.model import TrajectoryModel, needs_one_kind, treatment_of
 
 if TYPE_CHECKING:
@@ -189,7 +191,7 @@ def leave_future_out(
         )
 
     def block(time: int) -> tuple[np.ndarray, int]:
-        training = model.with_panel(before(panel, time), mean_field=flow_of_crowd(model))
+        training = of_panel(model, before(panel, time), flow_of_crowd(model))
         by_draw = scores(training, fit_method(training), _decisions_from(panel, time, step))
         return log_mean(by_draw), len(by_draw)
 

@@ -13,7 +13,8 @@ import xarray as xr
 from mfgppl._arguments import Seed, names_of, positive_int, strict_keywords, suggestion
 from mfgppl._replication import seeds_of
 from mfgppl.data.panel import flow_shares
-from mfgppl.data.trajectories import Trajectories, before, with_rows
+from mfgppl.data.selection import before
+from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import action_shares, panels_at
 from mfgppl.likelihood.model import TrajectoryModel, needs_causal

@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 from scipy.special import logsumexp
 
-from mfgppl._arguments import is_a, one_of
+from mfgppl._arguments import check_function, is_a, one_of
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.density.of_model import density_of
+from mfgppl.density.of_model import density_of, of_panel
 from mfgppl.density.over_draws import log_likelihoods
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.behaviour import Fit, values_of
@@ -72,7 +72,7 @@ def held_out(units: Units, fit_method: FitMethod, held: np.ndarray, mean_field: 
     left = np.isin(units.codes, held)
     if left.all():
         raise ValueError("nothing is left to fit; there must be at least two to leave one out.")
-    training = units.model.with_panel(units.panel.subset(~left), mean_field=mean_field)
+    training = of_panel(units.model, units.panel.subset(~left), mean_field)
     by_draw = scores(training, fit_method(training), units.panel.subset(left))
     order = np.searchsorted(np.sort(held), units.scored(left))
     summed = np.zeros((len(held), len(by_draw)))
@@ -137,8 +137,4 @@ def _kind_of_record(kind: str) -> Any:
 
 def check_method(fit_method: Any) -> None:
     """Raise unless a function is given."""
-    if not callable(fit_method):
-        raise TypeError(
-            "`fit_method` must be a function that fits a model, as mle; got "
-            f"{type(fit_method).__name__}."
-        )
+    check_function("fit_method", fit_method, "be a function that fits a model, as mle")

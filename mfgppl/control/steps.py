@@ -122,8 +122,11 @@ class DenseSteps(NamedTuple):
         self, t: int, state: np.ndarray, action: np.ndarray, uniform: np.ndarray
     ) -> np.ndarray:
         """Return a next state for each state, action and number in [0, 1)."""
-        S = self.tables.shape[2]
-        upto = self._at(t).numpy()[state // S, state % S, action].cumsum(-1)
+        S, A = self.tables.shape[2:4]
+        chances, row = self._at(t).numpy().reshape(-1, S), state * A + action
+        # either way is the same; the one that adds up fewer rows
+        few = len(row) < len(chances)
+        upto = chances[row].cumsum(-1) if few else chances.cumsum(-1).take(row, axis=0)
         reached = (uniform[:, None] * upto[:, -1:] >= upto).sum(-1)
         within: np.ndarray = np.minimum(reached, S - 1)
         return state - state % S + within

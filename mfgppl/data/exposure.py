@@ -7,7 +7,8 @@ the agent acts, so that nothing is decided at once by both sides.
 
 import keyword
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,11 @@ import scipy.sparse
 from mfgppl._arguments import suggestion
 from mfgppl.data.edges import edge_table, node_label, read_edges
 from mfgppl.data.periods import Periods
-from mfgppl.data.space import StateSpace, plain_label
+from mfgppl.data.space import StateSpace, check_labels, plain_label
 from mfgppl.exceptions import DataError, Fault
+
+if TYPE_CHECKING:
+    from mfgppl.data.trajectories import Trajectories
 
 TIME = "time"
 TAKEN = ("action", "agent", "density", "mean_field", "state", "time", "type")
@@ -70,7 +74,35 @@ class Exposure(NamedTuple):
         return np.where(np.isnan(shares), len(self.ends) + 1, bins)
 
 
-def weights_of(edges: Any, agents: Sequence[Any], periods: Periods) -> list[Any]:
+def expose(
+    panel: "Trajectories", edges: Any, *, of: Mapping[str, Any], bins: Any, name: str, alone: Any
+) -> "Trajectories":
+    """Return a panel with what neighbours do as a coordinate; see `Trajectories.exposure`."""
+    _check_new_name(name, panel.space)
+    alone = plain_label(alone)
+    who, agents = pd.factorize(panel.agents)
+    weights = _weights_of(edges, list(agents), panel.periods.resized(panel.horizon + 1))
+    met = _states_met(of, panel.space)
+    draft = Exposure(weights, met, np.zeros(0), (), alone=alone is not None)
+    present = panel.present(who, len(agents))
+    around = np.stack([draft.shares(state, t) for t, state in enumerate(present)])
+    shares = around[panel.time, who[panel.trajectory]]
+    nobody = np.isnan(shares)
+    if nobody.any() and alone is None:
+        rows = np.flatnonzero(nobody)
+        times = panel.times_called()[panel.time[rows]].tolist()
+        raise _note_alone(panel.agents[panel.trajectory[rows]].tolist(), times)
+    ends = _bin_ends(bins, shares)
+    labels = _bin_labels(shares, ends)
+    if alone is not None:
+        labels = check_labels("labels of the bins and `alone`", [*labels, alone])
+    made = draft._replace(ends=ends, labels=labels)
+    space = StateSpace({**panel.space.coordinates, str(name): labels}, panel.space.types)
+    state = panel.state * len(labels) + made.codes(shares)
+    return replace(panel, space=space, state=state, exposures={**panel.exposures, name: made})
+
+
+def _weights_of(edges: Any, agents: Sequence[Any], periods: Periods) -> list[Any]:
     """Return the weights of neighbours among agents, by time where the edges have times.
 
     Raises
@@ -115,7 +147,7 @@ def _times(column: pd.Series, periods: Periods) -> np.ndarray:
     return when
 
 
-def states_met(of: Any, space: StateSpace) -> np.ndarray:
+def _states_met(of: Any, space: StateSpace) -> np.ndarray:
     """Return which states (S,) have the labels asked for, else raise.
 
     Parameters
@@ -149,15 +181,20 @@ def states_met(of: Any, space: StateSpace) -> np.ndarray:
     return met
 
 
-def check_new_name(name: Any, space: StateSpace) -> None:
+def _check_new_name(name: Any, space: StateSpace) -> None:
     """Raise unless a name can be that of one more coordinate."""
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"`name` must be a plain Python name, which programs read; got {name!r}.")
     if name in space.coordinates or name in TAKEN:
         raise ValueError(f"`name` must be new; {name!r} is a coordinate, or an input of programs.")
+    if "state" in space.coordinates:
+        raise ValueError(
+            "a game of several state coordinates cannot call one 'state', as reward programs do: "
+            "rename the column before from_frame(..., state=)."
+        )
 
 
-def bin_ends(bins: Any, shares: np.ndarray) -> np.ndarray:
+def _bin_ends(bins: Any, shares: np.ndarray) -> np.ndarray:
     """Return the upper ends of all bins but the last: of as many, or of those given."""
     known = shares[~np.isnan(shares)]
     if np.ndim(bins) == 0:
@@ -179,7 +216,7 @@ def bin_ends(bins: Any, shares: np.ndarray) -> np.ndarray:
     return ends
 
 
-def bin_labels(shares: np.ndarray, ends: np.ndarray) -> tuple[Any, ...]:
+def _bin_labels(shares: np.ndarray, ends: np.ndarray) -> tuple[Any, ...]:
     """Return the mean share of each bin, with as many digits as keep them apart."""
     known = shares[~np.isnan(shares)]
     code = np.searchsorted(ends, known, side="left")
@@ -195,7 +232,7 @@ def bin_labels(shares: np.ndarray, ends: np.ndarray) -> tuple[Any, ...]:
     raise ValueError("`bins` lie too close to be distinguished.")
 
 
-def note_alone(agents: Sequence[Any], times: Sequence[int]) -> DataError:
+def _note_alone(agents: Sequence[Any], times: Sequence[int]) -> DataError:
     """Return the fault of agents without a neighbour at a time."""
     examples = tuple(f"{a!r} at {t}" for a, t in zip(agents[:3], times[:3], strict=True))
     remedy = "give edges, or alone='none', a label of its own"

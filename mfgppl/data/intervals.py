@@ -76,12 +76,16 @@ def discretise(
     if table is None:
         if columns or bins is None:
             raise TypeError(
-                "discretise takes `bins` of one column, and columns by name of a table: "
-                "discretise(df['margin'], 5) or discretise(df, margin=5)."
+                "`values` is one column, of which discretise takes `bins` and no other columns: "
+                "discretise(df['margin'], 5), or of a table discretise(df, margin=5)."
             )
         return _binned(values, bins, method, labels, centres)
     if bins is not None or not columns:
-        raise TypeError("of a table name the columns: discretise(df, margin=5, land=[0, 5, 15]).")
+        came = "no column" if bins is None else f"`bins` = {bins!r:.60}"
+        raise TypeError(
+            "`values` is a table, of which discretise takes bins by column: discretise(df, "
+            f"margin=5, land=[0, 5, 15]); got {came}."
+        )
     _check_columns(table, columns, labels, centres)
     made = table.copy()
     for name, asked in columns.items():

@@ -1,7 +1,6 @@
 """What every panel knows, whether it keeps its rows or only their counts."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,13 +9,11 @@ import xarray as xr
 
 from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywords
 from mfgppl._keep import Keeper
-from mfgppl.data.labelled import Order, in_order
 from mfgppl.data.orders import bins_of
 from mfgppl.data.parts import column_names
 from mfgppl.data.periods import Clock, Periods
-from mfgppl.data.space import StateSpace, check_labels, index_of, state_labels
-from mfgppl.data.transitions import TransitionEstimate, next_states
-from mfgppl.exceptions import DataError, Fault
+from mfgppl.data.space import StateSpace, check_labels, index_of, margin, state_labels
+from mfgppl.data.transitions import Moves, TransitionEstimate, allowed_actions, frequencies
 
 THIN, SHOWN = 5, 5  # decisions below which a cell is thin, and how many are named
 
@@ -282,63 +279,33 @@ class Panel(Keeper):
             step lies outside a table `support`.
         """
         prior_count, by_time = not_negative("prior_count", prior_count), boolean("by_time", by_time)
-        space, types = self.space.within, self._types_of("by", by)
-        S, A = space.size, len(self.actions)
-        allowed = self._allowed_actions(available)
-        group, steps, n = self._steps_within(types)
-        labels = {name: index_of(self.space.coordinates[name]) for name in types}
-        shape = tuple(map(len, labels.values()))
-        after_last = bool((steps[:, 0] == self.horizon - 1).any())
-        n_tables = self.horizon - 1 + after_last if by_time else 1
-        counts = np.zeros((math.prod(shape), n_tables, S, A, S))
-        kept = steps[:, 0] < counts.shape[1] if by_time else np.ones(len(steps), dtype=bool)
-        time = steps[kept, 0] if by_time else 0
-        np.add.at(counts, (group[kept], time, *steps[kept, 1:].T), n[kept])
-        apart = isinstance(support, str) and support == "seen"
-        rows = [steps[group == g] for g in range(len(counts))] if apart else [steps]
-        possible = np.stack([next_states(support, seen, space, self.actions) for seen in rows])
-        stays = self.absorbing_states() if isinstance(support, str) else np.zeros(S, dtype=bool)
-        possible[:, stays] = np.eye(S, dtype=bool)[stays][:, None]
-        sure = ~allowed | stays[:, None]
-        pseudo = np.where(sure, max(prior_count, 1.0), prior_count)[..., None] * possible
-        pseudo = np.broadcast_to(pseudo, (len(counts), S, A, S))
-        filled = counts + pseudo[:, None]
-        totals = filled.sum(-1, keepdims=True)
-        empty = np.argwhere(totals[..., 0] == 0)
-        if by_time and after_last and len(empty) and (empty[:, 1] == n_tables - 1).all():
-            counts, filled, totals = (v[:, :-1] for v in (counts, filled, totals))
-            empty = empty[:0]  # a move that only a terminal value needs
-        if len(empty):
-            raise DataError([self._unfollowed_pairs(empty, types, by_time)])
-        states = index_of(space.labels)
-        coords = {"state": states, "action": index_of(self.actions), "next_state": states}
-
-        def labelled(table: np.ndarray) -> xr.DataArray:
-            dims = ("time", "state", "action", "next_state")[5 - table.ndim :]
-            table = table.reshape(shape + table.shape[1:])
-            return xr.DataArray(table, dims=(*types, *dims), coords=labels | coords)
-
-        shares, seen = (labelled(a if by_time else a[:, 0]) for a in (filled / totals, counts))
-        usable = xr.DataArray(
-            allowed, dims=("state", "action"), coords={k: coords[k] for k in ("state", "action")}
-        )
-        return TransitionEstimate(shares, seen, prior_count, space, labelled(pseudo), usable)
+        moves = self._moves(self._types_of("by", by), by_time)
+        allowed = allowed_actions(available, moves.space, self.actions)
+        return frequencies(moves, prior_count=prior_count, available=allowed, support=support)
 
     def absorbing_states(self) -> np.ndarray:
         """Return in which states (S,) of an agent some are carried forward, types left out."""
         seen: np.ndarray = self.absorbed.sum(0) > 0
         return np.asarray(seen.reshape(self.space.n_cells, -1).any(0))
 
-    def _steps_within(self, types: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return steps over an agent's states, which combination of some types each is of, and n.
+    def _moves(self, types: tuple[str, ...], by_time: bool) -> Moves:
+        """Return the steps over an agent's states, by some types and by time or pooled.
 
         A step occurs once for each combination of all types in which it was seen.
         """
-        S = self.space.within.size
+        space, S = self.space.within, self.space.within.size
         steps, n = self.transition_counts()
         t, state, action, following = steps.T
-        group = _margin(self.space.cells, types)[state // S]
-        return group, np.stack([t, state % S, action, following % S], axis=1), n
+        return Moves(
+            space=space,
+            actions=self.actions,
+            types=StateSpace({name: self.space.coordinates[name] for name in types}),
+            group=margin(self.space.cells, types)[state // S],
+            steps=np.stack([t, state % S, action, following % S], axis=1),
+            n=n,
+            absorbing=self.absorbing_states(),
+            periods=self.periods if by_time else None,
+        )
 
     def _types_of(self, argument: str, value: Any) -> tuple[str, ...]:
         """Return the types that an argument names, in the panel's order."""
@@ -351,21 +318,6 @@ class Panel(Keeper):
         for name in names:
             one_of(argument, name, self.space.types)
         return tuple(name for name in self.space.types if name in names)
-
-    def _allowed_actions(self, available: Any) -> np.ndarray:
-        """Return which actions each state allows, shape (S, A)."""
-        space = self.space.within
-        shape = space.size, len(self.actions)
-        if available is None:
-            return np.ones(shape, dtype=bool)
-        order = Order(space, self.actions)
-        allowed = np.asarray(in_order("available", available, ("state", "action"), order))
-        if allowed.shape != shape:
-            message = f"`available` must have shape (S, A) = {shape}"
-            raise ValueError(f"{message}; got {allowed.shape}.")
-        if not np.isin(allowed, [0, 1]).all():
-            raise TypeError(f"`available` must hold booleans; got {allowed.dtype} values.")
-        return allowed.astype(bool)
 
     def support(self) -> pd.DataFrame:
         """Return how many decisions were taken in each state (rows) by each action (columns).
@@ -449,22 +401,6 @@ class Panel(Keeper):
             if 1000 * n < totals.sum()
         ]
 
-    def _unfollowed_pairs(self, empty: np.ndarray, types: Sequence[str], by_time: bool) -> Fault:
-        states = self.space.within.labels
-        kinds = StateSpace({name: self.space.coordinates[name] for name in types})
-
-        def of_group(g: int) -> str:
-            found = zip(kinds.coordinates.items(), kinds.codes[:, g], strict=True)
-            return "".join(f"{name}={labels[k]!r}, " for (name, labels), k in found)
-
-        examples = tuple(
-            f"{of_group(g)}state={states[s]!r}, action={self.actions[a]!r}"
-            + (f", time={self.time_label(t)}" if by_time else "")
-            for g, t, s, a in empty[:3]
-        )
-        remedy = "give `prior_count` above 0, or pass a known `transition` to the game"
-        return Fault("state and action never followed by a next state", 0, examples, remedy)
-
     def _places(self, space: StateSpace, actions: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
         """Return where each state (S,) and each action (A,) of the panel stands among others.
 
@@ -493,46 +429,6 @@ class Panel(Keeper):
             f"decisions at {self.horizon} times, {types if self.space.types else ''}"
             f"{self.space.within.size} states, {len(self.actions)} actions)"
         )
-
-
-def _margin(cells: StateSpace, names: Sequence[str]) -> np.ndarray:
-    """Return where each combination of types stands among those of some of them, (C,)."""
-    kept = [k for k, name in enumerate(cells.coordinates) if name in names]
-    if not kept:
-        return np.zeros(cells.size, dtype=np.int64)
-    shape = [cells.shape[k] for k in kept]
-    return np.ravel_multi_index(tuple(cells.codes[kept]), shape)
-
-
-def check_types(
-    space: StateSpace, here: np.ndarray, there: np.ndarray, where: Callable[[int], str]
-) -> None:
-    """Raise where a type differs between one state and a later one of the same agent.
-
-    Parameters
-    ----------
-    space : StateSpace
-        The game's.
-    here, there : ndarray of int, shape (n,)
-        Positions of the two states.
-    where : callable
-        Says whose the k-th pair is.
-
-    Raises
-    ------
-    ValueError
-        If a type changes.
-    """
-    for name, codes in zip(space.coordinates, space.codes, strict=True):
-        changed = np.flatnonzero(codes[here] != codes[there])
-        if name in space.types and len(changed):
-            k, labels = int(changed[0]), space.coordinates[name]
-            before, after = labels[codes[here[k]]], labels[codes[there[k]]]
-            raise ValueError(
-                f"{name!r} is a type of the game and changes in the panel {where(k)}, from "
-                f"{before!r} to {after!r}; make it a coordinate of the game's `states`, or correct "
-                "the rows."
-            )
 
 
 def flow_distance(panel: Panel, shares: np.ndarray) -> float:

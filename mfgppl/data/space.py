@@ -6,7 +6,7 @@ Types are coordinates that never change in an agent. They lead: with C combinati
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -215,3 +215,43 @@ def state_labels(space: StateSpace) -> list[str]:
     return [
         ", ".join(repr(v[c]) for v, c in zip(values, row, strict=True)) for row in space.codes.T
     ]
+
+
+def margin(cells: StateSpace, names: Sequence[str]) -> np.ndarray:
+    """Return where each combination of types stands among those of some of them, (C,)."""
+    kept = [k for k, name in enumerate(cells.coordinates) if name in names]
+    if not kept:
+        return np.zeros(cells.size, dtype=np.int64)
+    shape = [cells.shape[k] for k in kept]
+    return np.ravel_multi_index(tuple(cells.codes[kept]), shape)
+
+
+def check_types(
+    space: StateSpace, here: np.ndarray, there: np.ndarray, where: Callable[[int], str]
+) -> None:
+    """Raise where a type differs between one state and a later one of the same agent.
+
+    Parameters
+    ----------
+    space : StateSpace
+        The game's.
+    here, there : ndarray of int, shape (n,)
+        Positions of the two states.
+    where : callable
+        Says whose the k-th pair is.
+
+    Raises
+    ------
+    ValueError
+        If a type changes.
+    """
+    for name, codes in zip(space.coordinates, space.codes, strict=True):
+        changed = np.flatnonzero(codes[here] != codes[there])
+        if name in space.types and len(changed):
+            k, labels = int(changed[0]), space.coordinates[name]
+            before, after = labels[codes[here[k]]], labels[codes[there[k]]]
+            raise ValueError(
+                f"{name!r} is a type of the game and changes in the panel {where(k)}, from "
+                f"{before!r} to {after!r}; make it a coordinate of the game's `states`, or correct "
+                "the rows."
+            )

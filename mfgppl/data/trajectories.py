@@ -8,25 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import is_a, one_of, strict_keywords
+from mfgppl._arguments import strict_keywords
 from mfgppl.data.columns import MISSING
-from mfgppl.data.exposure import (
-    Exposure,
-    bin_ends,
-    bin_labels,
-    check_new_name,
-    note_alone,
-    states_met,
-    weights_of,
-)
-from mfgppl.data.orders import bins_of, needs_order
-from mfgppl.data.panel import Counts, Panel, check_types
+from mfgppl.data.exposure import Exposure, expose
+from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.parts import parts_of
 from mfgppl.data.periods import Clock
 from mfgppl.data.reading import read_panel
-from mfgppl.data.space import StateSpace, check_labels, index_of, plain_label
+from mfgppl.data.rows import table_of
+from mfgppl.data.selection import select, split, without_type
+from mfgppl.data.space import StateSpace, check_types, index_of, plain_label
 from mfgppl.data.statistics import carried_forward
-from mfgppl.data.transitions import TransitionEstimate as TransitionEstimate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -192,32 +184,20 @@ class Trajectories(Panel):
 
         Of pooled times, with a number.
         """
-        first = self._times_called()[self.time[self.offsets[:-1]]]
-        repeated = pd.Series(self.agents).duplicated(keep=False).to_numpy()
-        start = first if self.horizon > 1 else self._runs
-        word = "from" if self.horizon > 1 else "run"
+        agents = pd.Series(self.agents)
+        repeated = agents.duplicated(keep=False).to_numpy()
+        word, start = "from", self.times_called()[self.time[self.offsets[:-1]]]
+        if self.horizon == 1:
+            word, start = "run", agents.groupby(agents, sort=False).cumcount().to_numpy() + 1
         labels = [
             f"{a} {word} {t}" if r else a
             for a, t, r in zip(self.agents, start, repeated, strict=True)
         ]
         return index_of(labels) if not repeated.any() else np.array(labels, dtype=object)
 
-    def _dates(self) -> np.ndarray:
-        """Return the time of each row: an integer, or the date on which it begins."""
-        called = self._times_called()
-        if self.clock.unit is not None:
-            called = pd.PeriodIndex(called, freq=self.clock.unit).to_timestamp().to_numpy()
-        return np.asarray(called[self.time])
-
-    def _times_called(self) -> np.ndarray:
+    def times_called(self) -> np.ndarray:
         """Return what each time is called, also those after the last decision."""
         return index_of(self.periods.resized(int(self.time.max(initial=0)) + 1).labels)
-
-    @property
-    def _runs(self) -> np.ndarray:
-        """Which of its agent's trajectories each is, counted from 1."""
-        agents = pd.Series(self.agents)
-        return agents.groupby(agents, sort=False).cumcount().to_numpy() + 1
 
     @functools.cached_property
     def trajectory(self) -> np.ndarray:
@@ -327,8 +307,8 @@ class Trajectories(Panel):
         if set(space.types) - set(self.space.types):
             owner = pd.factorize(self.agents)[0][self.trajectory]
             first = np.unique(owner, return_index=True)[1][owner]
-            rows = states[self.state]
-            check_types(space, rows[first], rows, lambda k: f"within {self._owner(k)}")
+            rows, who = states[self.state], self.agents[self.trajectory]
+            check_types(space, rows[first], rows, lambda k: f"within agent {plain_label(who[k])!r}")
         return replace(
             self,
             space=space,
@@ -336,9 +316,6 @@ class Trajectories(Panel):
             state=states[self.state],
             action=np.append(moves, MISSING)[self.action],
         )
-
-    def _owner(self, row: int) -> str:
-        return f"agent {plain_label(self.agents[self.trajectory[row]])!r}"
 
     def pooled(self) -> "Trajectories":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
@@ -354,64 +331,12 @@ class Trajectories(Panel):
         A column whose labels are bins, or words that are not in the order of the alphabet, is an
         ordered categorical, which `from_frame` reads as it is, also from a Parquet file.
         """
-        for argument, name in {"agent": agent, "time": time, "action": action}.items():
-            is_a(argument, name, str)
-        names = [agent, time, *self.space.coordinates, action]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"each column needs a name of its own; got {name!r} twice.")
-        columns = {agent: self.agents[self.trajectory], time: self._dates()}
-        columns |= {name: values[self.state] for name, values in self.space.columns.items()}
-        moves = index_of([*self.actions, None])[self.action]
-        columns[action] = pd.Series(moves).infer_objects().to_numpy()
-        table = pd.DataFrame(columns)
-        ordered = {**self.space.coordinates, action: self.actions}
-        for name in (name for name, labels in ordered.items() if needs_order(labels)):
-            categories = pd.Index(list(ordered[name]), dtype=object)
-            code = self.space.codes_of(name)[self.state] if name != action else self.action
-            held = pd.Categorical.from_codes(code, categories=categories, ordered=True)
-            table[name] = pd.Series(held)
-        if bins := bins_of(self.space):
-            table.attrs["bins"] = {name: made.as_dict() for name, made in bins.items()}
-        return table
+        return table_of(self, agent=agent, time=time, action=action)
 
     @strict_keywords
     def subset(self, keep: np.ndarray) -> "Trajectories":
         """Return the panel of some trajectories, by position; repeats are allowed (bootstrap)."""
-        keep = self._positions(keep)
-        rows = np.concatenate([np.arange(self.offsets[j], self.offsets[j + 1]) for j in keep])
-        lengths = np.diff(self.offsets)[keep]
-        return replace(
-            self,
-            agents=self.agents[keep],
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            time=self.time[rows],
-            state=self.state[rows],
-            action=self.action[rows],
-            groups={k: v[keep] for k, v in self.groups.items()},
-            carried=self.carried[keep],
-            owner=_copies(self.owner[keep], keep),
-        )
-
-    def _positions(self, keep: Any) -> np.ndarray:
-        """Return the positions that a list of them or a mask selects, at least one."""
-        chosen, n = np.asarray(keep), self.n_trajectories
-        if chosen.size == 0:
-            raise ValueError("`keep` selects no trajectory; keep at least one.")
-        if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
-            came = f"{chosen.dtype} of shape {chosen.shape}"
-            raise TypeError(
-                f"`keep` must be a list of positions, or a mask of booleans; got {came}."
-            )
-        if chosen.dtype == bool:
-            if len(chosen) != n:
-                message = f"`keep` as a mask must have one entry per trajectory, {n}"
-                raise ValueError(f"{message}; got {len(chosen)}.")
-            return self._positions(np.flatnonzero(chosen))
-        outside = chosen[(chosen < -n) | (chosen >= n)]
-        if len(outside):
-            raise ValueError(f"`keep` must hold positions below {n}; got {outside[0]}.")
-        return np.arange(n)[chosen]
+        return select(self, keep)
 
     @strict_keywords
     def split(self, by: str) -> dict[Any, "Trajectories"]:
@@ -428,32 +353,7 @@ class Trajectories(Panel):
         ValueError
             If the panel has no such type or groups.
         """
-        types = self.space.types
-        if not (self.groups or types):
-            raise ValueError(
-                f"the panel has no groups or types to split by; name the column when reading it, "
-                f"Trajectories.from_frame(..., groups=[{by!r}])."
-            )
-        one_of("by", by, [*types, *(name for name in self.groups if name not in types)])
-        if by in types:
-            return self._split_by_type(by)
-        codes, labels = pd.factorize(self.groups[by], sort=True)
-        return {
-            plain_label(label): self.subset(np.flatnonzero(codes == k))
-            for k, label in enumerate(labels)
-        }
-
-    def _split_by_type(self, name: str) -> dict[Any, "Trajectories"]:
-        """Return the panels of the labels of a type that occur, without that type."""
-        coordinates = self.space.coordinates
-        axis, codes = list(coordinates).index(name), self.space.codes
-        ours = codes[axis][self.state[self.offsets[:-1]]]
-        whole = self.drop_type(name)
-        return {
-            label: whole.subset(np.flatnonzero(ours == k))
-            for k, label in enumerate(coordinates[name])
-            if (ours == k).any()
-        }
+        return split(self, by)
 
     @strict_keywords
     def exposure(
@@ -506,34 +406,7 @@ class Trajectories(Panel):
         There is no equilibrium of such a coordinate, which no flow moves: its law is estimated,
         and taken as it is whatever an agent does (`mfgppl.networks.dynamics`).
         """
-        check_new_name(name, self.space)
-        alone = plain_label(alone)
-        if "state" in self.space.coordinates:
-            raise ValueError(
-                "a game of several state coordinates cannot call one 'state', as reward programs "
-                "do: rename the column before from_frame(..., state=)."
-            )
-        n_times = self.horizon + 1
-        who, agents = pd.factorize(self.agents)
-        weights = weights_of(edges, list(agents), self.periods.resized(n_times))
-        met = states_met(of, self.space)
-        draft = Exposure(weights, met, np.zeros(0), (), alone=alone is not None)
-        present = self.present(who, len(agents))
-        around = np.stack([draft.shares(state, t) for t, state in enumerate(present)])
-        shares = around[self.time, who[self.trajectory]]
-        nobody = np.isnan(shares)
-        if nobody.any() and alone is None:
-            rows = np.flatnonzero(nobody)
-            times = self._times_called()[self.time[rows]].tolist()
-            raise note_alone(self.agents[self.trajectory[rows]].tolist(), times)
-        ends = bin_ends(bins, shares)
-        labels = bin_labels(shares, ends)
-        if alone is not None:
-            labels = check_labels("labels of the bins and `alone`", [*labels, alone])
-        made = draft._replace(ends=ends, labels=labels)
-        space = StateSpace({**self.space.coordinates, str(name): labels}, self.space.types)
-        state = self.state * len(labels) + made.codes(shares)
-        return replace(self, space=space, state=state, exposures={**self.exposures, name: made})
+        return expose(self, edges, of=of, bins=bins, name=name, alone=alone)
 
     def present(self, who: np.ndarray, n_agents: int) -> np.ndarray:
         """Return the state of each agent at each time, (T + 1, n_agents), -1 where absent."""
@@ -562,22 +435,7 @@ class Trajectories(Panel):
         ValueError
             If the panel has no such type.
         """
-        one_of("name", name, list(self.space.types))
-        coordinates = self.space.coordinates
-        space = StateSpace(
-            {k: v for k, v in coordinates.items() if k != name},
-            tuple(k for k in self.space.types if k != name),
-        )
-        codes = np.delete(self.space.codes, list(coordinates).index(name), axis=0)
-        place = np.ravel_multi_index(tuple(codes), space.shape)
-        covariates = pd.DataFrame() if self.covariates.index.name == name else self.covariates
-        return replace(self, space=space, state=place[self.state], covariates=covariates)
-
-
-def _copies(owner: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Return the owners (n,) of trajectories that were selected, each copy of one by itself."""
-    copy = pd.Series(keep).groupby(keep).cumcount().to_numpy()
-    return np.asarray(pd.MultiIndex.from_arrays([owner, copy]).factorize()[0])
+        return without_type(self, name)
 
 
 def with_rows(panel: Panel, what: str) -> Trajectories:
@@ -588,24 +446,3 @@ def with_rows(panel: Panel, what: str) -> Trajectories:
             "keep; read the table with Trajectories.from_frame."
         )
     return panel
-
-
-def before(panel: Trajectories, time: int) -> Trajectories:
-    """Return the rows of a panel before a time, counted from its first.
-
-    Trajectories that begin later are left out; the decision times that stay are `time` at most.
-    """
-    kept = panel.time < time
-    rows = np.add.reduceat(kept, panel.offsets[:-1], dtype=int)
-    there = rows > 0
-    left = time - 1 - panel.time[panel.offsets[1:] - 1]  # below 0 where the last rows are cut off
-    return replace(
-        panel,
-        horizon=min(time, panel.horizon),
-        agents=panel.agents[there],
-        offsets=np.append(0, rows[there].cumsum()),
-        groups={k: v[there] for k, v in panel.groups.items()},
-        carried=np.clip(panel.carried, 0, np.maximum(left, 0))[there],
-        owner=pd.factorize(panel.owner[there])[0],
-        **{k: getattr(panel, k)[kept] for k in ("time", "state", "action")},
-    )

@@ -1,5 +1,6 @@
 """Dynamics by smoothed frequencies: which next states smoothing may reach, and what it decides."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,11 +8,50 @@ import xarray as xr
 
 from mfgppl._arguments import one_of
 from mfgppl.data.labelled import Order, in_order
-from mfgppl.data.space import StateSpace
+from mfgppl.data.periods import Periods
+from mfgppl.data.space import StateSpace, index_of
 from mfgppl.exceptions import DataError, Fault
 
 SUPPORTS = ("seen", "all")  # that have a name
 NAMED = 10  # rows that the sentence on smoothing names at most
+
+
+class Moves(NamedTuple):
+    """What a panel shows of its dynamics.
+
+    Attributes
+    ----------
+    space : StateSpace
+        The S states of an agent, types left out.
+    actions : tuple
+        Action labels, length A.
+    types : StateSpace
+        The types whose G combinations have a table each.
+    group : ndarray of int, shape (n_steps,)
+        The combination of each step.
+    steps : ndarray of int, shape (n_steps, 4)
+        Observed steps (t, s, a, s').
+    n : ndarray, shape (n_steps,)
+        How often each was seen.
+    absorbing : ndarray of bool, shape (S,)
+        States in which agents are carried forward.
+    periods : Periods or None
+        The decision times, of which each has a table; None where all share one.
+    """
+
+    space: StateSpace
+    actions: tuple[Any, ...]
+    types: StateSpace
+    group: np.ndarray
+    steps: np.ndarray
+    n: np.ndarray
+    absorbing: np.ndarray
+    periods: Periods | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of states, actions and next states."""
+        return self.space.size, len(self.actions), self.space.size
 
 
 class TransitionEstimate(NamedTuple):
@@ -95,6 +135,131 @@ class Smoothing(NamedTuple):
         text += f"it decides {len(decided)} of {n_rows} rows"
         listed = "; ".join(decided[:NAMED]) + ("; ..." if len(decided) > NAMED else "")
         return text + (f" ({listed})." if decided else ".")
+
+
+def frequencies(
+    moves: Moves, *, prior_count: float, available: np.ndarray, support: Any
+) -> TransitionEstimate:
+    """Return the (smoothed) frequencies of next states; see `Panel.estimate_transition`.
+
+    Parameters
+    ----------
+    available : ndarray of bool, shape (S, A)
+        Which actions each state allows.
+
+    Raises
+    ------
+    DataError
+        If a row has neither steps nor pseudo-counts, or a step lies outside a table `support`.
+    """
+    counts = _counts(moves)
+    pseudo = _pseudo_counts(moves, prior_count, available, support)
+    if _is_last_move_unknown(moves, (counts + pseudo[:, None]).sum(-1)):
+        counts = counts[:, :-1]  # a move that only a terminal value needs
+    totals = (counts + pseudo[:, None]).sum(-1, keepdims=True)
+    empty = np.argwhere(totals[..., 0] == 0)
+    if len(empty):
+        raise DataError([_unfollowed_pairs(moves, empty)])
+    shares = (counts + pseudo[:, None]) / totals
+    if moves.periods is None:
+        shares, counts = shares[:, 0], counts[:, 0]
+    by_type = {k: index_of(labels) for k, labels in moves.types.coordinates.items()}
+    states = index_of(moves.space.labels)
+    coords = {"state": states, "action": index_of(moves.actions), "next_state": states}
+
+    def labelled(table: np.ndarray) -> xr.DataArray:
+        dims = ("time", "state", "action", "next_state")[5 - table.ndim :]
+        table = table.reshape(moves.types.shape + table.shape[1:])
+        return xr.DataArray(table, dims=(*by_type, *dims), coords=by_type | coords)
+
+    usable = xr.DataArray(
+        available, dims=("state", "action"), coords={k: coords[k] for k in ("state", "action")}
+    )
+    return TransitionEstimate(
+        labelled(shares), labelled(counts), prior_count, moves.space, labelled(pseudo), usable
+    )
+
+
+def _counts(moves: Moves) -> np.ndarray:
+    """Return how often each move was seen (G, n_tables, S, A, S), with the last move if it was."""
+    n_tables = 1
+    time = np.zeros(len(moves.steps), dtype=np.int64)
+    if moves.periods is not None:
+        time = moves.steps[:, 0]
+        n_tables = len(moves.periods) - 1 + _has_last_move(moves)
+    counts = np.zeros((math.prod(moves.types.shape), n_tables, *moves.shape))
+    kept = time < n_tables
+    np.add.at(counts, (moves.group[kept], time[kept], *moves.steps[kept, 1:].T), moves.n[kept])
+    return counts
+
+
+def _has_last_move(moves: Moves) -> bool:
+    """Return whether a move after the last decision was seen, where each time has a table."""
+    times = moves.steps[:, 0]
+    return moves.periods is not None and bool((times == len(moves.periods) - 1).any())
+
+
+def _pseudo_counts(
+    moves: Moves, prior_count: float, available: np.ndarray, support: Any
+) -> np.ndarray:
+    """Return the pseudo-counts of next states (G, S, A, S); rows that need no data have some."""
+    n_groups = math.prod(moves.types.shape)
+    seen = [moves.steps]
+    if isinstance(support, str) and support == "seen":
+        seen = [moves.steps[moves.group == g] for g in range(n_groups)]
+    possible = np.stack([next_states(support, rows, moves.space, moves.actions) for rows in seen])
+    S = moves.space.size
+    stays = moves.absorbing if isinstance(support, str) else np.zeros(S, dtype=bool)
+    possible[:, stays] = np.eye(S, dtype=bool)[stays][:, None]
+    sure = ~available | stays[:, None]
+    pseudo = np.where(sure, max(prior_count, 1.0), prior_count)[..., None] * possible
+    return np.broadcast_to(pseudo, (n_groups, *moves.shape))
+
+
+def _is_last_move_unknown(moves: Moves, totals: np.ndarray) -> bool:
+    """Return whether the last move, and no other, has rows without steps and pseudo-counts."""
+    empty = np.argwhere(totals == 0)[:, 1]
+    last = totals.shape[1] - 1
+    return _has_last_move(moves) and len(empty) > 0 and bool((empty == last).all())
+
+
+def _unfollowed_pairs(moves: Moves, empty: np.ndarray) -> Fault:
+    """Return the fault of rows (group, time, state, action) that nothing is known of."""
+    states, kinds = moves.space.labels, moves.types
+
+    def of_group(g: int) -> str:
+        named = zip(kinds.coordinates.items(), kinds.codes[:, g], strict=True)
+        return "".join(f"{name}={labels[k]!r}, " for (name, labels), k in named)
+
+    examples = tuple(
+        f"{of_group(g)}state={states[s]!r}, action={moves.actions[a]!r}"
+        + ("" if moves.periods is None else f", time={moves.periods.label(t)}")
+        for g, t, s, a in empty[:3]
+    )
+    remedy = "give `prior_count` above 0, or pass a known `transition` to the game"
+    return Fault("state and action never followed by a next state", 0, examples, remedy)
+
+
+def allowed_actions(available: Any, space: StateSpace, actions: tuple[Any, ...]) -> np.ndarray:
+    """Return which actions each state allows, shape (S, A), all where None is given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `available` is no such table.
+    """
+    shape = space.size, len(actions)
+    if available is None:
+        return np.ones(shape, dtype=bool)
+    allowed = np.asarray(
+        in_order("available", available, ("state", "action"), Order(space, actions))
+    )
+    if allowed.shape != shape:
+        message = f"`available` must have shape (S, A) = {shape}"
+        raise ValueError(f"{message}; got {allowed.shape}.")
+    if not np.isin(allowed, [0, 1]).all():
+        raise TypeError(f"`available` must hold booleans; got {allowed.dtype} values.")
+    return allowed.astype(bool)
 
 
 def next_states(

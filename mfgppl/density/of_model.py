@@ -1,6 +1,9 @@
 """The density of a model, compiled at the first call and kept with the model."""
 
+from typing import Any
+
 import numpy as np
+import torch
 
 from mfgppl._keep import keep
 from mfgppl._quasi_newton import maximise
@@ -49,6 +52,15 @@ def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> tuple[np.ndarray
     evaluate = density.evaluator()
     ends = [maximise(evaluate, begun, units=units).point for begun in starts]
     return max(ends, key=lambda end: evaluate(end)[0]), units
+
+
+def of_panel(model: TrajectoryModel, panel: Panel, mean_field: Any) -> TrajectoryModel:
+    """Return `model.with_panel`, which along the model's own flow shares its compiled program."""
+    other = model.with_panel(panel, mean_field=mean_field)
+    apart = model.coupled or other.coupled or model.samples_agents
+    if not apart and torch.equal(other.mean_field, model.mean_field):
+        keep(other, "density", lambda: density_of(model).for_model(other))
+    return other
 
 
 def redrawn(model: TrajectoryModel, panel: Panel) -> TrajectoryModel:

@@ -6,6 +6,7 @@ an evaluation.
 """
 
 import copy
+import functools
 import itertools
 import math
 import warnings
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor
 
 from mfgppl._compiler.forward_mode import load_rules
-from mfgppl._keep import Keeper
+from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge
 from mfgppl._kernels.density import Affine, Itself
 from mfgppl._progress import stages
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
+from mfgppl.density.divided import Divided
 from mfgppl.density.protocol import STARTS
 from mfgppl.density.sizes import effects_of, idle_at, slope_at
 from mfgppl.density.table_changes import table_changes
@@ -39,7 +41,7 @@ MOST_SLOPES = 2**26  # entries of the reward's slopes that are held at once, 512
 STAGES = (
     "reading the reward program",
     "recording the reward program",
-    "loading kernels (compiled once, then kept on disk)",
+    "loading kernels (compiled once in some ten seconds, then kept on disk)",
 )
 
 
@@ -95,7 +97,7 @@ class PlugInDensity(Keeper):
     @property
     def is_native(self) -> bool:
         """Whether it runs without Python."""
-        return not self._in_stages and self.compiled.tape is not None
+        return self.model.client is None and not self._in_stages and self.compiled.tape is not None
 
     @property
     def _in_stages(self) -> bool:
@@ -131,20 +133,29 @@ class PlugInDensity(Keeper):
             Weights of the log prior and of the log Jacobian: (1, 1) is the unconstrained
             posterior, (1, 0) the constrained one, (0, 0) the log likelihood.
         """
+        if self.model.client is not None:
+            return self._divided().evaluator(prior=prior, jacobian=jacobian)
         native = self.native(prior=prior, jacobian=jacobian)
         return self._by_stages(prior, jacobian) if native is None else native
 
     def native(self, *, prior: float = 1.0, jacobian: float = 1.0) -> bridge.NativeDensity | None:
         """Return the same as a density that runs without Python, None where it cannot."""
         compiled, likelihood = self._stages_for(prior), self.law
-        if compiled.tape is None or self._in_stages:
+        if not self.is_native:
             return None
+        assert compiled.tape is not None
         law = likelihood.arrays()
         core: Itself | Affine = Itself(np.array(self.law.core_shape))
         if compiled.affine is not None:
             core = Affine(*compiled.affine, np.empty(self.model.game.shape))
         machine = bridge.tape_arrays(compiled.tape)
         return bridge.NativeDensity(machine, core, law, prior=prior, jacobian=jacobian)
+
+    def _divided(self) -> Divided:
+        """Return the sum of the parts that the workers of the model's client hold."""
+        assert isinstance(self.law, (CausalLikelihood, KindsLikelihood))
+        law, make = self.law, functools.partial(PlugInDensity, self.model.without_panel())
+        return keep(self, "divided", lambda: Divided(self.model.client, make, law))
 
     def _by_stages(self, prior: float, jacobian: float) -> bridge.Evaluator:
         """Return it by the stages' Python functions, with the kernel between them."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._arguments import check_function, is_a, strict_keywords
 from mfgppl.data.intervals import discretise, in_memory
 from mfgppl.estimation.point_estimate import PointEstimate
 
@@ -112,8 +112,7 @@ def bins_matter(
     if in_memory("frame", frame) is None:
         raise TypeError(f"`frame` must be a table; got {type(frame).__name__}.")
     is_a("column", column, str)
-    if not callable(fit):
-        raise TypeError(f"`fit` must be a function of a table; got {fit!r}.")
+    check_function("fit", fit, "be a function of a table")
     if not isinstance(cuts, (list, tuple)) or len(cuts) < 2:
         raise ValueError(f"`cuts` must list two or more, as [3, 5, 8]; got {cuts!r}.")
     rows, estimates, errors = [], [], []

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mfgppl._compiler.forward_mode import load_rules
 from mfgppl.control.steps import Steps, as_steps
+from mfgppl.equilibrium.response import generate_mean_field
+from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program, latent_sites
@@ -43,6 +45,11 @@ def program_along(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor
     latent_sites(reward, inputs)
     check_program(reward, inputs, coupled=False)
     return Program(reward, inputs)
+
+
+def crowd_at_random(game: MeanFieldGame) -> Tensor:
+    """Return the flow of agents who take all available actions as often."""
+    return generate_mean_field(game, torch.from_numpy(uniform_policy(game))).detach()
 
 
 def steps_of(program: Program) -> Steps:

@@ -19,7 +19,14 @@ from mfgppl.density.curvature import TOUCHES, describe_direction, readable
 from mfgppl.density.draws import flat_draws, is_tree
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import ROUNDING
-from mfgppl.design.derivatives import Slopes, advantages, program_along, slopes_at, steps_of
+from mfgppl.design.derivatives import (
+    Slopes,
+    advantages,
+    crowd_at_random,
+    program_along,
+    slopes_at,
+    steps_of,
+)
 from mfgppl.design.unseen_kinds import (
     densities_along,
     equilibrium_of_kinds,
@@ -27,7 +34,7 @@ from mfgppl.design.unseen_kinds import (
     scaled_scores,
 )
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import Equilibrium, generate_mean_field
+from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
@@ -168,7 +175,8 @@ def identify(
     .. [2] Cao, Cohen and Szpruch (2021), *Identifiability in inverse reinforcement learning*,
        NeurIPS, theorem 1.
     """
-    first = _checked_program(game, reward)
+    is_a("game", game, MeanFieldGame)
+    first = program_along(game, reward, crowd_at_random(game))
     if is_tree(parameters):
         law, drawn = "posterior", _posterior_points(first, parameters)
         theta = drawn.mean(0)
@@ -176,10 +184,10 @@ def identify(
     else:
         law, theta = "prior", _point(first, parameters)
         elsewhere = [first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE)]
-    flows = _flows(game, reward, first, theta, mean_field)
+    flows = _flows(first, theta, mean_field)
     programs = [program_along(game, reward, flow) for flow in flows]
-    evidence = [_evidence(game, p, flow) for p, flow in zip(programs, flows, strict=True)]
-    densities = [] if first.nodes is None else densities_along(game, reward, flows, first.n_dim)
+    evidence = [_evidence(program) for program in programs]
+    densities = [] if first.nodes is None else densities_along(first, flows)
     tests = [
         _test_of_kinds(densities, point) if densities else _test(programs, evidence, point)
         for point in (theta, *elsewhere)
@@ -295,8 +303,9 @@ def _effects(program: Program, slopes: Slopes) -> Tensor:
     return advantages(slopes.features, uniform, steps_of(program), game)
 
 
-def _evidence(game: MeanFieldGame, program: Program, mean_field: Tensor) -> Tensor:
-    """Return the available actions (T, S, A) of the states that can be reached."""
+def _evidence(program: Program) -> Tensor:
+    """Return the available actions (T, S, A) of the states that can be reached along its flow."""
+    game, mean_field = program.game, program.mean_field
     steps, uniform = steps_of(program), torch.from_numpy(uniform_policy(game))
     shares = mean_field.sum(-1) if game.joint else mean_field
     seen = shares > NOBODY
@@ -309,14 +318,13 @@ def _evidence(game: MeanFieldGame, program: Program, mean_field: Tensor) -> Tens
     return seen[:, :, None] & game.available
 
 
-def _flows(
-    game: MeanFieldGame, reward: RewardProgram, program: Program, theta: np.ndarray, given: Any
-) -> list[Tensor]:
+def _flows(program: Program, theta: np.ndarray, given: Any) -> list[Tensor]:
     """Return the flows along which data are seen."""
     if given is None:
         if program.nodes is not None:
-            return [equilibrium_of_kinds(game, reward, program, theta)]
-        return [equilibrium_at(game, reward, program, theta).mean_field]
+            return [equilibrium_of_kinds(program, theta)]
+        return [equilibrium_at(program, theta).mean_field]
+    game = program.game
     several = list(given) if isinstance(given, (list, tuple)) else [given]
     if not several:
         raise ValueError("`mean_field` must hold at least one flow; got none.")
@@ -334,12 +342,6 @@ def _point(program: Program, parameters: Mapping[str, Any] | PointEstimate | Non
     return free_point(program, parameters)
 
 
-def _checked_program(game: MeanFieldGame, reward: RewardProgram) -> Program:
-    is_a("game", game, MeanFieldGame)
-    flow = generate_mean_field(game, torch.from_numpy(uniform_policy(game)))
-    return program_along(game, reward, flow.detach())
-
-
 def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) -> np.ndarray:
     """Return the unconstrained vector of given parameters, else raise."""
     values = point_values(program, parameters, argument="parameters")
@@ -353,13 +355,10 @@ def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) 
     return theta
 
 
-def equilibrium_at(
-    game: MeanFieldGame, reward: RewardProgram, program: Program, theta: np.ndarray
-) -> Equilibrium:
+def equilibrium_at(program: Program, theta: np.ndarray) -> Equilibrium:
     """Return the equilibrium at unconstrained parameters, else raise `ConvergenceError`."""
-    run = program.run(program.split(torch.from_numpy(theta.copy())))
-    values = {name: value.detach() for name, value in run.values.items()}
-    return solve_equilibrium(game, reward, parameters=values, throw=True).value
+    values = program.values_at(theta)
+    return solve_equilibrium(program.game, program.reward, parameters=values, throw=True).value
 
 
 def effects_by_entry(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:

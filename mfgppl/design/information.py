@@ -17,10 +17,14 @@ from mfgppl.density.curvature import (
     describe_direction,
     readable,
 )
-from mfgppl.design.derivatives import advantages, program_along, slopes_at, steps_of
+from mfgppl.design.derivatives import (
+    advantages,
+    crowd_at_random,
+    program_along,
+    slopes_at,
+    steps_of,
+)
 from mfgppl.design.identification import effects_by_entry, equilibrium_at, free_point
-from mfgppl.equilibrium.response import generate_mean_field
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
@@ -238,10 +242,9 @@ class _Play(NamedTuple):
 def _play(game: Any, reward: RewardProgram, parameters: Parameters, n_times: int | None) -> _Play:
     is_a("game", game, MeanFieldGame, " Several plays are a list of them.")
     n_decisions = _decisions(game, n_times)
-    anyhow = generate_mean_field(game, torch.from_numpy(uniform_policy(game)))
-    program = program_along(game, reward, anyhow.detach())
+    program = program_along(game, reward, crowd_at_random(game))
     theta = free_point(program, parameters)
-    world = equilibrium_at(game, reward, program, theta)
+    world = equilibrium_at(program, theta)
     program = program_along(game, reward, world.mean_field)
     slopes, steps = slopes_at(program, theta), steps_of(program)
     policy = world.policy

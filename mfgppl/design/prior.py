@@ -12,10 +12,9 @@ from torch import Tensor
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.over_draws import action_shares
-from mfgppl.design.derivatives import program_along
+from mfgppl.design.derivatives import crowd_at_random, program_along
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import generate_mean_field, soft_response
-from mfgppl.equilibrium.response_map import uniform_policy
+from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
@@ -202,11 +201,6 @@ def prior_predictive(
         n_failed=draws - len(played),
         random_seed=random_seed,
     )
-
-
-def crowd_at_random(game: MeanFieldGame) -> Tensor:
-    """Return the flow of agents who take all available actions as often."""
-    return generate_mean_field(game, torch.from_numpy(uniform_policy(game))).detach()
 
 
 def check_choice(game: MeanFieldGame) -> None:

@@ -1,5 +1,6 @@
 """Scales of reward weights that leave choices open, from what the features do to choices."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def default_scales(
     ----------
     game : MeanFieldGame
         The game.
-    reward : mapping of str to feature, list of str, or callable
+    reward : str, mapping of str to feature, list of str, or callable
         Features as `linear_reward` takes them, or a reward program that is linear in its
         parameters, whose priors then play no part.
     mean_field : array, shape (T, S), or (T, S, A) in a joint game, optional
@@ -105,6 +106,7 @@ def weakly_informative(
     *,
     mean_field: Any = None,
     log_odds: float = LOG_ODDS,
+    names: Mapping[str, str] | None = None,
 ) -> RewardProgram:
     """Return a linear reward with normal priors about zero of `default_scales`.
 
@@ -112,8 +114,10 @@ def weakly_informative(
     ----------
     game, mean_field, log_odds
         As in `default_scales`.
-    features : mapping of str to feature, or list of str
+    features : str, mapping of str to feature, or list of str
         As in `linear_reward`.
+    names : mapping of str to str, optional
+        What weights of a formula are called, as in `linear_reward`.
 
     Returns
     -------
@@ -127,18 +131,19 @@ def weakly_informative(
     """
     if callable(features):
         raise TypeError(
-            "`features` must be a mapping or a list of names, as in linear_reward; got a program. "
-            "Put the scales of default_scales into its priors."
+            "`features` must be a formula, a mapping or a list of names, as in linear_reward; "
+            "got a program. Put the scales of default_scales into its priors."
         )
-    table = default_scales(game, features, mean_field=mean_field, log_odds=log_odds)
+    unscaled = linear_reward(features, dist.Normal(0.0, 1.0), names=names)
+    table = default_scales(game, unscaled, mean_field=mean_field, log_odds=log_odds)
     without = table.index[table["scale"].isna()]
     if len(without):
         raise ValueError(
             f"`features` has {without[0]!r}, which has no scale: {table['note'][without[0]]}; "
             "leave it out."
         )
-    scales = table["scale"].to_dict()
-    return linear_reward(features, {k: dist.Normal(0.0, scale) for k, scale in scales.items()})
+    priors = {k: dist.Normal(0.0, scale) for k, scale in table["scale"].items()}
+    return linear_reward(features, priors, names=names)
 
 
 def _features(program: Program) -> Tensor:

@@ -14,32 +14,28 @@ from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.estimation.kinds import policies_of
 from mfgppl.estimation.point import scores_of
-from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.kinds_as_types import as_types
 from mfgppl.reward.parameters import Program
-from mfgppl.reward.program import RewardProgram
 
 HISTORIES, FOR_EACH = 200, 10  # drawn at least, and for each parameter
 DECISIONS = 20  # of an agent in a stationary game
 SAME = 1e-9  # difference of choice probabilities that is rounding
 
 
-def densities_along(
-    game: MeanFieldGame, reward: RewardProgram, flows: Sequence[Tensor], n_dim: int
-) -> list[LogDensity]:
+def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensity]:
     """Return the densities of panels of agents who act at random along flows.
 
     Such panels have every history that can occur, whatever agents of some kind would do.
     """
-    uniform = torch.from_numpy(uniform_policy(game))
-    n_agents = max(HISTORIES, FOR_EACH * n_dim)
+    game, uniform = program.game, torch.from_numpy(uniform_policy(program.game))
+    n_agents = max(HISTORIES, FOR_EACH * program.n_dim)
     n_times = DECISIONS if game.stationary else None
     found = []
     for flow in flows:
         panel = simulate(game, uniform, flow, n_agents=n_agents, random_seed=0, n_times=n_times)
-        found.append(density_of(TrajectoryModel(game, reward, panel, mean_field=flow)))
+        found.append(density_of(TrajectoryModel(game, program.reward, panel, mean_field=flow)))
     return found
 
 
@@ -62,13 +58,11 @@ def scaled_scores(
     return np.concatenate(rows) / size, size, slope, values
 
 
-def equilibrium_of_kinds(
-    game: MeanFieldGame, reward: RewardProgram, program: Program, theta: np.ndarray
-) -> Tensor:
+def equilibrium_of_kinds(program: Program, theta: np.ndarray) -> Tensor:
     """Return the flow of the whole crowd in the equilibrium of all kinds."""
-    bound = as_types(game, reward, program.values_at(theta))
+    bound = as_types(program.game, program.reward, program.values_at(theta))
     flow = solve_equilibrium(*bound, throw=True).value.mean_field.detach()
-    return flow.reshape(len(flow), -1, *game.flow_shape[1:]).sum(1)
+    return flow.reshape(len(flow), -1, *program.game.flow_shape[1:]).sum(1)
 
 
 def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:

@@ -224,10 +224,8 @@ class ResponseMap:
         if not self.recorded:
             return mirrored_by_evaluations(self.evaluate, logits, rate, n_steps)
         logits = logits.copy()
-        T, S, A = self.game.shape
-        q_values, policy = np.empty((T, S, A)), np.empty((T, S, A))
-        flow, values = np.empty(flat_shape(self.game)), np.empty((T, S))
-        crowd.mirror(self.arrays, logits, rate, n_steps, flow, q_values, values, policy)
+        flow, policy = np.empty(flat_shape(self.game)), np.empty(self.game.shape)
+        crowd.mirror(self.arrays, logits, rate, n_steps, flow, policy)
         return logits
 
     def change(self, image: Image, temperature: float, change: Array) -> Array | None:

@@ -348,20 +348,18 @@ def _climb(objective: "Objective", start: dict[str, Any], settings: _Settings) -
     theta = density.program.free(start)
     slope = constrained_at(density, theta)[1]
     units = climbing_units(density, objective.effects(theta), slope, prior=objective.prior)
-    names = [site.name for site in density.program.sites]
-    start = run_svi(
-        density.model,
-        start,
-        dict(zip(names, density.program.split(units), strict=True)),
+    begun = run_svi(
+        objective,
+        theta,
+        units,
         n_steps=settings.svi_steps,
         learning_rate=settings.learning_rate,
         random_seed=settings.random_seed,
-        prior=objective.prior > 0,
         progressbar=settings.progressbar,
     )
     return climb(
         objective,
-        density.program.free(start),
+        begun,
         units,
         tolerance=settings.tolerance,
         max_steps=settings.max_steps,

@@ -11,6 +11,7 @@ import xarray as xr
 
 from mfgppl._arguments import (
     Seed,
+    check_function,
     is_a,
     kept_seed,
     not_negative,
@@ -122,8 +123,8 @@ def cut_posterior(
     positive_int("draws", draws)
     random_seed = seed_of(random_seed)
     one_of("resample", resample, RESAMPLED)
-    if fit is not None and not callable(fit):
-        raise TypeError(f"`fit` must be a function of a model; got {type(fit).__name__}.")
+    if fit is not None:
+        check_function("fit", fit, "be a function of a model")
     if prior_count is not None and resample != "times":
         raise ValueError("`prior_count` belongs to resample='times'; leave it out for 'agents'.")
     one_of("dynamics", dynamics, DYNAMICS)

@@ -64,8 +64,7 @@ def _widen(value: Any, seen: set[int]) -> Any:
         return {k: _widen(v, seen) for k, v in value.items()}
     if hasattr(value, "__dict__") and not isinstance(value, type) and id(value) not in seen:
         seen.add(id(value))
-        for name, held in vars(value).items():
-            vars(value)[name] = _widen(held, seen)
+        vars(value).update({name: _widen(held, seen) for name, held in vars(value).items()})
     return value
 
 

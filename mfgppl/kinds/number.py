@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
+from mfgppl._arguments import Seed, check_function, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.density.of_model import density_of, redrawn
+from mfgppl.density.of_model import density_of, of_panel, redrawn
 from mfgppl.density.over_draws import log_likelihoods, panel_at
 from mfgppl.estimation.parts import random_parts
 from mfgppl.estimation.point import mle
@@ -174,11 +174,9 @@ def _kinds(n: int) -> str:
 
 def _model(model_of: ModelOf, k: int) -> TrajectoryModel:
     """Return the model of k kinds, else raise."""
-    if not callable(model_of):
-        raise TypeError(
-            "`model_of` must be a function of the number of kinds that returns a model; got "
-            f"{type(model_of).__name__}."
-        )
+    check_function(
+        "model_of", model_of, "be a function of the number of kinds that returns a model"
+    )
     model = is_a(f"model_of({k})", model_of(k), TrajectoryModel)
     with_rows(model.panel, "choose")
     return model
@@ -216,7 +214,8 @@ def _held_out(model: TrajectoryModel, fit: PointEstimate, folds: int, seed: int)
     """Return the log likelihood of each agent (n_agents,) under a fit of other agents."""
     panel = model.panel
     assert isinstance(panel, Trajectories)
-    along = model.along(model.mean_field)  # agents who are left out face the same crowd
+    # agents who are left out face the same crowd
+    along = of_panel(model, panel, model.mean_field)
     scores = np.zeros(panel.n_owners)
     parts = random_parts(panel, "agent", folds, seed, what="choose", argument="folds")
     for part in parts:
@@ -244,12 +243,12 @@ def _p_of_ratio(
     options: dict[str, Any],
 ) -> float:
     """Return the chance of a larger likelihood ratio in panels of one kind fewer."""
+    flow = fewer.mean_field
+    both = [of_panel(of, of.panel, flow) for of in (fewer, model)]
 
     def drawn(stream: int) -> float:
         panel = panel_at(density_of(fewer), null.params.to_numpy(copy=True), random_seed=stream)
-        flow = fewer.mean_field
-        here = redrawn(fewer.along(flow), panel)
-        there = redrawn(model.along(flow), panel)
+        here, there = (redrawn(along, panel) for along in both)
         found = or_reason(
             lambda: 2 * (_fitted(there, 2, stream, None).llf - _fitted(here, 0, stream, None).llf)
         )

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,12 +31,25 @@ class CausalLikelihood(WithDynamics):
         Sufficient statistics of the panel.
     discount, temperature : float
         The game's constants.
+    cells : (int, int), optional
+        The cells, from the first to before the last, beside which nobody is counted; all if not
+        given. Sweeps leave the others out.
     """
 
     transition: Tensor
     counts: Counts
     discount: float
     temperature: float
+    cells: tuple[int, int] | None = None
+
+    def of_cells(self, first: int, last: int) -> "CausalLikelihood":
+        """Return the law of the agents in the cells from `first` to before `last`."""
+        actions = self.counts.actions
+        by_cell = actions.reshape(len(actions), self.kernel_tables.block.size, -1)  # type: ignore[union-attr]  # dense
+        some = np.zeros_like(by_cell)
+        some[:, first:last] = by_cell[:, first:last]
+        counts = self.counts._replace(actions=some.reshape(actions.shape))
+        return replace(self, counts=counts, cells=(first, last))
 
     def evaluator(self, actions: np.ndarray | None = None) -> bridge.Evaluator:
         """Return reward to (log likelihood, gradient), by kernel; other counts may be given."""
@@ -49,6 +62,7 @@ class CausalLikelihood(WithDynamics):
             self.counts.actions if actions is None else actions,
             discount=self.discount,
             temperature=self.temperature,
+            cells=self.cells,
         )
 
     def log_likelihood(self, reward: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
+from mfgppl.likelihood.division import check_client
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.histories import histories_of, known_nodes, owner_names
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -73,6 +74,10 @@ class TrajectoryModel(Keeper):
         The flow that agents face: the panel's own; that of the entropy-regularised equilibrium
         under the reward itself, solved for at each value of the parameters (the coupled
         likelihood, causal only); or a given one.
+    client : distributed.Client, optional
+        A Dask client whose workers share the likelihood: agents of unseen kinds, or cells. Each
+        holds its part; an evaluation sends parameters out and gets a value and a gradient back. A
+        copy that goes to another process has none.
 
     Attributes
     ----------
@@ -112,8 +117,9 @@ class TrajectoryModel(Keeper):
         likelihood: str = "causal",
         start: str = "marginal",
         mean_field: Any = "empirical",
+        client: Any = None,
     ) -> None:
-        self._set_up(game, reward, panel, likelihood, start, mean_field)
+        self._set_up(game, reward, panel, likelihood, start, mean_field, client)
         check_program(reward, self.inputs, coupled=self.coupled)
 
     def _set_up(
@@ -124,6 +130,7 @@ class TrajectoryModel(Keeper):
         likelihood: str,
         start: str,
         mean_field: Any,
+        client: Any,
     ) -> None:
         """Check the arguments and keep them, with what follows from them."""
         if not isinstance(game, MeanFieldGame):
@@ -170,6 +177,9 @@ class TrajectoryModel(Keeper):
         if self.coupled and self.nodes is not None:
             check_mixture(game, reward, self.nodes)
         self.law = self.law_of(self.panel, transition)
+        self.client = client
+        if client is not None:
+            check_client(client, self.law, samples_agents=self.samples_agents)
         self.observed = torch.as_tensor(self.law.counts.actions)
         self.messages = self._crowd_messages(panel)
 
@@ -240,8 +250,20 @@ class TrajectoryModel(Keeper):
             mean_field = self.mean_field if self.flow_kind == "known" else self.flow_kind
         along = self.game if game is None else game
         model = TrajectoryModel.__new__(TrajectoryModel)  # the program has been checked
-        model._set_up(along, self.reward, panel, self.likelihood, self.start, mean_field)
+        same = self.likelihood, self.start, mean_field, self.client
+        model._set_up(along, self.reward, panel, *same)
         return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the client to the process that it belongs to."""
+        return super().__getstate__() | {"client": None}
+
+    def without_panel(self) -> "TrajectoryModel":
+        """Return what the laws of parts of the panel share: game, flow and reward program."""
+        other = copy.copy(self)
+        del other.panel, other.law, other.observed
+        other.inputs = RewardInputs(self.game, self.mean_field)
+        return other
 
     def along(self, mean_field: Any) -> "TrajectoryModel":
         """Return the model of the same panel along another flow, as the constructor takes it."""
@@ -253,6 +275,7 @@ class TrajectoryModel(Keeper):
         The panel is not checked again, and the tables of the dynamics are shared.
         """
         other = copy.copy(self)
+        other.client = self.client
         other.panel = panel.pooled() if self.game.stationary else panel
         other.law = self.law_of(other.panel, self.law.transition)
         other.law.share_dynamics(self.law)

@@ -10,7 +10,8 @@ import xarray as xr
 from mfgppl.density.draws import LISTS, as_list
 
 AS_JSON = "mfgppl_json"  # names of the attributes beside it that are JSON
-HOLDS = "mfgppl_holds"  # all arrays of a result, so that one that is missing was lost
+HOLDS = "mfgppl_holds"  # the parts of a result, so that one that is missing was lost
+OURS = (AS_JSON, HOLDS)
 LARGEST = 2**63  # beyond, a number is text in files
 
 
@@ -33,9 +34,13 @@ def with_plain_attributes(tree: xr.DataTree) -> xr.DataTree:
 
 
 def contents(tree: xr.DataTree) -> list[str]:
-    """Return the paths of all arrays in a tree."""
-    nodes = tree.subtree_with_keys
-    return sorted(f"{path}/{name}" for path, node in nodes for name in node.variables)
+    """Return all parts of a tree: arrays by path, which are coordinates, attributes of groups."""
+    parts = []
+    for path, node in tree.subtree_with_keys:
+        parts += [f"{path}/{name}" for name in node.variables]
+        parts += [f"coordinate {path}/{name}" for name in node.coords]
+        parts += [f"attribute {name} of {path}" for name in node.attrs if name not in OURS]
+    return sorted(parts)
 
 
 def restore_attributes(tree: xr.DataTree) -> None:

@@ -102,7 +102,9 @@ def load(path: str | Path) -> xr.DataTree:
     with _damages(path):
         lost = sorted(set(json.loads(tree.attrs.pop(HOLDS, "[]"))) - set(contents(tree)))
     if lost:
-        raise ValueError(f"{path} is damaged: it lacks {len(lost)} arrays, such as {lost[0]!r}.")
+        raise ValueError(
+            f"{path} is damaged: it lacks {len(lost)} of its parts, such as {lost[0]!r}."
+        )
     check_result(str(path), tree)
     return tree
 

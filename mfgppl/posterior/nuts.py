@@ -172,13 +172,14 @@ def nuts(
         keep = functools.partial(keep_in_store, k)
         return run_one(density, settings, starts[k], streams[k], watch, keep)
 
+    away = model.client is not None  # whose wires to its workers no fork can share
     done, interrupted = run_chains(
         run,
         chains,
-        cores=min(cores, chains),
+        cores=1 if away and sampler == "pyro" else min(cores, chains),
         draws=draws,
         tune=tune,
-        threads=sampler == "nutpie" and density.is_native,
+        threads=sampler == "nutpie" and (density.is_native or away),
         progressbar=progressbar,
     )
     done = complete_chains(done)

@@ -166,7 +166,7 @@ def check_names(tree: xr.DataTree, written: xr.DataTree) -> None:
     """Raise a `ValueError` unless what was written has the variables of a tree."""
     lost = sorted(set(contents(tree)) - set(contents(written)))
     if lost:
-        raise ValueError(f"a file cannot hold {lost[0]!r} as a name.")
+        raise ValueError(f"a file cannot hold the name of {lost[0]!r}.")
 
 
 def is_store(path: Path) -> bool:

@@ -236,7 +236,7 @@ def _named(argument: str, features: Any) -> Any:
         return features
     if isinstance(features, Mapping):
         named = dict(features)
-    elif isinstance(features, Iterable):
+    elif isinstance(features, Iterable) and getattr(features, "ndim", 1) > 0:
         named = {name: name for name in names_of(argument, list(features))}
     else:
         raise TypeError(

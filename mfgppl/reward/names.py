@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mfgppl.reward.program import is_parameter, is_subsample
+from mfgppl.reward.program import is_subsample, parameters_among
 
 OBSERVED = ("actions", "moves")  # sites
 # these, what results call their dimensions, and what ArviZ's forest calls its columns
@@ -42,7 +42,7 @@ def check_site_names(sites: Mapping[str, Any]) -> None:
                 f"a site cannot be called {name!r}: the entries of {dims[name]!r} are labelled by "
                 f"x.{name}, and results call their dimension so; rename the site."
             )
-    _check_entries({k: tuple(s["value"].shape) for k, s in sampled.items() if is_parameter(s)})
+    _check_entries({k: tuple(s["value"].shape) for k, s in parameters_among(sampled).items()})
 
 
 def _fault(name: str) -> str | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from mfgppl._arguments import suggestion, torch_seed
-from mfgppl._keep import Keeper
+from mfgppl._keep import Keeper, keep
 from mfgppl._modes import seeded
 from mfgppl.reward.coordinates import entry_labels
 from mfgppl.reward.inputs import RewardInputs
@@ -27,14 +27,16 @@ from mfgppl.reward.program import (
     check_shape,
     double_precision,
     innermost,
-    is_parameter,
     is_subsample,
     meet_sites,
     nodes_of,
+    parameters_among,
     spread_reward,
 )
 from mfgppl.reward.running import Substitute, run_at
 from mfgppl.reward.site_values import in_shape, site_values
+
+FIRST_SEEDS = range(20)
 
 
 class Site(NamedTuple):
@@ -123,18 +125,19 @@ def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch
                 f"the reward program has the `pyro.param` site {name!r}, which has no prior; "
                 "declare it with `pyro.sample` (for a network: PyroModule with PyroSample)."
             )
-        if is_parameter(site) and getattr(site["fn"].support, "is_discrete", False):
+    sites = parameters_among(tracer.trace.nodes)
+    for name, site in sites.items():
+        if getattr(site["fn"].support, "is_discrete", False):
             raise ValueError(
                 f"the latent site {name!r} is discrete ({type(site['fn']).__name__}); "
                 "reward parameters must be continuous. What kind an agent is and nobody sees is "
                 "declared inside `with x.agents:`."
             )
-    sites = {k: v["value"].shape for k, v in tracer.trace.nodes.items() if is_parameter(v)}
     if not sites:
         raise ValueError(
             "the reward program has no latent site: declare its parameters with `pyro.sample`."
         )
-    return sites
+    return {name: site["value"].shape for name, site in sites.items()}
 
 
 def labelled_entries(reward: RewardProgram, inputs: RewardInputs) -> dict[str, Any]:
@@ -324,7 +327,12 @@ class Program(Keeper):
         return np.array([self.free(self.by_site(row)) for row in rows])
 
     def draw(self, seed: int) -> np.ndarray:
-        """Draw unconstrained parameters from the prior."""
+        """Draw unconstrained parameters from the prior; those of the first seeds are kept."""
+        if seed in FIRST_SEEDS:  # where a fit begins, and where its program is looked at
+            return keep(self, f"draw {seed}", lambda: self._draw(seed)).copy()
+        return self._draw(seed)
+
+    def _draw(self, seed: int) -> np.ndarray:
         met = self._drawn(seed)
         free = [biject_to(met[s.name]["fn"].support).inv(met[s.name]["value"]) for s in self.sites]
         return torch.cat([value.reshape(-1) for value in free]).to(torch.float64).numpy()
@@ -403,8 +411,7 @@ class Program(Keeper):
                     _free_shape(node["fn"], node["value"]),
                     getattr(node["fn"], "entries", None),
                 )
-                for name, node in tracer.trace.nodes.items()
-                if is_parameter(node)
+                for name, node in parameters_among(tracer.trace.nodes).items()
             }
 
 

@@ -374,7 +374,7 @@ def bind(program: RewardProgram, parameters: Mapping[str, Any]) -> RewardProgram
     def bound(inputs: RewardInputs) -> Any:
         with pyro.poutine.trace() as tracer, _Given(data):
             value = program(inputs)
-        sites = {k for k, s in tracer.trace.nodes.items() if is_parameter(s)}
+        sites = set(parameters_among(tracer.trace.nodes))
         fixed = {k for k, s in tracer.trace.nodes.items() if k in data and s["type"] == "sample"}
         if sites or set(data) - fixed:
             missing, strange = sorted(sites), sorted(set(data) - fixed)
@@ -430,6 +430,11 @@ def is_parameter(site: Mapping[str, Any]) -> bool:
     if is_agent_level(site):
         return False
     return not isinstance(innermost(site["fn"]), dist.Delta)
+
+
+def parameters_among(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nodes of a trace that are latent reward parameters, in the program's order."""
+    return {name: site for name, site in nodes.items() if is_parameter(site)}
 
 
 def is_agent_level(site: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from mfgppl.reward.program import (
     answered,
     is_parameter,
     is_subsample,
+    parameters_among,
 )
 
 
@@ -59,7 +60,8 @@ def run_at(
     """Run a reward program with the values of its latent sites from a function of the site."""
     with pyro.poutine.block(), pyro.poutine.trace() as tracer, Substitute(value_of):
         answer = answered(program, inputs)
-    values, deterministics, priors = {}, {}, {}
+    values = {k: node["value"] for k, node in parameters_among(tracer.trace.nodes).items()}
+    deterministics, priors = {}, {}
     for name, node in tracer.trace.nodes.items():
         if node["type"] != "sample" or is_subsample(node):
             continue
@@ -69,8 +71,6 @@ def run_at(
         with _without_validation(node["fn"]):
             log_prob = node["fn"].log_prob(node["value"])
         priors[name] = scale_and_mask(log_prob, node["scale"], node["mask"]).sum()
-        if is_parameter(node):
-            values[name] = node["value"]
     return Met(answer, values, deterministics, priors)
 
 

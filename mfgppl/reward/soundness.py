@@ -24,9 +24,9 @@ from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import (
     RewardProgram,
     double_precision,
-    is_parameter,
     is_subsample,
     meet_sites,
+    parameters_among,
     ran,
 )
 from mfgppl.reward.running import Met, Substitute, run_at
@@ -122,7 +122,6 @@ def _prior_draw(program: RewardProgram, inputs: RewardInputs, seed: int) -> Valu
     """Return unconstrained values of the latent sites at a draw from the prior."""
     with chance(seed), torch.no_grad(), pyro.poutine.block(), pyro.poutine.trace() as tracer:
         meet_sites(program, inputs)
-    values = {}
     for name, site in tracer.trace.nodes.items():
         if is_subsample(site) and site["fn"].subsample_size not in (None, site["fn"].size):
             raise ValueError(
@@ -130,9 +129,10 @@ def _prior_draw(program: RewardProgram, inputs: RewardInputs, seed: int) -> Valu
                 f"{site['fn'].subsample_size} of {site['fn'].size}, at each run; leave out "
                 "`subsample_size`: the likelihood is exact."
             )
-        if is_parameter(site):
-            values[name] = _unconstrained_value(name, site["fn"], site["value"])
-    return values
+    return {
+        name: _unconstrained_value(name, site["fn"], site["value"])
+        for name, site in parameters_among(tracer.trace.nodes).items()
+    }
 
 
 def _unconstrained_value(name: str, fn: Any, value: Tensor) -> Tensor:

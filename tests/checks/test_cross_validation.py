@@ -374,6 +374,7 @@ def coupled():
         (lambda m, d: kfold(m, FIT, n_jobs="two"), TypeError, "`n_jobs` must be an integer"),
         (lambda m, d: kfold(m, FIT, progressbar="no"), TypeError, "`progressbar` must be True or"),
         (lambda m, d: kfold(m, "mle", random_seed=1), TypeError, "`fit_method` must be a function"),
+        (lambda m, d: kfold(m, dict, random_seed=1), TypeError, "as mle; got the class dict"),
         (lambda m, d: kfold(m, lambda p: 3, random_seed=1), TypeError, "`fit` must be posterior"),
         (lambda m, d: kfold(m, FIT, seed=1), TypeError, "did you mean `random_seed`"),
         (lambda m, d: leave_future_out(m, FIT, start=10), ValueError, "at most 15; got 10"),

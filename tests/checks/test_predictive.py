@@ -14,7 +14,7 @@ from games import ROADS_TRUTH, STANDARD_ERRORS, avoid_crowds, epidemic, fear, pl
 
 import mfgppl as mfg
 from mfgppl.checks.predictive import predictive_check
-from mfgppl.data.trajectories import before
+from mfgppl.data.selection import before
 from mfgppl.plots.checks import plot_choice_check, plot_flow_check, plot_statistics
 from mfgppl.posterior.fit_values import upper_tail
 

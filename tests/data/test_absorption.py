@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import mfgppl as mfg
 from mfgppl.data.composition import composition_changes, entrants, leavers
 from mfgppl.data.counting import CountedPanel
-from mfgppl.data.trajectories import before
+from mfgppl.data.selection import before
 
 COLUMNS = ["agent", "time", "law", "side", "action"]
 LABELS = {

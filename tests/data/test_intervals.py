@@ -142,9 +142,10 @@ FRAME = pd.DataFrame({"margin": [1.0, 2.0, 3.0]})
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: mfg.discretise(FRAME, 3), TypeError, r"discretise\(df, margin=5"),
-        (lambda: mfg.discretise([1.0, 2.0]), TypeError, "discretise takes `bins` of one column"),
-        (lambda: mfg.discretise([1.0, 2.0], margin=2), TypeError, "takes `bins` of one column"),
+        (lambda: mfg.discretise(FRAME, 3), TypeError, r"`values` is a table, .*got `bins` = 3"),
+        (lambda: mfg.discretise(FRAME), TypeError, r"`values` is a table, .*got no column"),
+        (lambda: mfg.discretise([1.0, 2.0]), TypeError, "`values` is one column, .* `bins` and no"),
+        (lambda: mfg.discretise([1.0, 2.0], margin=2), TypeError, "`values` is one column"),
         (lambda: mfg.discretise(FRAME, margni=2), ValueError, "no column 'margni'; the table has"),
         (lambda: mfg.discretise(FRAME, margin=2, labels=["a", "b"]), TypeError, "`labels` of a"),
         (lambda: mfg.discretise(FRAME, margin=2, labels={"land": []}), ValueError, "names 'land'"),

@@ -70,6 +70,7 @@ def test_the_verdict_follows_what_moves():
 WRONG = {
     "no table": ({"frame": [1.0, 2.0]}, TypeError, "`frame` must be a table"),
     "no function": ({"fit": 3}, TypeError, "`fit` must be a function of a table"),
+    "a class": ({"fit": dict}, TypeError, "a function of a table; got the class dict"),
     "one cut": ({"cuts": 5}, ValueError, "`cuts` must list two or more"),
     "no such column": ({"column": "margni"}, ValueError, "no column 'margni'"),
     "no fit": ({"fit": lambda df: df}, TypeError, "`fit` must be a PointEstimate"),

@@ -67,7 +67,7 @@ def test_what_needs_rows_says_so(pair, roads_model, tmp_path):
         mfg.nuts(model, log_likelihood=True)
 
 
-@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_the_report_leaves_out_what_is_not_there(pair, roads_model, tmp_path):
     """A report of a counted panel has no leave-one-out table and needs none."""
     model = mfg.TrajectoryModel(roads_model.game, avoid_crowds, pair[1])

@@ -7,7 +7,9 @@ import pytest
 from logits import COUNTS, log_odds, logit
 
 import mfgppl as mfg
+from mfgppl.density.climb import Objective
 from mfgppl.density.curvature import analyse_curvature, describe_direction, root_of
+from mfgppl.density.of_model import density_of
 from mfgppl.estimation.svi import run_svi
 
 FAST = {"svi_steps": 0, "progressbar": False}
@@ -74,11 +76,12 @@ def test_steps_of_svi_are_in_units_of_the_parameter():
     ends = []
     for size in (1.0, 1e-9, 1e7):
         model = logit({"a": 120, "b": 80}, (size,))
+        likelihood = Objective(density_of(model), 0.0, 0.0)
         found = run_svi(
-            model, {"a": np.array(0.0)}, {"a": np.array(1 / size)}, n_steps=10,
-            learning_rate=0.05, random_seed=0, prior=False, progressbar=False,
+            likelihood, np.zeros(1), np.array([1 / size]), n_steps=10, learning_rate=0.05,
+            random_seed=0, progressbar=False,
         )  # fmt: skip
-        ends.append(float(found["a"]) * size)
+        ends.append(float(found[0]) * size)
     assert 0.1 < ends[0] < 0.5
     np.testing.assert_allclose(ends, ends[0], rtol=PRECISION)
 

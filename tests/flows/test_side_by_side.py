@@ -106,6 +106,7 @@ def test_a_test_of_the_crowds_terms_joins_on_request(roads_model):
     assert both.coupling.verdict in repr(both)
 
 
+@pytest.mark.usefixtures("few_panels")
 def test_the_figure_and_the_section_of_a_report(tmp_path):
     """A panel for each parameter; the verdict on the page."""
     figure = mfg.plots.plot_treatments(found())

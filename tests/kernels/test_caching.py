@@ -80,7 +80,8 @@ def test_a_changed_inner_kernel_runs(tmp_path):
     """The outer kernel on disk holds the inner one's code, so a change of the inner one counts."""
     package = tmp_path / "mfgppl"
     (package / "_kernels").mkdir(parents=True)
-    for name in ("__init__", "_version", "exceptions", "_kernels/__init__", "_kernels/caching"):
+    kernels = [f"_kernels/{name}" for name in ("__init__", "caching", "dispatchers")]
+    for name in ("__init__", "_version", "exceptions", *kernels):
         shutil.copy(PACKAGE / f"{name}.py", package / f"{name}.py")
     shutil.copy(PACKAGE / "__init__.pyi", package / "__init__.pyi")
     (package / "_kernels/outer.py").write_text(OUTER)

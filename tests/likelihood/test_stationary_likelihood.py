@@ -147,7 +147,7 @@ def test_a_stationary_panel_is_fitted(world, panel, known):
     """
     flow = world.mean_field if known else "empirical"
     model = mfg.TrajectoryModel(endless(), avoid_crowds, panel, mean_field=flow)
-    fit = mfg.mle(model, progressbar=False)
+    fit = mfg.mle(model, flow_bias=False, progressbar=False)
     assert fit.converged
     assert fit.nobs == 6000
     off = (fit.params - pd.Series(TRUTH)).abs()
@@ -169,7 +169,7 @@ def test_a_stationary_model_uses_all_times_as_one(world, panel):
     np.testing.assert_array_equal(model.law.counts.actions[0], panel.counts.actions.sum(0))
     counts = mfg.CountedPanel.from_trajectories(panel)
     other = mfg.TrajectoryModel(endless(), avoid_crowds, counts)
-    one, two = (mfg.mle(m, progressbar=False) for m in (model, other))
+    one, two = (mfg.mle(m, flow_bias=False, progressbar=False) for m in (model, other))
     np.testing.assert_allclose(one.params, two.params, rtol=1e-6)
     assert one.llf == pytest.approx(two.llf, rel=ROUNDING)
 
@@ -192,7 +192,7 @@ def test_pooled_rows_equal_pooled_counts(panel):
 def test_each_driver_adds_its_own_log_likelihood(panel):
     """Terms by trajectory are the log policy at the driver's decisions, and add up to the whole."""
     model = mfg.TrajectoryModel(endless(), avoid_crowds, panel)
-    fit = mfg.mle(model, progressbar=False)
+    fit = mfg.mle(model, flow_bias=False, progressbar=False)
     each = mfg.log_likelihood(model, fit)
     reward = -fit.params["crowding"] * model.mean_field[0].numpy()[:, None]
     reward = reward - fit.params["effort"] * np.array([0.0, 1.0])
@@ -202,7 +202,7 @@ def test_each_driver_adds_its_own_log_likelihood(panel):
     assert float(each.sum()) == pytest.approx(fit.llf, rel=1e-9)
 
 
-@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_draws_of_a_stationary_posterior_and_their_report(world, panel, tmp_path):
     """A few draws surround the truth, and the report is written of them."""
     model = mfg.TrajectoryModel(endless(), avoid_crowds, panel, mean_field=world.mean_field)
@@ -210,7 +210,7 @@ def test_draws_of_a_stationary_posterior_and_their_report(world, panel, tmp_path
         draws = mfg.nuts(
             model, draws=100, tune=150, chains=2, cores=1, random_seed=1, progressbar=False
         )
-    fit = mfg.mle(model, progressbar=False)
+    fit = mfg.mle(model, flow_bias=False, progressbar=False)
     for name in TRUTH:
         drawn = draws["posterior"][name]
         assert abs(float(drawn.mean()) - fit.params[name]) <= fit.bse[name]
@@ -257,7 +257,8 @@ def test_a_joint_game_is_fitted(crossing, known):
     """
     game, found, panel = crossing
     flow = found.mean_field if known else "empirical"
-    fit = mfg.mle(mfg.TrajectoryModel(game, by_choice, panel, mean_field=flow), progressbar=False)
+    model = mfg.TrajectoryModel(game, by_choice, panel, mean_field=flow)
+    fit = mfg.mle(model, flow_bias=False, progressbar=False)
     assert fit.converged
     if known:
         off = (fit.params - pd.Series(JOINT_TRUTH)).abs()

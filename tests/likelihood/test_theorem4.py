@@ -51,7 +51,7 @@ def laws_of(game, reward, n_agents):
 
 
 def maximum(model):
-    return mfg.mle(model, svi_steps=0, tolerance=1e-10, progressbar=False).params
+    return mfg.mle(model, svi_steps=0, tolerance=1e-10, flow_bias=False, progressbar=False).params
 
 
 def test_deterministic_dynamics_and_one_start_make_one_law():

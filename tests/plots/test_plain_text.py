@@ -238,6 +238,7 @@ def covered_titles(figure):
     ]
 
 
+@pytest.mark.usefixtures("few_panels")
 def test_a_report_draws_without_latex(tmp_path):
     """ArviZ's figures too, of draws."""
     draws = mfg.laplace(model(), draws=50, flow_bias=False, **QUIET)

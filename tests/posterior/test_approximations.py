@@ -184,7 +184,7 @@ def test_the_seed_decides_and_nothing_else_is_touched(alone):
     assert torch.get_default_dtype() == torch.float32
 
 
-@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_a_report_takes_an_approximation(normal, tmp_path):
     """The page is written for draws without a sampler's statistics."""
     tree = normal

@@ -190,6 +190,68 @@ def test_a_store_that_lost_a_part_is_refused(tmp_path, lost):
         mfg.load(path)
 
 
+def described(n=20):
+    """Return a result in which each group has an attribute and a coordinate that is no index."""
+    tree = result(n)
+    note = xr.DataArray(["a", "b"], dims="place")
+    tree["constant_data"] = xr.DataTree(xr.Dataset(coords={"unit": note}))
+    for name, child in tree.children.items():
+        child.attrs = {"note": f"of {name}"}
+    return tree
+
+
+@pytest.mark.parametrize("group", ["posterior", "sample_stats", "constant_data"])
+@pytest.mark.parametrize("left", [None, "{}"])
+def test_the_attributes_of_each_group_are_missed(tmp_path, group, left):
+    """The file of a group's attributes is lost, or empty; arrays, too, would be other ones."""
+    path = tmp_path / "a.zarr"
+    mfg.save(described(), path)
+    assert mfg.load(path)[group].attrs == {"note": f"of {group}"}
+    attributes = path / group / ".zattrs"
+    attributes.unlink() if left is None else attributes.write_text(left)
+    with pytest.raises(ValueError, match=f"is damaged: it lacks .*'attribute note of {group}'"):
+        mfg.load(path)
+
+
+def test_coordinates_that_come_back_as_data_are_missed(tmp_path):
+    """A group without attributes of its own lists there which of its arrays are coordinates."""
+    path, tree = tmp_path / "a.zarr", described()
+    tree["constant_data"].attrs = {}
+    mfg.save(tree, path)
+    assert set(mfg.load(path)["constant_data"].coords) == {"unit"}
+    (path / "constant_data" / ".zattrs").unlink()
+    with pytest.raises(ValueError, match=r"lacks .*'coordinate constant_data/unit'"):
+        mfg.load(path)
+
+
+def test_the_root_that_lost_its_attributes_is_no_result(tmp_path):
+    """They name the package and say what the store holds."""
+    path = tmp_path / "a.zarr"
+    mfg.save(described(), path)
+    (path / ".zattrs").unlink()
+    with (
+        pytest.warns(UserWarning, match="does not say that it is whole"),
+        pytest.raises(ValueError, match="is not a result of mfgppl"),
+    ):
+        mfg.load(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_names_arrays_alone_is_read(tmp_path, suffix):
+    """The list of older files: arrays without coordinates and attributes of groups."""
+    path, tree = tmp_path / f"a{suffix}", described()
+    older = with_plain_attributes(tree)
+    arrays = [f"{g}/{name}" for g, node in tree.children.items() for name in node.variables]
+    older.attrs["mfgppl_holds"] = json.dumps(arrays)
+    if suffix == ".nc":
+        older.to_netcdf(path, engine="h5netcdf")
+    else:
+        older.to_zarr(path, zarr_format=2, consolidated=False, write_empty_chunks=True)
+    again = mfg.load(path)
+    assert arrays_equal(again, tree)
+    assert again.attrs == tree.attrs
+
+
 @pytest.mark.parametrize("damage", ["{", ""])
 def test_a_store_with_broken_metadata_is_refused(tmp_path, damage):
     """Metadata that was cut short is a ValueError that says so."""

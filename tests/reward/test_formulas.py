@@ -168,6 +168,13 @@ def test_scales_of_priors_take_formulas():
     assert table.index.tolist() == [
         "density:action[hold]", "density:action[go]", "(action == 'go'):price",
     ]  # fmt: skip
+    named = mfg.design.weakly_informative(
+        game(), "(action == 'go'):price", names={"(action == 'go'):price": "slope"}
+    )
+    priors = named.priors
+    assert list(priors) == ["slope"]
+    scale = table.loc["(action == 'go'):price", "scale"]
+    assert float(priors["slope"].scale) == pytest.approx(scale, rel=1e-6)  # a torch of 32 bits
 
 
 WRONG = {
