@@ -74,6 +74,13 @@ def narrow(data, k):
 
 
 @jit
+def unsigned(data, k):
+    """Return array `k` of the data as a flat array of uint32."""
+    slot = data[k * SLOT :]
+    return numba.carray(pointer(slot[0]), (slot[1],), np.uint32)
+
+
+@jit
 def rows(data, k):
     """Return array `k` of the data with its first two axes."""
     return flat(data, k).reshape((data[k * SLOT + 1], data[k * SLOT + 2]))
@@ -127,8 +134,9 @@ def causal(data, k, tables):
 def endless(data, k, tables):
     """Return the causal likelihood without a horizon from slot `k` on."""
     return Stationary(
-        tables, flat(data, k), cube(data, k + 1), rows(data, k + 2), flat(data, k + 3),
-        cube(data, k + 4), rows(data, k + 5), cube(data, k + 6),
+        tables, flat(data, k), cube(data, k + 1), flat(data, k + 2), cube(data, k + 3),
+        cube(data, k + 4), cube(data, k + 5), cube(data, k + 6), whole(data, k + 7),
+        cube(data, k + 8),
     )  # fmt: skip
 
 
@@ -146,7 +154,7 @@ def energy(data, k, tables):
 def kinds(data, k, tables):
     """Return the likelihood of unseen kinds from slot `k` on."""
     return Kinds(
-        tables, flat(data, k), narrow(data, k + 1), whole(data, k + 2), narrow(data, k + 3),
+        tables, flat(data, k), unsigned(data, k + 1), whole(data, k + 2), narrow(data, k + 3),
         flat(data, k + 4), rows(data, k + 5), int_rows(data, k + 6), flat(data, k + 7),
         solid(data, k + 8), flat(data, k + 9), rows(data, k + 10), rows(data, k + 11),
         rows(data, k + 12), cube(data, k + 13),

@@ -249,7 +249,7 @@ def pull_back(tables, discount, temperature, counts, of_seen, policy, factors, a
 def log_policies(rewards, tables, discount, temperature, seen, of_seen, logs):
     """Fill the log policies (N, S * A) of many rewards."""
     policy, factors = np.empty(seen.size), np.empty(of_seen.shape)
-    anew = np.empty(of_seen.shape[0], np.bool_)
+    anew = np.zeros(of_seen.shape[0], np.int64)
     for n in range(rewards.shape[0]):
         answer(
             rewards[n], tables, discount, temperature, seen, of_seen, policy, logs[n], factors, anew

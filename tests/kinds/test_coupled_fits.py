@@ -97,6 +97,12 @@ def test_a_bootstrap_keeps_labels(model, fit):
     assert ((found[names].mean() - fit.params[names]).abs() < 3 * fit.bse[names]).all()
 
 
+def test_a_jackknife_has_no_counted_flow_to_correct(model):
+    """The crowd is solved for: the refusal names the fit that counts its error."""
+    with pytest.raises(ValueError, match="solved for, and mle counts its error already"):
+        mfg.jackknife(model)
+
+
 def test_tests_of_hypotheses(model, fit, one):
     """Each finds that there are two costs, in panels drawn with two."""
     plain, restricted = one
