@@ -54,7 +54,7 @@ def alike(law: Stationary) -> Stationary:
 
 
 def _stationary_workspace(shape: tuple[int, ...], of_seen: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return arrays for a policy, its log, factors, whether they were made (0 or 1), and a gradient."""
+    """Return arrays for a policy, its log, factors, whether made (0 or 1), and a gradient."""
     made = np.zeros(len(of_seen), dtype=np.int64)
     return np.empty(shape), np.empty(shape), np.empty_like(of_seen), made, np.empty(shape)
 
