@@ -409,6 +409,11 @@ def constants_of(
     for name, value, upto in (("discount", discount, 1.0), ("temperature", temperature, np.inf)):
         cells = by_cell(name, value, space)
         given = [value] if cells is None else cells
+        if name == "discount" and any(isinstance(v, (int, float)) and v == 0 for v in given):
+            raise ValueError(
+                "`discount` must lie in (0, 1]; got 0. Agents who do not look ahead are those of "
+                "lookahead=1."
+            )
         each = [real_between(name, v, above=0.0, upto=upto) for v in given]
         numbers[name] = max(each)
         if len(set(each)) > 1:

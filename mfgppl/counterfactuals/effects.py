@@ -170,6 +170,8 @@ class _World:
         self.program = density_of(model).program
         visits = model.law.counts.actions.sum(-1)
         self.weights = visits / visits.sum()
+        followed = visits if self.game.stationary else visits[:-1]  # by a next state
+        self.followed = followed / max(followed.sum(), 1.0)
         self.held = model.mean_field.detach().numpy().reshape(flat_shape(self.game)).copy()
         self.within = self.game.space.within.size
         seen = visits.sum(0).reshape(-1, self.within).sum(0)
@@ -217,7 +219,10 @@ class _World:
         return np.asarray(by_state.reshape(len(flow), -1, self.within).sum(1).mean(0))
 
     def towards(self, flow: Array, state: int) -> Array:
-        """Return the direction that moves the crowd of each type to one state."""
+        """Return the direction in which a state's share of the crowd grows, of each type's as much.
+
+        Others leave all states in proportion. Where everybody is there, nobody can come.
+        """
         T, S, _ = self.game.shape
         shares = flow.reshape(T, S, -1)
         of_state = shares.sum(-1, keepdims=True)
@@ -226,7 +231,9 @@ class _World:
         mass = of_state.reshape(T, -1, self.within).sum(-1)
         there = np.zeros((T, S // self.within, self.within))
         there[:, :, state] = mass
-        return (there.reshape(T, S, 1) * by_action - shares).reshape(flow.shape)
+        room = 1.0 - of_state.reshape(T, -1, self.within)[..., state].sum(-1)
+        comes = np.divide(1.0, room, out=np.zeros(T), where=room > 0)[:, None, None]
+        return (comes * (there.reshape(T, S, 1) * by_action - shares)).reshape(flow.shape)
 
     def _arrivals(self, flow: Array) -> Array:
         """Return what a choice adds to the share of next states that are one moved (M, T, S, A)."""
@@ -236,14 +243,13 @@ class _World:
             ).detach(),
             self.game.shape[0],
         )  # fmt: skip
-        n = 1 if self.game.stationary else self.game.shape[0] - 1  # decisions with a next state
         found = np.zeros((len(self.moved), *self.game.shape))
         for place, state in zip(found, self.moved, strict=True):
             there = torch.zeros(self.game.shape[1] // self.within, self.within, dtype=torch.float64)
             there[:, state] = 1.0
-            for t in range(n):
-                place[t] = steps.expected(t, there.reshape(-1)).numpy()
-        return found * self.weights[..., None]
+            for t, weights in enumerate(self.followed):
+                place[t] = steps.expected(t, there.reshape(-1)).numpy() * weights[:, None]
+        return found
 
 
 class _UnseenKinds:

@@ -198,7 +198,11 @@ def describe_direction(
     direction = direction / direction[np.abs(direction).argmax()]
     counts = np.abs(direction)
     if effects is not None and (counts * effects).any():
-        counts = np.where(effects > 0, counts * effects / (counts * effects).max(), counts)
+        beside = (
+            counts > NOTHING if effects[counts.argmax()] <= 0 else True
+        )  # of one without effect
+        shares = counts * effects / (counts * effects).max()
+        counts = np.where(effects > 0, shares * beside, counts)
     parts: list[str] = []
     for weight, count, name in zip(direction, counts, names, strict=True):
         if count > 1e-3:

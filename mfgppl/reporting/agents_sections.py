@@ -32,6 +32,8 @@ def shared_shocks(subject: Subject) -> Section | None:
     observed, fitted = found.estimates.loc["observed"], _values(subject)
     terms = [f"{name} is {value:.3g}" for name, value in observed.items()]
     given = "With free periods" if found.free else "Without free periods"
+    if not found.free and model is not None and "shock" in parts_drawn(model.reward, model.inputs):
+        given = "Beside the program's own shocks"
     without = [f"{name} {fitted[name]:.3g}" for name in observed.index if name in fitted]
     beside = f" (in the fit: {', '.join(without)})" if without and found.free else ""
     gist = f"{given} {', '.join(terms)}{beside}; {_after_comma(found.verdict)}."

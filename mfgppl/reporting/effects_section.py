@@ -13,7 +13,7 @@ from mfgppl.reporting.subject import Section, Subject
 
 TITLE = "What the coefficients mean"
 EFFECT_DRAWS = 40
-EFFECT_PARAMETERS, EFFECT_STATES = 6, 6
+EFFECT_PARAMETERS = 6
 MOST_DIFFERENTIATED = 30  # parameters of a point beyond which effects have no intervals here
 LARGEST_TABLE = 100_000  # entries of a policy beyond which effects take too long here
 
@@ -78,6 +78,4 @@ def _found(model: TrajectoryModel, fit: Fit, ci_prob: float) -> Effects:
     known = dict(fit.params) if many and isinstance(fit, PointEstimate) else fit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the fit itself has warned of
-        return effects(
-            model, known, of=names, states=EFFECT_STATES, draws=EFFECT_DRAWS, ci_prob=ci_prob
-        )
+        return effects(model, known, of=names, draws=EFFECT_DRAWS, ci_prob=ci_prob)

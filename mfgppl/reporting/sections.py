@@ -50,6 +50,7 @@ RIDGE = 30.0  # times that the worst known direction is known less well than the
 CHECK_DRAWS = 200  # panels drawn for predictive checks
 EQUILIBRIUM_DRAWS = 50
 MOST_BESIDE = 40  # parameters up to which draws have their maximum likelihood estimates beside
+OWN_ERRORS = {"jackknife": "by the jackknife"}  # of estimates that carry their own
 SHORT = ["estimate", "error", "lower", "upper"]
 
 
@@ -142,13 +143,15 @@ def estimates(subject: Subject) -> Section:
     """What agents want."""
     prob = f"{100 * subject.ci_prob:g}%"
     if isinstance(subject.fit, PointEstimate):
-        table, kind = subject.fit.summary(subject.ci_prob, **subject.errors), "Wald"
+        table = subject.fit.summary(subject.ci_prob, **subject.errors)
+        degrees = subject.fit.degrees(**subject.errors)
+        kind = "t" if np.isfinite(degrees) else "Wald"
         rows = table.iloc[:, [0, 1, -2, -1]].set_axis(SHORT, axis=1)
         beside, further = None, pairs_drawing({})
         drawings = forest_drawing(rows, subject.ci_prob, kind)
         notes = (
-            f"{prob} Wald intervals; standard errors {_basis(subject)}, none where the data do not "
-            "identify.",
+            f"{prob} {kind} intervals{_of_degrees(degrees)}; standard errors {_basis(subject)}, "
+            "none where the data do not identify.",
             *_few({"": subject.fit}, subject),
         )
     else:
@@ -176,7 +179,7 @@ def estimates(subject: Subject) -> Section:
     interval = {"ci_prob": subject.ci_prob, "kind": kind}
     bounds = {"lower": as_floats(low.to_dict()), "upper": as_floats(high.to_dict())}
     numbers = {"interval": interval | bounds}
-    error = "std. error" if kind == "Wald" else "std. deviation"
+    error = "std. error" if isinstance(subject.fit, PointEstimate) else "std. deviation"
     short = rows.rename(columns={"error": error, "lower": f"from ({prob})", "upper": "to"})
     if beside is not None:
         short[LIKELIHOOD] = beside["estimate"].reindex(short.index)
@@ -190,9 +193,13 @@ def estimates(subject: Subject) -> Section:
     )  # fmt: skip
 
 
+def _of_degrees(degrees: float) -> str:
+    return f" of {degrees:.0f} degrees of freedom" if np.isfinite(degrees) else ""
+
+
 def _basis(subject: Subject) -> str:
-    if subject.groups is None:
-        return "from the observed information"
+    if subject.groups is None and isinstance(subject.fit, PointEstimate):
+        return OWN_ERRORS.get(subject.fit.kind, "from the observed information")
     return f"clustered by {subject.groups}"
 
 
