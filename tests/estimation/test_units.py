@@ -136,6 +136,8 @@ def test_directions_are_named_by_their_effect():
     direction = np.array([1.0, 1e-5])
     assert describe_direction(direction, ["a", "b"]) == "a"
     assert describe_direction(direction, ["a", "b"], np.array([1.0, 1e5])) == "a + 1e-05 b"
+    unused = np.array([4e-17, 1.0, -1e-18])  # a site that the reward does not read, and rounding
+    assert describe_direction(unused, ["a", "b", "c"], np.array([1.0, 0.0, 3.0])) == "b"
 
 
 def test_starting_values_may_be_a_series_or_a_fit():

@@ -117,6 +117,21 @@ def test_numbers_of_a_point_are_its_summary(roads, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_a_corrected_estimate_is_called_one(roads, tmp_path):
+    """No posterior mode, errors of its own, and quantiles of t."""
+    fair = mfg.jackknife(roads, parts=5)
+    _, numbers = reported(tmp_path / "r.html", fair, model=roads)
+    assert numbers["method"] == "maximum likelihood, corrected by the group jackknife"
+    section = titled(numbers, "Estimates")
+    assert section["numbers"]["interval"]["kind"] == "t"
+    assert "90% t intervals of 4 degrees of freedom; standard errors by the jackknife" in (
+        " ".join(section["notes"])
+    )
+    lower = fair.conf_int(0.9)["lower"]
+    assert section["numbers"]["interval"]["lower"] == pytest.approx(lower.to_dict())
+
+
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("method", ["mle", "laplace"])
 def test_what_no_data_can_tell_is_named_and_the_headline_says_so(method, tmp_path):
     """In INVEST the term in the crowd's mean is no evidence; the prior speaks for it."""
