@@ -88,7 +88,7 @@ class CouplingTest:
 
     @property
     def verdict(self) -> str:
-        """What the bootstrap says, in one sentence."""
+        """What the bootstrap says in a sentence, and held-out agents where they contradict it."""
         naive = float(self.table["p"]["chi-squared"])
         cause = "chance" if self.coupled else "reflection"
         given = "with free periods " if self.free else ""
@@ -97,7 +97,11 @@ class CouplingTest:
             if self.p <= LEVEL
             else f"the coupling terms gain no more than {cause} alone may give them"
         )
-        return f"{given}{said}: bootstrap p = {self.p:.3g} (the chi-squared law says {naive:.3g})"
+        said += f": bootstrap p = {self.p:.3g} (the chi-squared law says {naive:.3g})"
+        gained = float(self.gains.sum())
+        if self.p <= LEVEL and gained < 0:
+            said += f"; but agents left out are predicted worse with them, by {-gained:.2g} nats"
+        return given + said
 
     def __repr__(self) -> str:
         lines = [

@@ -1,6 +1,7 @@
 """Tests of coupling terms: what reflection alone gives, and what it does not explain."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pyro
@@ -129,6 +130,9 @@ def test_coupling_that_is_there_is_found():
     assert "gain more than reflection alone" in test.verdict
     assert test.table.loc["bootstrap estimates", "p"] == 1 / 20
     assert test.table.loc["held-out agents", "p"] < 0.001
+    assert "left out" not in test.verdict
+    unlike = replace(test, gains=-test.gains)
+    assert "; but agents left out are predicted worse with them, by " in unlike.verdict
 
 
 def test_it_is_reproducible():
