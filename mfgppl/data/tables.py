@@ -165,7 +165,10 @@ def _check_columns(present: Sequence[Any], wanted: Sequence[str]) -> None:
         raise DataError([_absent_column(c, [str(p) for p in present]) for c in absent])
     repeated = sorted({c for c in wanted if list(wanted).count(c) > 1})
     if repeated:
-        raise ValueError(f"each column can play one part; {repeated[0]!r} is named twice.")
+        raise ValueError(
+            f"each column can play one part; {repeated[0]!r} is named twice. Where the choice is "
+            "the next state, it is the state's column shifted: df.groupby(agent)[state].shift(-1)."
+        )
 
 
 def _absent_column(name: str, present: Sequence[str]) -> Fault:
