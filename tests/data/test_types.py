@@ -182,7 +182,11 @@ def test_types_that_change_where_nobody_has_an_agent(sized):
         ({"state": "size"}, ValueError, "`state` must name at least one column that is no type"),
         ({"covariates": ["size"]}, ValueError, "`covariates` names 'size', which is a type"),
         ({"covariates": ["price"]}, ValueError, "`covariates` names 'price', which is a type or"),
-        ({"types": ["shop"], "type_labels": None}, ValueError, r"'shop' is named twice\..*shift\(-1\)"),
+        (
+            {"types": ["shop"], "type_labels": None},
+            ValueError,
+            r"'shop' is named twice\..*shift\(-1\)",
+        ),
         ({"type": ["size"]}, TypeError, "did you mean `types`"),
     ],
 )
