@@ -3,7 +3,6 @@
 import numpy as np
 from games import ROUNDING
 
-from mfgppl.data.trajectories import _copies
 from mfgppl.density.of_model import density_of, of_panel
 
 THETA = np.array([0.3, -0.2])
@@ -33,8 +32,9 @@ def test_draws_from_the_prior_are_kept_whole(roads_model):
     assert (program.draw(3) != program.draw(4)).all()
 
 
-def test_copies_of_a_trajectory_have_owners_of_their_own():
+def test_copies_of_a_trajectory_have_owners_of_their_own(roads_model):
     """Without repeats owners are numbered as they come; with repeats each copy is one more."""
-    owner = np.array([7, 7, 2, 7])
-    assert _copies(owner, np.array([3, 0, 5, 1])).tolist() == [0, 0, 1, 0]
-    assert _copies(owner, np.array([3, 3, 5, 1])).tolist() == [0, 1, 2, 0]
+    panel = roads_model.panel
+    assert panel.subset(np.array([3, 0, 5])).owner.tolist() == [0, 1, 2]
+    assert panel.subset(np.array([3, 3, 5, 3])).owner.tolist() == [0, 1, 2, 3]
+    assert panel.subset(np.array([3, 3, 5, 3])).n_owners == 4

@@ -315,7 +315,7 @@ def test_a_reward_that_is_not_linear_has_no_default_scales():
 
     with pytest.raises(ValueError, match="must be linear in its parameters"):
         default_scales(two_roads(), curved)
-    with pytest.raises(TypeError, match="`features` must be a mapping or a list"):
+    with pytest.raises(TypeError, match="`features` must be a formula, a mapping or a list"):
         weakly_informative(two_roads(), avoid_crowds)
 
 
