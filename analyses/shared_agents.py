@@ -159,7 +159,7 @@ def main(quick: bool, out: Path) -> None:
 # The sum over workers is that of one process to rounding. What travels at an evaluation is the
 # parameters one way, a value and a gradient back. Ten million agents with six decisions each have
 # some 23,000 distinct histories, which one process sums in less time than a message takes: workers
-# pay where histories are long and seldom alike.
+# pay where histories are long and mostly distinct.
 
 # %%
 if __name__ == "__main__":

@@ -198,11 +198,10 @@ def describe_direction(
     direction = direction / direction[np.abs(direction).argmax()]
     counts = np.abs(direction)
     if effects is not None and (counts * effects).any():
-        beside = (
-            counts > NOTHING if effects[counts.argmax()] <= 0 else True
-        )  # of one without effect
         shares = counts * effects / (counts * effects).max()
-        counts = np.where(effects > 0, shares * beside, counts)
+        if effects[counts.argmax()] <= 0:  # what else moves may be rounding
+            shares[counts <= NOTHING] = 0.0
+        counts = np.where(effects > 0, shares, counts)
     parts: list[str] = []
     for weight, count, name in zip(direction, counts, names, strict=True):
         if count > 1e-3:
