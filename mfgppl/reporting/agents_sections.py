@@ -3,6 +3,7 @@
 import numpy as np
 
 from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots.checks import plot_runaway
 from mfgppl.plots.coupling import plot_coupling
 from mfgppl.plots.imperfect_choices import plot_imperfection
@@ -14,12 +15,16 @@ LEVEL = 0.05  # of the test
 WORST = 10  # agents shown
 
 
+def _has_shocks(model: TrajectoryModel) -> bool:
+    return "shock" in parts_drawn(model.reward, model.inputs)
+
+
 def shared_shocks(subject: Subject) -> Section | None:
     """Whether shocks that meet all agents can stand for the crowd's terms."""
     model, found = subject.model, subject.coupling
     if found is None:
         blind = model is None or model.game.stationary or not model.reward_reads_flow
-        if model is None or blind or "shock" in parts_drawn(model.reward, model.inputs):
+        if model is None or blind or _has_shocks(model):
             return None
         way = "mfg.flows.coupling_test(..., free='time') tells them apart; give it as `coupling`."
         if model.nodes is not None:
@@ -32,7 +37,7 @@ def shared_shocks(subject: Subject) -> Section | None:
     observed, fitted = found.estimates.loc["observed"], _values(subject)
     terms = [f"{name} is {value:.3g}" for name, value in observed.items()]
     given = "With free periods" if found.free else "Without free periods"
-    if not found.free and model is not None and "shock" in parts_drawn(model.reward, model.inputs):
+    if not found.free and model is not None and _has_shocks(model):
         given = "Beside the program's own shocks"
     without = [f"{name} {fitted[name]:.3g}" for name in observed.index if name in fitted]
     beside = f" (in the fit: {', '.join(without)})" if without and found.free else ""
