@@ -79,6 +79,8 @@ class Divided:
 
     def _laid_out(self, make: Make, laws: Sequence[Divisible]) -> list[Any]:
         """Return an actor for each part."""
+        from distributed import Actor, wait
+
         client = self._client
         shared = client.scatter(make, workers=self._workers, broadcast=True, hash=False)
         held = []
@@ -86,7 +88,13 @@ class Divided:
             where = {"workers": [worker], "allow_other_workers": False}
             sent = client.scatter(law, workers=[worker], hash=False)
             held.append(client.submit(Part, shared, sent, actor=True, pure=False, **where))
-        return [part.result() for part in held]
+        wait(held)
+        for part in held:
+            if part.status == "error":
+                part.result()
+        with client.as_current():  # a proxy calls by the current client, which may be another
+            each = zip(self._workers, held, strict=True)
+            return [Actor(Part, worker, part.key) for worker, part in each]
 
     def evaluator(self, *, prior: float, jacobian: float) -> bridge.Evaluator:
         """Return theta to (log density, gradient); the first part has prior and Jacobian."""

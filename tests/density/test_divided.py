@@ -150,7 +150,15 @@ def test_a_model_of_another_panel_or_flow_keeps_the_client_and_a_copy_elsewhere_
     assert pickle.loads(cloudpickle.dumps(model)).client is None
 
 
-@pytest.mark.slow  # by itself: Dask may send an actor's call by the other client of a process
+def test_two_clients_in_one_process_call_their_own_workers(client):
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=":0", processes=False
+    )
+    with cluster, distributed.Client(cluster) as newer:
+        assert_same_density(kinds(), kinds(client))
+        assert_same_density(kinds(), kinds(newer))
+
+
 def test_a_worker_that_is_gone_is_named_with_the_remedy():
     cluster = distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, dashboard_address=":0", processes=False
