@@ -25,7 +25,8 @@ from mfgppl.calibration.worlds import World, world_of
 from mfgppl.density.of_model import density_of, redrawn
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
-from mfgppl.likelihood.model import TREATMENTS, TrajectoryModel
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import TREATMENTS
 from mfgppl.reward.program import RewardProgram
 from mfgppl.reward.site_values import site_values
 

@@ -25,7 +25,8 @@ from mfgppl.density.kinds import aligned, exchanges
 from mfgppl.density.of_model import density_of, redrawn
 from mfgppl.density.over_draws import panel_at
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, IdentificationWarning
-from mfgppl.likelihood.model import TrajectoryModel, treatment_of
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import treatment_of
 from mfgppl.posterior.nuts import nuts
 
 Fit = Callable[..., xr.DataTree]

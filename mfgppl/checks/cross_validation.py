@@ -25,7 +25,8 @@ from mfgppl.checks.scores import (
 from mfgppl.data.selection import before
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import of_panel
-from mfgppl.likelihood.model import TrajectoryModel, needs_one_kind, treatment_of
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import needs_one_kind, treatment_of
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData

@@ -19,8 +19,9 @@ from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, valued_map
 from mfgppl.equilibrium.response import Equilibrium, generate_mean_field
 from mfgppl.estimation.bootstrap import resample
 from mfgppl.game import MeanFieldGame
-from mfgppl.likelihood.model import TrajectoryModel, needs_causal, observed_flow
+from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.replay import draw_again
+from mfgppl.likelihood.requirements import needs_causal, observed_flow
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_around
 from mfgppl.reward.program import RewardProgram, bind

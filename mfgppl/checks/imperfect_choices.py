@@ -13,7 +13,8 @@ from mfgppl.control.fixed_flow import best_response
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.likelihood.model import TrajectoryModel, needs_causal
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import needs_causal
 from mfgppl.posterior.behaviour import Fit, values_of
 from mfgppl.posterior.fit_values import TAILS
 from mfgppl.reward.behaviour import plan_of, steps_along

@@ -17,7 +17,8 @@ from mfgppl.data.selection import before
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import action_shares, panels_at
-from mfgppl.likelihood.model import TrajectoryModel, needs_causal
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import needs_causal
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_to_draw_at
 from mfgppl.posterior.results import labels

@@ -16,7 +16,8 @@ from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.fixed_point import SAME
 from mfgppl.equilibrium.solution import Solution
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.likelihood.model import TrajectoryModel, observed_flow
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import observed_flow
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import (
     CI_PROB,

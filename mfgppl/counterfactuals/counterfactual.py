@@ -31,7 +31,8 @@ from mfgppl.density.of_model import density_of
 from mfgppl.design.derivatives import program_along
 from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
-from mfgppl.likelihood.model import TrajectoryModel, needs_crowd
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.panels import needs_crowd
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import nearest_to_mean, values_or_replications
 from mfgppl.posterior.results import labels

@@ -43,7 +43,8 @@ from mfgppl.estimation.delta_method import covariance_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.model import TrajectoryModel, needs_causal, observed_flow
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import needs_causal, observed_flow
 from mfgppl.posterior.behaviour import Fit, values_of
 
 INNER, OUTER = 1e-4, 1e-3  # of central differences, in the size of a parameter and its error

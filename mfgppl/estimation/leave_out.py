@@ -10,7 +10,8 @@ from mfgppl.density.of_model import density_of
 from mfgppl.estimation.newton import Slopes, climb_from
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.refits_along_flows import Refits
-from mfgppl.likelihood.model import TrajectoryModel, flow_of
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.panels import flow_of
 
 _Problem = tuple[Slopes, Callable[[np.ndarray], np.ndarray]]  # and what is constrained at a point
 
@@ -121,5 +122,5 @@ class LeaveOut:
         left_out = np.concatenate([self.parts[part] for part in without])
         rest = self.panel.subset(np.setdiff1d(np.arange(self.panel.n_trajectories), left_out))
         if self.model.flow_is_empirical:
-            return rest, flow_of(self.model, rest)
+            return rest, flow_of(rest, self.model.game)
         return rest, self.model.mean_field.numpy()

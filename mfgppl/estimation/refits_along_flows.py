@@ -14,7 +14,8 @@ from mfgppl.equilibrium.linearisation import response_map_of
 from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.refits import climb_near
-from mfgppl.likelihood.model import TrajectoryModel, flow_of
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.panels import flow_of
 
 
 class Refit(NamedTuple):
@@ -54,7 +55,7 @@ class Refits:
 
     def __call__(self, panel: Trajectories, flow: np.ndarray | None = None) -> Refit:
         """Maximise the likelihood of a panel along a flow, by default the panel's own."""
-        flow = flow_of(self.model, panel) if flow is None else np.asarray(flow)
+        flow = flow_of(panel, self.model.game) if flow is None else np.asarray(flow)
         if self._response_map is None:
             return self._compiled_anew(panel, flow)
         along = self.along(self._counts(panel), flow)

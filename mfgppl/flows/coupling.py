@@ -22,8 +22,9 @@ from mfgppl.exceptions import ConvergenceError
 from mfgppl.flows.free_periods import shocked, with_free_periods
 from mfgppl.hypotheses.likelihood_tests import likelihood_ratio_test
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.model import TrajectoryModel, needs_causal, needs_one_kind
+from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.replay import replay
+from mfgppl.likelihood.requirements import needs_causal, needs_one_kind
 from mfgppl.likelihood.terms import add_up
 
 LEVEL = 0.05  # of the verdict

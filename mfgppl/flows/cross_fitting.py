@@ -18,7 +18,8 @@ from mfgppl.estimation.parts import clusters_of, random_parts
 from mfgppl.estimation.point import check_tolerance, mle, scores_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.starts import Start, starting_values
-from mfgppl.likelihood.model import TrajectoryModel, flow_of
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.panels import flow_of
 
 
 @strict_keywords
@@ -164,7 +165,7 @@ def _along_the_rest(
 ) -> TrajectoryModel:
     rest = panel.subset(np.setdiff1d(np.arange(panel.n_trajectories), part))
     try:
-        flow = flow_of(model, rest)
+        flow = flow_of(rest, model.game)
     except ValueError as error:
         raise ValueError(f"cross_fit cannot take the flow of the rest of a part: {error}") from None
     return model.with_panel(panel.subset(part), mean_field=flow)

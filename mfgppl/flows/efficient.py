@@ -27,7 +27,8 @@ from mfgppl.estimation.starts import Start, starting_values
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning
 from mfgppl.flows.pseudo_likelihood import printed_sequence
 from mfgppl.likelihood.coupled import CoupledLikelihood
-from mfgppl.likelihood.model import TrajectoryModel, needs_one_kind
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.requirements import needs_one_kind
 
 LARGEST_CHANGE = 1e-2  # of a share: what moves by more is no fixed point
 MAXIMUM = 1e-6  # distance from a maximum, in standard errors, that counts as none

@@ -24,8 +24,10 @@ from mfgppl.flows.coupling import CouplingTest, coupling_test
 from mfgppl.flows.cross_fitting import cross_fit
 from mfgppl.flows.efficient import efficient_pseudo_likelihood
 from mfgppl.flows.pseudo_likelihood import nested_pseudo_likelihood
-from mfgppl.likelihood.model import TrajectoryModel, flow_of, needs_causal
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.panels import flow_of
 from mfgppl.likelihood.replay import draw_again
+from mfgppl.likelihood.requirements import needs_causal
 
 FAR = 0.05  # p of the distance from equilibrium below which a crowd counts as being in none
 PLUG_IN, JACKKNIFE, CROSS_FIT, COUPLED = "plug-in", "jackknife", "cross-fit", "coupled"
@@ -270,7 +272,7 @@ def _p_of_equilibrium(
     known, share = model.along(flow), flow.numpy()
 
     def distance(seen: Trajectories) -> float:
-        gap = flow_of(model, seen) - share
+        gap = flow_of(seen, model.game) - share
         return float((gap**2 / np.maximum(share, 1 / panel.n_agents)).sum())
 
     policy = torch.as_tensor(solution.value.policy).detach()

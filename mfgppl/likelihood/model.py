@@ -14,7 +14,6 @@ from mfgppl._arguments import differentiable_door, one_of
 from mfgppl._keep import Keeper, keep
 from mfgppl._modes import seeded
 from mfgppl.data.composition import composition_changes, turnover_message
-from mfgppl.data.orders import bins_of
 from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.admissible import check_moves
@@ -28,6 +27,7 @@ from mfgppl.likelihood.division import check_client
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.histories import histories_of, known_nodes, owner_names
 from mfgppl.likelihood.kinds import KindsLikelihood
+from mfgppl.likelihood.panels import check_centres, check_periods, flow_of, needs_crowd, shows_flow
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (
@@ -45,7 +45,6 @@ from mfgppl.reward.program import (
 from mfgppl.reward.soundness import check_program
 
 FLOWS = ["empirical", "equilibrium"]  # that have a name
-TREATMENTS = ["known", *FLOWS]  # of the flow, in fits of several panels
 
 Law = FixedFlow | CoupledLikelihood
 
@@ -343,14 +342,14 @@ class TrajectoryModel(Keeper):
                 )
             return self._own_flow()
         if self.coupled:
-            if _shows_flow(self.panel, self.game):
+            if shows_flow(self.panel, self.game):
                 return self._own_flow()
             return torch.from_numpy(uniform_flow(self.game)).reshape(self.game.flow_shape)
         return self.game.check_flow("mean_field", mean_field)
 
     def _own_flow(self) -> Tensor:
         """Return the panel's flow."""
-        return torch.as_tensor(flow_of(self, self.panel))
+        return torch.as_tensor(flow_of(self.panel, self.game))
 
     def _crowd_messages(self, panel: Panel) -> tuple[str, ...]:
         """Say how a panel's comings and goings change its flow, if the flow is read."""
@@ -453,84 +452,3 @@ def _digest(text: str, arrays: list[np.ndarray]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
-
-
-def treatment_of(model: TrajectoryModel, mean_field: str | None) -> str:
-    """Return how fits of other panels treat the flow: as asked for, else as the model does."""
-    if mean_field is None:
-        return "equilibrium" if model.coupled else "known"
-    one_of("mean_field", mean_field, TREATMENTS)
-    if mean_field == "known" and model.coupled:
-        raise ValueError(
-            "mean_field='known' takes the model's flow, and a coupled model solves for its own; "
-            "use 'empirical' or 'equilibrium', or a model along a flow, as model.along(flow)."
-        )
-    return mean_field
-
-
-def needs_causal(model: TrajectoryModel, what: str) -> None:
-    """Raise a `ValueError` unless a model has the exact law of the actions."""
-    if model.likelihood != "causal":
-        raise ValueError(
-            f"{what} needs likelihood='causal': under the energy likelihood the next state does "
-            "not follow the game's dynamics, and later decisions change the law of earlier ones."
-        )
-
-
-def needs_one_kind(model: TrajectoryModel, what: str) -> None:
-    """Raise a `ValueError` if a model has agent-level sites."""
-    if model.nodes is not None:
-        raise ValueError(
-            f"{what} takes agents of one kind, or of kinds that are seen; the reward program has "
-            f"the agent-level site {model.nodes.sites[-1].name!r}."
-        )
-
-
-def needs_crowd(panel: Panel, what: str) -> None:
-    """Raise a `ValueError` if agents have few neighbours each, of whom there is no equilibrium."""
-    names = list(panel.exposures) if isinstance(panel, Trajectories) else []
-    if names:
-        raise ValueError(
-            f"{what} needs a crowd that many make up; the state coordinate {names[0]!r} says what "
-            "an agent's own few neighbours do, of whom no flow averages out and no equilibrium is "
-            "defined. Fit along the observed flow, and simulate on the network "
-            "(mfgppl.networks.simulate)."
-        )
-
-
-def flow_of(model: TrajectoryModel, panel: Panel) -> np.ndarray:
-    """Return the empirical flow of a panel as a model takes it, (T, S), or (T, S, A) if joint."""
-    return panel.occupancy() if model.game.joint else panel.mean_field()
-
-
-def observed_flow(model: TrajectoryModel) -> Tensor:
-    """Return the flow of a model's own panel, the model's where the panel does not show it all."""
-    shown = _shows_flow(model.panel, model.game)
-    return torch.as_tensor(flow_of(model, model.panel)) if shown else model.mean_field
-
-
-def _shows_flow(panel: Panel, game: MeanFieldGame) -> bool:
-    """Return whether agents are seen at each of a game's times."""
-    seen = panel.counts.actions.sum(-1) if game.joint else panel.visits[: panel.horizon]
-    return panel.horizon == game.shape[0] and bool((seen.sum(-1) > 0).all())
-
-
-def check_periods(game: MeanFieldGame, panel: Panel) -> None:
-    """Raise a `ValueError` where the game calls times otherwise than the panel."""
-    ours, theirs = game.periods, panel.periods
-    if ours is not None and (ours.first, ours.clock) != (theirs.first, theirs.clock):
-        raise ValueError(
-            f"`horizon` calls the first times {list(ours[:3])}, the panel {list(theirs[:3])}; give "
-            "the game horizon=panel.periods."
-        )
-
-
-def check_centres(game: MeanFieldGame, panel: Panel) -> None:
-    """Raise a `ValueError` where bins of game and panel have one name and two centres."""
-    theirs = bins_of(panel.space)
-    for name, ours in bins_of(game.space).items():
-        if name in theirs and ours.centres != theirs[name].centres:
-            raise ValueError(
-                f"the bins of {name!r} have other centres in the game than in the panel; give the "
-                f"game the panel's labels, panel.space.coordinates[{name!r}]."
-            )
