@@ -14,6 +14,7 @@ import efficient
 import networks
 import samplers
 import stationary
+import waits
 from tables import machine
 
 
@@ -23,6 +24,7 @@ def main(quick: bool, out: Path) -> str:
     where = machine()
     (out / "machine.md").write_text(where + "\n")
     sections = [f"# Benchmarks of mfgppl\n\n{where}\n"]
+    sections.append(f"## What a user waits for\n\n{waits.main(quick, out)}\n")
     sections.append(f"## One evaluation\n\n{density.main(quick, out)}\n![](density.png)\n")
     sections.append(f"## A graphics card\n\n{devices.main(quick, out)}\n")
     sections.append(f"## With the equilibrium inside\n\n{coupled.main(quick, out)}\n")

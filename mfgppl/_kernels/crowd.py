@@ -24,7 +24,7 @@ from mfgppl._kernels.dynamics import (
     pushed,
     room_for,
 )
-from mfgppl._kernels.sweeps import normalise
+from mfgppl._kernels.sweeps import normalise, row_sums
 
 jit = caching.jit(**jit_options)
 alone = caching.jit(alone=True, **jit_options)
@@ -290,12 +290,7 @@ def climb(arrays, reward, policy, rate, logits):
         for i in range(S * A):
             scores[i] += rate * q[i]
             weighed[i] = p[i] * q[i] if p[i] > 0.0 else 0.0  # -inf is never taken
-        for s in range(S):
-            values[s] = weighed[s * A]
-        for a in range(1, A):
-            column = weighed[a:]
-            for s in range(S):
-                values[s] += column[s * A]
+        row_sums(weighed, A, values)
 
 
 @jit

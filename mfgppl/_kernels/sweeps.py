@@ -61,12 +61,7 @@ def weigh_rows(q, weights, soft_values, share, n_actions):
     peak, S = largest(q), soft_values.size
     for i in range(q.size):
         weights[i] = exp_down(q[i] - peak)
-    for s in range(S):
-        share[s] = weights[s * n_actions]
-    for a in range(1, n_actions):
-        column = weights[a:]
-        for s in range(S):
-            share[s] += column[s * n_actions]
+    row_sums(weights, n_actions, share)
     n_far = 0
     for s in range(S):
         n_far += 0 if share[s] > FAR_BELOW else 1
@@ -79,6 +74,17 @@ def weigh_rows(q, weights, soft_values, share, n_actions):
                 row = slice(s * n_actions, (s + 1) * n_actions)
                 top = largest(q[row])
                 soft_values[s], share[s] = top + by_itself(q[row], weights[row], top), 1.0
+
+
+@inner
+def row_sums(entries, n_actions, sums):
+    """Fill the sum (S,) of each row of entries (S * A,)."""
+    for s in range(sums.size):
+        sums[s] = entries[s * n_actions]
+    for a in range(1, n_actions):
+        column = entries[a:]
+        for s in range(sums.size):
+            sums[s] += column[s * n_actions]
 
 
 @inner
