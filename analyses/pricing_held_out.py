@@ -13,6 +13,7 @@
 
 import dataclasses
 import functools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,18 @@ import pyro.distributions as dist
 from output import fixed, run, write_table
 from pricing_study import FINAL, HERD, STEPS, at, coordinates, game, model_of, observed, program
 from scipy.special import logsumexp
-from steps import fit
+from steps import crowd_of, fit
 
 import mfgppl as mfg
 
 FOLDS, DRAWS, SEED = 5, 50, 1
 ENDS, FREE, SLOPED, KINDS = 2, 3, 4, 8  # steps of the study, beside its first and last
-PRODUCTS = (HERD, ENDS, FREE, SLOPED, KINDS, FINAL)
+PRODUCTS = (HERD, ENDS, FREE, SLOPED, FINAL, KINDS)
+CROSSED = (HERD, ENDS, FREE, SLOPED, FINAL)
 MONTHS = (ENDS, FREE, SLOPED, FINAL)
 ROUNDS = 4  # of the search for the scales of months
-OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing_held_out"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+OUT, STUDY = RESULTS / "pricing_held_out", RESULTS / "pricing_study"
 
 # %% [markdown]
 # ## Products
@@ -41,20 +44,31 @@ OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing_held_o
 
 
 # %%
-def products(number: int, out: Path) -> list[dict[str, Any]]:
+def products(number: int) -> list[dict[str, Any]]:
     """Return how well a step predicts products left out, with and without the crowd."""
     kept = {}
     for crowd in (True, False):
         model = model_of(STEPS[number], crowd=crowd)
-        start = None if STEPS[number].kinds > 1 else fit(model).params
-        method = functools.partial(fit, init=start)
+        method = functools.partial(fit, init=start_of(number, crowd))
         scores = mfg.kfold(
             model, method, folds=FOLDS, mean_field="empirical", random_seed=SEED,
             progressbar=False,
         )  # fmt: skip
         kept[crowd] = scores.elpd_i.to_series().rename("score")
-    np.savetxt(out / f"products_{number}.csv", kept[True].to_numpy(), fmt="%.6f")
     return [{"panel": number, "model": STEPS[number].label} | compared(kept, "crowd adds")]
+
+
+def start_of(number: int, crowd: bool) -> Any:
+    """Return where a fit begins: the last step's at the estimates that the study has written."""
+    if number != FINAL:
+        return None
+    found = pd.read_csv(STUDY / f"params_{FINAL}.csv", index_col=0)["value"]
+    return found if crowd else found[[name for name in found.index if not is_crowd(name)]]
+
+
+def is_crowd(name: str) -> bool:
+    """Return whether a parameter is a worth of company."""
+    return name.startswith("crowd")
 
 
 def compared(scores: dict[bool, Any], name: str) -> dict[str, float]:
@@ -65,6 +79,35 @@ def compared(scores: dict[bool, Any], name: str) -> dict[str, float]:
         "log score": float(np.sum(scores[True])) / n, name: float(gain.sum()),
         "s.e.": float(np.sqrt(gain.size * gain.var(ddof=1))),
     }  # fmt: skip
+
+
+# %% [markdown]
+# ## The crowd by treatment of its flow
+#
+# The observed flow is made of the choices to be explained. Cross-fitted, each fifth of the products
+# meets the flow of the rest. A model without the crowd has one log likelihood whatever the flow.
+
+
+# %%
+def crossed(number: int) -> list[dict[str, Any]]:
+    """Return the crowd's coefficient and ratio of a step along either flow."""
+    model = model_of(STEPS[number])
+    plain = fit(model, start_of(number, True))
+    null = fit(model_of(STEPS[number], crowd=False), start_of(number, False)).llf
+    fits = {
+        "observed": plain,
+        "of the rest": mfg.flows.cross_fit(
+            model, folds=FOLDS, random_seed=SEED, init=plain, progressbar=False
+        ),
+    }
+    rows = []
+    for flow, found in fits.items():
+        worth, error = crowd_of(found)
+        rows.append(
+            {"panel": number, "model": STEPS[number].label, "flow": flow, "crowd": worth,
+             "clustered s.e.": error, "ratio": 2 * (found.llf - null)}
+        )  # fmt: skip
+    return rows
 
 
 # %% [markdown]
@@ -89,13 +132,13 @@ def hierarchical(step: Any, crowd: bool, scales: dict[str, float], panel: Any) -
 
 def drawn(model: mfg.TrajectoryModel, start: Any) -> tuple[Any, Any]:
     """Return draws about the mode, and the mode."""
-    mode = mfg.map_estimate(
-        model, space="unconstrained", init=start, svi_steps=0, flow_bias=False, progressbar=False
-    )
-    draws = mfg.laplace(
-        model, draws=DRAWS, init=mode, random_seed=SEED, log_likelihood=False,
-        flow_bias=False, progressbar=False,
-    )  # fmt: skip
+    quiet = {"flow_bias": False, "progressbar": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a constant of all bins has its prior: a column of steps
+        mode = mfg.map_estimate(model, space="unconstrained", init=start, svi_steps=0, **quiet)
+        draws = mfg.laplace(
+            model, draws=DRAWS, init=mode, random_seed=SEED, log_likelihood=False, **quiet
+        )
     return draws["posterior"].dataset.isel(chain=0), mode
 
 
@@ -144,20 +187,19 @@ def logs_of(step: Any, crowd: bool, scales: Any, panel: Any, draws: Any) -> np.n
     return np.stack([mfg.log_likelihood(model, value).values for value in values])
 
 
-def months(number: int, out: Path) -> list[dict[str, Any]]:
+def months(number: int) -> list[dict[str, Any]]:
     """Return how well a step with hierarchical months predicts months left out."""
     step, kept, row = STEPS[number], {}, {"panel": number, "model": STEPS[number].label}
     for crowd in (True, False):
         scales, mode = scales_of(step, crowd)
         kept[crowd] = scores_of_months(step, crowd, scales, mode).sum(1)
         if crowd:
-            names = [k for k in mode.params.index if k.startswith("crowd")]
+            names = list(filter(is_crowd, mode.params.index))
             row |= {f"scale of {k}": v for k, v in scales.items()}
             row |= {
                 "crowd": float(mode.params[names].mean()),
                 "posterior s.d.": float(mode.bse[names].mean()),
             }
-    np.savetxt(out / f"months_{number}.csv", kept[True], fmt="%.6f")
     return [row | compared(kept, "crowd adds")]
 
 
@@ -169,10 +211,12 @@ def months(number: int, out: Path) -> list[dict[str, Any]]:
 def main(quick: bool, out: Path) -> None:
     """Score what was left out, and write both tables."""
     out.mkdir(parents=True, exist_ok=True)
-    asked = {"products": (products, PRODUCTS), "months": (months, MONTHS)}
+    asked = {
+        "products": (products, PRODUCTS), "crossed": (crossed, CROSSED), "months": (months, MONTHS),
+    }  # fmt: skip
     for name, (rows_of, numbers) in asked.items():
         chosen = numbers[:1] if quick else numbers
-        found = at(chosen, functools.partial(rows_of, out=out), out / f"{name}_found.csv")
+        found = at(chosen, rows_of, out / f"{name}_found.csv")
         write_table(found.drop(columns="panel"), out, name, fixed(3), csv=False)
 
 

@@ -186,16 +186,18 @@ def shocks(x: mfg.RewardInputs, step: Step, priors: Mapping[str, Any]) -> Any:
     return total
 
 
-def own_taste(x: mfg.RewardInputs) -> Any:
+def own_taste(x: mfg.RewardInputs, nodes: int) -> Any:
     """Return what each product likes in its own measure: to move, and to do what it did last."""
     spread = pyro.sample("spread", dist.HalfNormal(1.0).expand([2]).to_event(1))
-    with x.agents(nodes=NODES):
+    with x.agents(nodes=nodes):
         pace = pyro.sample("pace", dist.Normal(0.0, spread[0]))
         habit = pyro.sample("habit", dist.Normal(0.0, spread[1]))
     return pace * (x.action != "hold") + habit * (x.action == x.last)
 
 
-def program(step: Step, *, crowd: bool = True, months: Mapping[str, Any] = {}) -> Any:
+def program(
+    step: Step, *, crowd: bool = True, nodes: int = NODES, months: Mapping[str, Any] = {}
+) -> Any:
     """Return the preferences of a product; `months` holds priors of the shocks by their names."""
 
     def product(x: mfg.RewardInputs) -> Any:
@@ -213,7 +215,7 @@ def program(step: Step, *, crowd: bool = True, months: Mapping[str, Any] = {}) -
             share = pyro.sample("share", dist.Dirichlet(torch.ones(n)))
             with x.agents:
                 k = pyro.sample("kind", dist.Categorical(share))
-        own: Any = own_taste(x) if step.varied else 0.0
+        own: Any = own_taste(x, nodes) if step.varied else 0.0
         reward = own + cut[k] * low + lift[k] * up
         reward = reward + (
             level[k, m] if step.bins else level[k, 0] * x.level + level[k, 1] * x.level**2
@@ -241,10 +243,10 @@ def program(step: Step, *, crowd: bool = True, months: Mapping[str, Any] = {}) -
     return product
 
 
-def model_of(step: Step, *, crowd: bool = True) -> mfg.TrajectoryModel:
+def model_of(step: Step, *, crowd: bool = True, nodes: int = NODES) -> mfg.TrajectoryModel:
     """Return the trajectory model of a step."""
     panel = observed(tuple(coordinates(step)))
-    return mfg.TrajectoryModel(game(step), program(step, crowd=crowd), panel)
+    return mfg.TrajectoryModel(game(step), program(step, crowd=crowd, nodes=nodes), panel)
 
 
 # %% [markdown]
@@ -291,6 +293,13 @@ def beyond(model: mfg.TrajectoryModel, point: Any) -> pd.DataFrame:
     return check.table.loc[list(asked), ["observed", "mean", "p"]]
 
 
+def by_nodes(step: Step, point: Any) -> pd.DataFrame:
+    """Return the log likelihood at the estimates under more nodes of each coefficient."""
+    finer = {n: mfg.log_likelihood(model_of(step, nodes=n), point) for n in (NODES, 7, 9)}
+    rows = [{"nodes": n, "log likelihood": float(each.sum())} for n, each in finer.items()]
+    return pd.DataFrame(rows)
+
+
 def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     """Return the row of a step: its fit, its check and what is left of the crowd."""
     step = STEPS[number]
@@ -303,6 +312,7 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     if number == FINAL:
         point.params.to_csv(out / f"params_{number}.csv", header=["value"])
         beyond(model, point).to_csv(out / "beyond_found.csv")
+        by_nodes(step, point).to_csv(out / "nodes_found.csv", index=False)
     if number in (HERD, FINAL):
         check.arrays["choice_by_time"].to_dataframe().to_csv(out / f"by_month_{number}.csv")
         check.table.to_csv(out / f"check_{number}.csv")
@@ -352,7 +362,7 @@ def figures(steps: pd.DataFrame, out: Path, readme: Path | None) -> None:
     by_month = {n: pd.read_csv(out / f"by_month_{n}.csv") for n in (HERD, FINAL)}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
     draw_cuts(axes[0], by_month[HERD], "A herd")
-    draw_cuts(axes[1], by_month[FINAL], "Months, kinds and last moves")
+    draw_cuts(axes[1], by_month[FINAL], "Months, last moves, pace and habit")
     write_figure(figure, out, "cuts")
     if readme is None:
         return
@@ -381,6 +391,7 @@ def main(quick: bool, out: Path) -> None:
     check = pd.read_csv(out / f"check_{FINAL}.csv")
     write_table(check.drop(columns=["lower", "upper"]), out, "check", csv=False)
     write_table(pd.read_csv(out / "beyond_found.csv"), out, "beyond", csv=False)
+    write_table(pd.read_csv(out / "nodes_found.csv"), out, "nodes", fixed(1), csv=False)
     figures(steps, out, README if out == OUT else None)
 
 
