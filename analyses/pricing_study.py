@@ -12,7 +12,6 @@
 """Price setting in a supermarket, step by step from a naive reward to one that predicts."""
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,14 +173,13 @@ def entries(name: str, *shape: int) -> torch.Tensor:
     return pyro.sample(name, NARROW.expand(list(shape)).to_event(len(shape)))
 
 
-def shocks(x: mfg.RewardInputs, step: Step, priors: Mapping[str, Any]) -> Any:
-    """Return what months add to both moves, unforeseen, by priors that are wide unless named."""
+def shocks(x: mfg.RewardInputs, step: Step) -> Any:
+    """Return what months add to both moves, unforeseen."""
     total = torch.zeros(())
     for name, action in (("cuts", "lower"), ("lifts", "raise")):
-        effect = mfg.period_effects(x, name, priors.get(name, WIDE))
+        effect = mfg.period_effects(x, name, WIDE)
         if step.slope:
-            slope = f"{name}_slope"
-            effect = effect + x.level * mfg.period_effects(x, slope, priors.get(slope, WIDE))
+            effect = effect + x.level * mfg.period_effects(x, f"{name}_slope", WIDE)
         total = total + effect * (x.action == action)
     return total
 
@@ -195,10 +193,8 @@ def own_taste(x: mfg.RewardInputs, nodes: int) -> Any:
     return pace * (x.action != "hold") + habit * (x.action == x.last)
 
 
-def program(
-    step: Step, *, crowd: bool = True, nodes: int = NODES, months: Mapping[str, Any] = {}
-) -> Any:
-    """Return the preferences of a product; `months` holds priors of the shocks by their names."""
+def program(step: Step, *, crowd: bool = True, nodes: int = NODES) -> Any:
+    """Return the preferences of a product."""
 
     def product(x: mfg.RewardInputs) -> Any:
         n, m = step.kinds, x.margin.codes
@@ -237,7 +233,7 @@ def program(
             reward = reward + (x.stock == "low") * costs
         parts = {} if end is None else {"terminal": end[k, m]}
         if step.months:
-            parts["shock"] = shocks(x, step, months)
+            parts["shock"] = shocks(x, step)
         return mfg.Preferences(reward, **parts)
 
     return product
