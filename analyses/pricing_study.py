@@ -33,6 +33,7 @@ from mfgppl.plots.style import BAND, DOT, GREY, INK
 
 ACTIONS = ["lower", "hold", "raise"]
 LABELS = {"margin": list(range(6)), "stock": ["low", "normal"], "last": ACTIONS}
+NODES = 5  # of a random coefficient
 TOWARDS_POOLED = 1.0  # pseudo-count of the pooled law of a month's move
 SEED = 1
 NARROW, WIDE = dist.Normal(0.0, 3.0), dist.Normal(0.0, 10.0)
@@ -60,6 +61,9 @@ class Step(NamedTuple):
         Whether the stock is part of the state.
     moving : bool
         Whether the law of the margin's move is each month's own.
+    varied : bool
+        Whether each product has a pace and a habit of its own, random coefficients of moving and
+        of doing what it did last.
     """
 
     label: str
@@ -72,6 +76,7 @@ class Step(NamedTuple):
     last: str = ""
     stock: bool = False
     moving: bool = False
+    varied: bool = False
 
 
 SLOPED = {"tilt": True, "slope": True}
@@ -88,10 +93,11 @@ STEPS = (
     Step("three kinds of it", kinds=3, last="by bin", moving=True, slope=True),
     Step("one kind of it", last="by bin", moving=True, slope=True),
     Step("one kind, with the stock", last="by bin", moving=True, slope=True, stock=True),
+    Step("one kind, pace and habit vary", last="by bin", moving=True, slope=True, varied=True),
 )
-HERD, FINAL = 0, 9  # the steps that are drawn
+HERD, FINAL = 0, 12  # the steps that are drawn
 QUICK = (HERD,)
-STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8, 9)]
+STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8, 12)]
 
 # %% [markdown]
 # ## Data
@@ -178,7 +184,16 @@ def shocks(x: mfg.RewardInputs, step: Step) -> Any:
     return total
 
 
-def program(step: Step, *, crowd: bool = True) -> Any:
+def own_taste(x: mfg.RewardInputs, nodes: int) -> Any:
+    """Return what each product likes in its own measure: to move, and to do what it did last."""
+    spread = pyro.sample("spread", dist.HalfNormal(1.0).expand([2]).to_event(1))
+    with x.agents(nodes=nodes):
+        pace = pyro.sample("pace", dist.Normal(0.0, spread[0]))
+        habit = pyro.sample("habit", dist.Normal(0.0, spread[1]))
+    return pace * (x.action != "hold") + habit * (x.action == x.last)
+
+
+def program(step: Step, *, crowd: bool = True, nodes: int = NODES) -> Any:
     """Return the preferences of a product."""
 
     def product(x: mfg.RewardInputs) -> Any:
@@ -196,7 +211,8 @@ def program(step: Step, *, crowd: bool = True) -> Any:
             share = pyro.sample("share", dist.Dirichlet(torch.ones(n)))
             with x.agents:
                 k = pyro.sample("kind", dist.Categorical(share))
-        reward = cut[k] * low + lift[k] * up
+        own: Any = own_taste(x, nodes) if step.varied else 0.0
+        reward = own + cut[k] * low + lift[k] * up
         reward = reward + (
             level[k, m] if step.bins else level[k, 0] * x.level + level[k, 1] * x.level**2
         )
@@ -223,10 +239,10 @@ def program(step: Step, *, crowd: bool = True) -> Any:
     return product
 
 
-def model_of(step: Step, *, crowd: bool = True) -> mfg.TrajectoryModel:
+def model_of(step: Step, *, crowd: bool = True, nodes: int = NODES) -> mfg.TrajectoryModel:
     """Return the trajectory model of a step."""
     panel = observed(tuple(coordinates(step)))
-    return mfg.TrajectoryModel(game(step), program(step, crowd=crowd), panel)
+    return mfg.TrajectoryModel(game(step), program(step, crowd=crowd, nodes=nodes), panel)
 
 
 # %% [markdown]
@@ -249,6 +265,37 @@ def unlike(check: Any) -> str:
     return "; ".join(said) or "nothing"
 
 
+def beyond(model: mfg.TrajectoryModel, point: Any) -> pd.DataFrame:
+    """Return how much products differ in ways that no built-in statistic asks for."""
+
+    def over_products(count: Any) -> Any:
+        def spread(panel: mfg.Trajectories) -> float:
+            shape = (panel.n_trajectories, -1)
+            moves, margin = panel.action.reshape(shape), panel.state.reshape(shape) // len(ACTIONS)
+            return float(count(moves[:, : model.panel.horizon], margin).sum(1).std())
+
+        return spread
+
+    asked = {
+        "moves": lambda moves, margin: moves != 1,
+        "cuts": lambda moves, margin: moves == 0,
+        "raises": lambda moves, margin: moves == 2,
+        "holds after holds": lambda moves, margin: (moves[:, 1:] == 1) & (moves[:, :-1] == 1),
+        "months at the usual margin": lambda moves, margin: margin == 3,
+        "changes of the margin's bin": lambda moves, margin: np.diff(margin) != 0,
+    }
+    statistics = {name: over_products(count) for name, count in asked.items()}
+    check = mfg.predictive_check(model, point, statistics=statistics, draws=400, random_seed=SEED)
+    return check.table.loc[list(asked), ["observed", "mean", "p"]]
+
+
+def by_nodes(step: Step, point: Any) -> pd.DataFrame:
+    """Return the log likelihood at the estimates under more nodes of each coefficient."""
+    finer = {n: mfg.log_likelihood(model_of(step, nodes=n), point) for n in (NODES, 7, 9)}
+    rows = [{"nodes": n, "log likelihood": float(each.sum())} for n, each in finer.items()]
+    return pd.DataFrame(rows)
+
+
 def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     """Return the row of a step: its fit, its check and what is left of the crowd."""
     step = STEPS[number]
@@ -256,7 +303,12 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
     point = fit(model)
     known_ones = point.params[[k for k in point.params.index if not k.startswith("crowd")]]
     ratio = 2 * (point.llf - fit(without, known_ones).llf)
-    check = mfg.predictive_check(model, point, draws=200, random_seed=SEED)
+    draws = 1000 if number == FINAL else 200
+    check = mfg.predictive_check(model, point, draws=draws, random_seed=SEED)
+    if number == FINAL:
+        point.params.to_csv(out / f"params_{number}.csv", header=["value"])
+        beyond(model, point).to_csv(out / "beyond_found.csv")
+        by_nodes(step, point).to_csv(out / "nodes_found.csv", index=False)
     if number in (HERD, FINAL):
         check.arrays["choice_by_time"].to_dataframe().to_csv(out / f"by_month_{number}.csv")
         check.table.to_csv(out / f"check_{number}.csv")
@@ -306,7 +358,7 @@ def figures(steps: pd.DataFrame, out: Path, readme: Path | None) -> None:
     by_month = {n: pd.read_csv(out / f"by_month_{n}.csv") for n in (HERD, FINAL)}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
     draw_cuts(axes[0], by_month[HERD], "A herd")
-    draw_cuts(axes[1], by_month[FINAL], "Months, kinds and last moves")
+    draw_cuts(axes[1], by_month[FINAL], "Months, last moves, pace and habit")
     write_figure(figure, out, "cuts")
     if readme is None:
         return
@@ -334,6 +386,8 @@ def main(quick: bool, out: Path) -> None:
         return
     check = pd.read_csv(out / f"check_{FINAL}.csv")
     write_table(check.drop(columns=["lower", "upper"]), out, "check", csv=False)
+    write_table(pd.read_csv(out / "beyond_found.csv"), out, "beyond", csv=False)
+    write_table(pd.read_csv(out / "nodes_found.csv"), out, "nodes", fixed(1), csv=False)
     figures(steps, out, README if out == OUT else None)
 
 
