@@ -37,8 +37,8 @@ from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.equilibrium.iterations import Budget, find_fixed_point
-from mfgppl.equilibrium.linearisation import AnyResponseMap, inverse, response_map_of
-from mfgppl.equilibrium.response_map import Array, Image, ResponseMap, flat_shape
+from mfgppl.equilibrium.linearisation import AnyResponseMap, inverse, moved_map
+from mfgppl.equilibrium.response_map import Array, Image, flat_shape
 from mfgppl.estimation.delta_method import covariance_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.exceptions import ConvergenceError
@@ -49,6 +49,7 @@ from mfgppl.posterior.behaviour import Fit, values_of
 INNER, OUTER = 1e-4, 1e-3  # of central differences, in the size of a parameter and its error
 TOWARDS = 1e-4  # share of the crowd that is moved
 SETTLED = Budget(1e-11, 2000)
+Rows = dict[tuple[str, str, str], float]  # by what they are of, which effect, and on what
 
 
 @strict_keywords
@@ -197,11 +198,7 @@ class _World:
 
     def at(self, values: Array) -> AnyResponseMap:
         """Return the response map at constrained parameters (P,); it is moved by the next call."""
-        if isinstance(self._kept, ResponseMap) and self._kept.recorded:
-            self._kept.put(values)
-            return self._kept
-        sites = self.program.by_site(torch.from_numpy(values.copy()))
-        self._kept = response_map_of(self.game, self.model.reward, sites)
+        self._kept = moved_map(self._kept, self.game, self.model.reward, self.program, values)
         return self._kept
 
     def image(self, values: Array, flow: Array) -> Image:
@@ -290,14 +287,14 @@ def _world_of(model: TrajectoryModel, states: int) -> _World | _UnseenKinds:
 def _measured(
     world: _World | _UnseenKinds, names: list[str], of: list[str], per: str | None, sizes: Array,
     values: Array,
-) -> pd.Series:  # fmt: skip
-    """Return all effects at constrained parameters (P,)."""
-    rows = dict(_ratios(names, of, per, values))
+) -> Rows:  # fmt: skip
+    """Return all effects by what they are of, which effect and on what, at parameters (P,)."""
+    rows: Rows = dict(_ratios(names, of, per, values))
     if isinstance(world, _UnseenKinds):
         rows |= dict(_of_kinds(world, names, of, sizes, values))
     else:
         rows |= dict(_of_crowd(world, names, of, sizes, values))
-    return pd.Series(rows).rename_axis(["of", "effect", "on"])
+    return rows
 
 
 def _ratios(names: list[str], of: list[str], per: str | None, values: Array) -> Any:
@@ -353,8 +350,8 @@ def _of_crowd(world: _World, names: list[str], of: list[str], sizes: Array, valu
         for how, slope in (("held", alone[name].choices), ("equilibrium", answered)):
             yield from _on_choices(world, name, how, slope, level.choices, value)
         for how, change in (("held", alone[name].flow), ("equilibrium", settled)):
-            for s, label in enumerate(world.states):
-                yield (name, FLOW[how], label), world.shares(change)[s]
+            for label, share in zip(world.states, world.shares(change), strict=True):
+                yield (name, FLOW[how], label), share
     yield from _of_points(world, values, flow, settle)
 
 
@@ -404,9 +401,13 @@ class _Found(NamedTuple):
     messages: tuple[str, ...]
 
 
-def _over_draws(rows: list[pd.Series], intervals: bool, ci_prob: float) -> _Found:
+def _index_of(rows: Rows) -> pd.MultiIndex:
+    return pd.MultiIndex.from_tuples(list(rows), names=["of", "effect", "on"])
+
+
+def _over_draws(rows: list[Rows], intervals: bool, ci_prob: float) -> _Found:
     """Return mean, standard deviation and equal-tailed interval of each effect."""
-    drawn = pd.DataFrame(rows)
+    drawn = pd.DataFrame([list(row.values()) for row in rows], columns=_index_of(rows[0]))
     failed = drawn.isna().all(axis=1)
     table = pd.DataFrame({"estimate": drawn.mean()})
     tails = (0.5 * (1 - ci_prob), 0.5 * (1 + ci_prob))
@@ -423,10 +424,13 @@ def _around_point(
 ) -> _Found:
     """Return estimates with standard errors by the delta method."""
     values = fit.params.to_numpy(dtype=float)
-    level = measure(values)
+    measured = measure(values)
+    level = pd.Series(measured.values(), _index_of(measured), dtype=float)
     slope = np.empty((len(level), len(values)))
     for k, size in enumerate(sizes):
-        up, down = (measure(v).to_numpy() for v in _moves(values, k, OUTER * size))
+        up, down = (
+            np.array(list(measure(v).values())) for v in _moves(values, k, OUTER * size)
+        )
         slope[:, k] = (up - down) / (2 * OUTER * size)
     variance, messages = _variances(fit, slope, kind, groups)
     error = pd.Series(np.sqrt(variance), level.index)
