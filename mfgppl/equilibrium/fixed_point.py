@@ -130,7 +130,7 @@ def solved_from(
     method: str = "auto",
     damping: float | None = None,
 ) -> Solution:
-    """Return where the search for a response map's equilibrium ends that starts at a flow (T, F)."""
+    """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
     search = functools.partial(_end_of, response_map, flow, budget, method, damping)
     end = confirmed(response_map, search, _flow)
     value = answered(response_map, end.image)

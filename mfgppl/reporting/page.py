@@ -172,6 +172,7 @@ def _page(
         title=heading,
         headline=headline,
         trusted=trusted,
+        lead=_lead(sections),
         messages=subject.messages,
         method=method_of(subject),
         parts=[(part, [c for c in contexts if c["part"] == part]) for part in PARTS],
@@ -183,6 +184,11 @@ def _page(
         glossary=_terms_of(contexts),
         term_of=term_of,
     )
+
+
+def _lead(sections: list[Section]) -> list[str]:
+    """Return what stands at the head of the page."""
+    return [sentence for section in sections for sentence in section.lead]
 
 
 def _terms_of(contexts: list[dict[str, Any]]) -> list[Term]:
@@ -397,6 +403,7 @@ def _numbers(
         "title": heading,
         "verdict": headline,
         "trusted": trusted,
+        "lead": _lead(sections),
         "warnings": subject.messages,
         "method": method_of(subject),
         "sections": [

@@ -29,6 +29,7 @@ def summary(
     method = method_of(subject)
     lines = [SUMMARY_MADE_BY, f"# {markdown_text(heading)}", "", f"**{headline}**",
              f"{method[0].upper()}{method[1:]}.", ""]  # fmt: skip
+    lines += [f"- {markdown_text(s)}" for section in sections for s in section.lead]
     lines += [f"- {markdown_text(message)}" for message in subject.messages]
     for part in PARTS:
         here = [section for section in sections if section.part == part]

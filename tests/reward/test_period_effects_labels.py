@@ -55,8 +55,8 @@ def test_period_effects_have_labelled_dimensions(world):
     assert draws.dims[2:] == ("size", "month_contrast", "month_action_contrast")
     assert list(draws["size"].values) == ["small", "large"]
     fit = mfg.mle(model, flow_bias=False, progressbar=False)
-    assert fit.params.index[0] == "month[small, 1, 1]"
-    assert fit.params.index[-1] == "month[large, 5, 2]"
+    assert fit.params.index[0] == "month[small, before vs 1, before vs hold]"
+    assert fit.params.index[-1] == "month[large, before vs 5, before vs raise]"
 
 
 def test_a_value_of_another_shape_is_refused_where_it_is_met(world):
