@@ -126,7 +126,8 @@ def report(
     if title is not None:
         is_a("title", title, str)
     fit = _check_fit("fit", fit)
-    given = {} if against is None else is_a("against", against, Mapping)
+    by_name = " Give fits by name, as {'no crowd': other}."
+    given = {} if against is None else is_a("against", against, Mapping, by_name)
     others = {name: _check_fit(f"against[{name!r}]", other) for name, other in given.items()}
     for name, other in others.items():
         check_comparable(fit, other, str(name))
@@ -238,11 +239,17 @@ def _check_fit(name: str, fit: Any) -> Fit:
     if not is_tree(fit):
         raise TypeError(
             f"`{name}` must be a DataTree of nuts, laplace or vi, or a PointEstimate; "
-            f"got {type(fit).__name__}."
+            f"got {type(fit).__name__}.{_inner(fit)}"
         )
     if fit.attrs.get("inference_library") != "mfgppl" or "posterior" not in _groups(fit):
         raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior.")
     return received(fit, name)
+
+
+def _inner(given: Any) -> str:
+    """Say which part of a record is the fit, where one is."""
+    is_record = isinstance(getattr(given, "estimate", None), PointEstimate)
+    return " Give its `estimate`." if is_record else ""
 
 
 def _groups(fit: Any) -> list[str]:

@@ -22,6 +22,14 @@ FOUND, TRUST, CHANGE, SEEN = PARTS = (
     "What was found", "Whether to trust it", "What would change the answer", "What was seen",
 )  # fmt: skip
 
+METHODS = {
+    "mle": "maximum likelihood",
+    "jackknife": "maximum likelihood, corrected by the group jackknife",
+    "cross-fit": "maximum likelihood, cross-fitted",
+    "nested pseudo-likelihood": "nested pseudo-likelihood",
+    "efficient pseudo-likelihood": "efficient pseudo-likelihood",
+}  # of point estimates; others are modes of a posterior
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -146,6 +154,11 @@ def enumeration(names: Any) -> str:
     """Return names as words: "a, b and c"."""
     names = [str(n) for n in names]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def method_of_point(fit: PointEstimate) -> str:
+    """Name what made a point estimate."""
+    return METHODS.get(fit.kind, f"posterior mode, {fit.kind}")
 
 
 def count_of(n: int, word: str) -> str:
