@@ -14,6 +14,7 @@ NEXT = "next state"
 OF_CROWD = (NEXT, FLOW["held"], FLOW["equilibrium"])
 AVERAGE = "a state on average"
 CHOICE_OF = "choice of "
+TIE = 1e-6  # relative difference of effects that is none
 
 
 def relative(how: str) -> str:
@@ -109,8 +110,10 @@ class Effects:
         for (of, effect, on), estimate in zip(
             self.table.index, self.table["estimate"], strict=True
         ):
-            if of == CROWD and effect.startswith(CHOICE_OF) and abs(estimate) > size.get(on, 0.0):
-                most[on], size[on] = effect, abs(estimate)
+            # of two actions that are moved alike, the one that gains
+            change = abs(estimate) * (1.0 + (estimate > 0) * TIE)
+            if of == CROWD and effect.startswith(CHOICE_OF) and change > size.get(on, 0.0):
+                most[on], size[on] = effect, change
         asked = [share for share in self.shares if share in most]
         state = "" if asked or not size else max(size, key=lambda on: size[on])
         return [self._on_choice(most[on], on) for on in asked or [state] if on]
