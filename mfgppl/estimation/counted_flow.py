@@ -140,7 +140,7 @@ class CountedFlow:
                 f"other agents: {row['cross_fit']:.3g})"
             )
         times = row.get("error", np.nan) * abs(row["bias_se"] / row["bias"])
-        wider = f", and its error is {times:.1f} of them" if times > WIDER else ""
+        wider = f", where the right one is {times:.1f} times as large" if times > WIDER else ""
         return (
             f"{name} {row['estimate']:.3g} by about {row['bias']:+.2g} "
             f"({abs(row['bias_se']):.1f} standard errors{wider}; its 90% interval holds the truth "

@@ -69,7 +69,7 @@ def crowd_sentences(subject: Subject, rows: pd.DataFrame) -> tuple[str, ...]:
     prob, said = f"{100 * subject.ci_prob:g}%", []
     for name in names[:MOST_SAID]:
         row = rows.loc[name]
-        text = f"The crowd's coefficient {name} is {row['estimate']:.3g}"
+        text = f"The crowd's coefficient “{name}” is {row['estimate']:.3g}"
         if np.isfinite(row["lower"]):
             text += f" ({prob} interval {row['lower']:.3g} to {row['upper']:.3g})"
         said.append(text + _by_treatment(subject, name) + ".")

@@ -31,10 +31,13 @@ def meaning(subject: Subject) -> Section | None:
     if found is None:
         return None
     on_choices = tuple(found.of_crowd_on_choices)
-    crowd = (*on_choices, found.of_crowd) if found.of_crowd else on_choices
-    said = (*crowd[1:], *(found.of_parameter(name) for name in found.parameters))
-    gist = crowd[0] if crowd else said[0]
-    rest = said if crowd else said[1:]
+    crowd = (found.of_crowd,) if found.of_crowd else ()
+    said = (
+        *crowd,
+        *on_choices[MOST_LEADING:],
+        *(found.of_parameter(name) for name in found.parameters),
+    )
+    gist, rest = said[0], said[1:]
     table = 100 * found.choices()[["estimate", "lower", "upper"]]
     table.index = [f"{name}: {action}" for name, action in table.index]
     settled = 100 * found.choices(how="equilibrium")["estimate"]

@@ -144,7 +144,8 @@ def test_agents_who_differ_make_the_expected_coverage_that_of_clustered_errors()
     assert cost["error"] == pytest.approx(wider * fit.bse["menu_cost"], rel=0.1)
     assert "menu_cost" in fit.counted_flow.untrusted
     (message,) = fit.messages
-    assert f"and its error is {cost['error'] / fit.bse['menu_cost']:.1f} of them" in message
+    times = cost["error"] / fit.bse["menu_cost"]
+    assert f"where the right one is {times:.1f} times as large" in message
 
 
 def test_a_bias_that_is_small_is_a_line_and_no_warning():

@@ -246,7 +246,7 @@ def test_the_page_begins_with_the_crowds_coefficient_and_what_it_does(roads, met
     coefficient, does = numbers["lead"]
     interval = titled(numbers, "Estimates")["numbers"]["interval"]
     low, high = (interval[end]["crowding"] for end in ("lower", "upper"))
-    assert coefficient.startswith("The crowd's coefficient crowding is ")
+    assert coefficient.startswith("The crowd's coefficient “crowding” is ")
     assert coefficient.endswith(f"(90% interval {low:.3g} to {high:.3g}).")
     assert does.startswith("Ten points more of the crowd in state “")
     assert page.index("Ten points more") < page.index("<h2")
@@ -300,7 +300,7 @@ def test_same_seed_same_numbers(roads, tmp_path):
         ({"model": "roads", "path": "r.json"}, ValueError, "`path` is the page"),
         ({"model": "roads", "against": {"b": "draws"}}, ValueError, "fits of the same kind"),
         ({"model": "roads", "against": {"b": 3}}, TypeError, r"`against\['b'\]` must be a Data"),
-        ({"model": "roads", "against": [1]}, TypeError, "`against` must be a Mapping.*by name"),
+        ({"model": "roads", "against": [1]}, TypeError, r"`against` must be a Mapping.*by name"),
         ({"model": 3}, TypeError, "`model` must be a TrajectoryModel"),
         ({"model": "roads", "random_seed": -1}, ValueError, "`random_seed`.*at least 0"),
     ],
