@@ -41,8 +41,9 @@ class MeanFieldGame(Keeper):
 
     Parameters
     ----------
-    states : mapping of str to list, or list
-        Labels of each state coordinate; the state space is their product, row-major.
+    states : mapping of str to list, list, or `panel.space`
+        Labels of each state coordinate; the state space is their product, row-major. A panel's
+        space has its types as well.
     actions : list
         Action labels.
     horizon : int, list of int, `panel.periods` or None
@@ -130,7 +131,7 @@ class MeanFieldGame(Keeper):
     def __init__(
         self,
         *,
-        states: Mapping[str, Sequence[Any]] | Sequence[Any],
+        states: Mapping[str, Sequence[Any]] | Sequence[Any] | StateSpace,
         actions: Sequence[Any],
         horizon: int | Sequence[int] | None,
         transition: Any,

@@ -43,12 +43,17 @@ def few_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw twenty panels for each check of a report, ten for the distance from equilibrium, and 300
     times from the prior; take effects at ten draws.
     """
-    from mfgppl.reporting import effects_section, prior_section, sections  # slow to import
+    from mfgppl.reporting import (  # slow to import
+        effects_section,
+        identification_section,
+        prior_section,
+        sections,
+    )
 
     monkeypatch.setattr(effects_section, "EFFECT_DRAWS", 10)
     monkeypatch.setattr(sections, "CHECK_DRAWS", 20)
     monkeypatch.setattr(sections, "EQUILIBRIUM_DRAWS", 10)
-    monkeypatch.setattr(sections, "PRIOR_DRAWS", 300)
+    monkeypatch.setattr(identification_section, "PRIOR_DRAWS", 300)
     monkeypatch.setattr(prior_section, "PRIOR_DRAWS", 300)
 
 

@@ -294,3 +294,20 @@ def test_arrays_may_run_backwards():
     )  # fmt: skip
     for name in ("transition", "initial", "available"):
         assert torch.equal(getattr(backwards, name), getattr(plain, name))
+
+
+def test_a_panels_space_stands_for_its_states_and_types():
+    """The same game as by labels; a game that is changed keeps the types."""
+    roads = two_roads(types={"size": ["small", "large"]}, initial=[0.4, 0.1, 0.2, 0.3])
+    flow = roads.initial.repeat(roads.horizon, 1)
+    policy = torch.full(roads.shape, 0.5, dtype=torch.float64)
+    panel = mfg.simulate(roads, policy, flow, n_agents=50, random_seed=0)
+    given = {"transition": np.stack([np.eye(2), np.eye(2)[::-1]], 1), "initial": roads.initial}
+    given |= {"actions": panel.actions, "horizon": roads.horizon}
+    game = mfg.MeanFieldGame(states=panel.space, **given)
+    by_labels = mfg.MeanFieldGame(
+        states={"state": ["left", "right"]}, types={"size": ["small", "large"]}, **given
+    )
+    for one in (game, game.replace(temperature=1.0)):
+        assert one.space == by_labels.space
+        assert one.space.types == ("size",)

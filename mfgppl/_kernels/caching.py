@@ -5,7 +5,9 @@ of them anew. What cannot be read is removed and compiled again; without a folde
 kernels are compiled in each process.
 """
 
+import functools
 import hashlib
+import multiprocessing
 import os
 import pickle
 import secrets
@@ -37,6 +39,7 @@ SETTINGS = (
 )  # fmt: skip
 FOLDER = "mfgppl-kernels-"
 KEPT = 90 * 86400  # seconds that kernels of other sources or versions outlive their last use
+SAID = "mfgppl: compiling kernels, once on this machine; up to a minute"
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -166,6 +169,14 @@ def prune(current: Path) -> None:
 STORE = Store(fingerprint(Path(__file__).parent))
 
 
+@functools.cache
+def _say_once() -> None:
+    """Say what takes long on a terminal; a process that another started says nothing."""
+    watched = getattr(sys.stderr, "isatty", None)
+    if watched is not None and watched() and multiprocessing.parent_process() is None:
+        sys.stderr.write(f"\r{SAID:<79}\n")  # over a bar that is drawn there
+
+
 class KernelCache(_Cache):
     """One kernel's compiled forms on disk, as numba's dispatchers ask for them.
 
@@ -193,6 +204,7 @@ class KernelCache(_Cache):
         name = self._name(sig, target_context.codegen())
         payload = self.store.read(name)
         if payload is None:
+            _say_once()
             return None
         try:
             kept, calls, reduced = pickle.loads(payload)

@@ -14,9 +14,11 @@ from mfgppl.data.panel import flow_distance
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import policies
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, valued_map
+from mfgppl.equilibrium.fixed_point import MAX_STEPS, TOLERANCE, solved_from
+from mfgppl.equilibrium.iterations import Budget
+from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, moved_map, response_map_of
 from mfgppl.equilibrium.response import Equilibrium, generate_mean_field
+from mfgppl.equilibrium.response_map import flat_shape
 from mfgppl.estimation.bootstrap import resample
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
@@ -24,8 +26,8 @@ from mfgppl.likelihood.replay import draw_again
 from mfgppl.likelihood.requirements import needs_causal, observed_flow
 from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_around
-from mfgppl.reward.program import RewardProgram, bind
-from mfgppl.reward.valued import constants_of
+from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.valued import constants_of, valued
 
 MEASURES = {
     "regularised": "regularised exploitability",
@@ -192,22 +194,27 @@ class _Solver:
     """What is computed once for all rounds at the same parameters."""
 
     def __init__(self, model: TrajectoryModel) -> None:
-        self.model, self.start = model, observed_flow(model)
+        self.model = model
+        self.start = observed_flow(model).numpy().reshape(flat_shape(model.game)).copy()
         self.value: np.ndarray | None = None
         self.measures = list(MEASURES)
+        self._kept: AnyResponseMap | None = None
 
     def at(self, value: np.ndarray, density: Any) -> _AtParameters:
         """Return the fitted policy, the world and the equilibrium at flat parameters."""
         if self.value is None or not np.array_equal(self.value, value):
             game, reward = self.model.game, self.model.reward
-            sites = density.program.by_site(torch.from_numpy(value.copy()))
-            solution = solve_equilibrium(game, reward, parameters=sites, mean_field=self.start)
+            self._kept = moved_map(self._kept, game, reward, density.program, value)
+            with torch.no_grad():
+                solution = solved_from(self._kept, self.start, Budget(TOLERANCE, MAX_STEPS))
             equilibrium = solution.value if solution.converged else None
             fitted = policies(density, value[None])[0]
-            self.measures = _measures_of(game, bind(reward, sites))
+            program = self._kept.program
+            self.measures = _measures_of(game, program)
             response_map = None
             if "plain" in self.measures:
-                response_map = valued_map(game, reward, sites)
+                plain, alone = valued(game, program)
+                response_map = self._kept if plain is game else response_map_of(plain, alone)
                 response_map.confirms(response_map.evaluate(fitted).flow)
             self.solved = _AtParameters(fitted, response_map, equilibrium)
             self.value = value

@@ -30,16 +30,18 @@ from mfgppl.counterfactuals.effects_record import (
     LARGER,
     OF_CROWD,
     Effects,
+    choice_of,
     relative,
     worth,
 )
+from mfgppl.counterfactuals.shares_of_crowd import raised, shares_read, towards
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.equilibrium.iterations import Budget, find_fixed_point
-from mfgppl.equilibrium.linearisation import AnyResponseMap, inverse, response_map_of
-from mfgppl.equilibrium.response_map import Array, Image, ResponseMap, flat_shape
-from mfgppl.estimation.delta_method import covariance_of
+from mfgppl.equilibrium.linearisation import AnyResponseMap, inverse, moved_map
+from mfgppl.equilibrium.response_map import Array, Image, flat_shape
+from mfgppl.estimation.delta_method import variances_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -50,6 +52,7 @@ from mfgppl.posterior.behaviour import Fit, values_of
 INNER, OUTER = 1e-4, 1e-3  # of central differences, in the size of a parameter and its error
 TOWARDS = 1e-4  # share of the crowd that is moved
 SETTLED = Budget(1e-11, 2000)
+Rows = dict[tuple[str, str, str], float]  # by what they are of, which effect, and on what
 
 
 @strict_keywords
@@ -127,7 +130,7 @@ def effects(
         found = _over_draws([measure(value) for value in values], kept is not None, ci_prob)
     return Effects(
         found.table, per, ci_prob, found.kind, found.n_draws, found.n_failed, world.residual,
-        model.nodes is not None, found.messages,
+        model.nodes is not None, found.messages, tuple(share.words for share in world.read),
     )  # fmt: skip
 
 
@@ -181,6 +184,7 @@ class _World:
             np.sort(np.argsort(-seen, kind="stable")[:states]) if reads else np.zeros(0, int)
         )
         self.states = state_labels(self.game.space.within)
+        self.read = shares_read(model)
         self.residual = 0.0
         self._arrives = self._arrivals(self.held)
         self._kept: AnyResponseMap | None = None
@@ -198,11 +202,7 @@ class _World:
 
     def at(self, values: Array) -> AnyResponseMap:
         """Return the response map at constrained parameters (P,); it is moved by the next call."""
-        if isinstance(self._kept, ResponseMap) and self._kept.recorded:
-            self._kept.put(values)
-            return self._kept
-        sites = self.program.by_site(torch.from_numpy(values.copy()))
-        self._kept = response_map_of(self.game, self.model.reward, sites)
+        self._kept = moved_map(self._kept, self.game, self.model.reward, self.program, values)
         return self._kept
 
     def image(self, values: Array, flow: Array) -> Image:
@@ -218,23 +218,6 @@ class _World:
         """Return the mean share of each state (S,) over time, over all types and actions."""
         by_state = flow.reshape(len(flow), self.game.shape[1], -1).sum(-1)
         return np.asarray(by_state.reshape(len(flow), -1, self.within).sum(1).mean(0))
-
-    def towards(self, flow: Array, state: int) -> Array:
-        """Return the direction in which a state's share of the crowd grows, of each type's as much.
-
-        Others leave all states in proportion. Where everybody is there, nobody can come.
-        """
-        T, S, _ = self.game.shape
-        shares = flow.reshape(T, S, -1)
-        of_state = shares.sum(-1, keepdims=True)
-        by_action = np.where(of_state > 0, shares / np.where(of_state > 0, of_state, 1.0),
-                             1 / shares.shape[-1])  # fmt: skip
-        mass = of_state.reshape(T, -1, self.within).sum(-1)
-        there = np.zeros((T, S // self.within, self.within))
-        there[:, :, state] = mass
-        room = 1.0 - of_state.reshape(T, -1, self.within)[..., state].sum(-1)
-        comes = np.divide(1.0, room, out=np.zeros(T), where=room > 0)[:, None, None]
-        return (comes * (there.reshape(T, S, 1) * by_action - shares)).reshape(flow.shape)
 
     def _arrivals(self, flow: Array) -> Array:
         """Return what a choice adds to the share of next states that are one moved (M, T, S, A)."""
@@ -259,7 +242,7 @@ class _UnseenKinds:
     The shares are those of the parameters at which the effects are taken, and held.
     """
 
-    moved, residual, coupled = np.zeros(0, int), 0.0, False
+    moved, read, residual, coupled = np.zeros(0, int), (), 0.0, False
 
     def __init__(self, model: TrajectoryModel, law: KindsLikelihood) -> None:
         self.model, self.game, self.law = model, model.game, law
@@ -291,14 +274,14 @@ def _world_of(model: TrajectoryModel, states: int) -> _World | _UnseenKinds:
 def _measured(
     world: _World | _UnseenKinds, names: list[str], of: list[str], per: str | None, sizes: Array,
     values: Array,
-) -> pd.Series:  # fmt: skip
-    """Return all effects at constrained parameters (P,)."""
-    rows = dict(_ratios(names, of, per, values))
+) -> Rows:  # fmt: skip
+    """Return all effects by what they are of, which effect and on what, at parameters (P,)."""
+    rows: Rows = dict(_ratios(names, of, per, values))
     if isinstance(world, _UnseenKinds):
         rows |= dict(_of_kinds(world, names, of, sizes, values))
     else:
         rows |= dict(_of_crowd(world, names, of, sizes, values))
-    return pd.Series(rows).rename_axis(["of", "effect", "on"])
+    return rows
 
 
 def _ratios(names: list[str], of: list[str], per: str | None, values: Array) -> Any:
@@ -354,8 +337,8 @@ def _of_crowd(world: _World, names: list[str], of: list[str], sizes: Array, valu
         for how, slope in (("held", alone[name].choices), ("equilibrium", answered)):
             yield from _on_choices(world, name, how, slope, level.choices, value)
         for how, change in (("held", alone[name].flow), ("equilibrium", settled)):
-            for s, label in enumerate(world.states):
-                yield (name, FLOW[how], label), world.shares(change)[s]
+            for label, share in zip(world.states, world.shares(change), strict=True):
+                yield (name, FLOW[how], label), share
     yield from _of_points(world, values, flow, settle)
 
 
@@ -363,16 +346,26 @@ def _of_points(world: _World, values: Array, flow: Array, settle: Any) -> Any:
     """Yield what one point more of the crowd in a state does there."""
     found = []
     for m, state in enumerate(world.moved):
-        moved = _along(world, values, flow, world.towards(flow, state))
+        direction = towards(flow, state, within=world.within, n_states=world.game.shape[1])
+        moved = _along(world, values, flow, direction)
         one_step, settled = (world.shares(f)[state] for f in (moved.flow, settle(moved.flow)))
         found.append((moved.arrivals[m], one_step, settled))
         for effect, value in zip(OF_CROWD, found[-1], strict=True):
             yield (CROWD, effect, world.states[state]), value
+        yield from _of_crowd_on_choices(world, world.states[state], moved.choices)
+    for share in world.read:
+        moved = _along(world, values, flow, raised(flow, share))
+        yield from _of_crowd_on_choices(world, share.words, moved.choices)
     if found:
         weights = world.shares(flow)[world.moved]
         mean = np.average(np.array(found), axis=0, weights=weights)
         for effect, value in zip(OF_CROWD, mean, strict=True):
             yield (CROWD, effect, AVERAGE), value
+
+
+def _of_crowd_on_choices(world: _World, whose: str, change: Array) -> Any:
+    for action, value in zip(text_labels(world.game.actions), change, strict=True):
+        yield (CROWD, choice_of(action), whose), value
 
 
 def _along(world: _World, values: Array, flow: Array, direction: Array) -> _Response:
@@ -405,9 +398,13 @@ class _Found(NamedTuple):
     messages: tuple[str, ...]
 
 
-def _over_draws(rows: list[pd.Series], intervals: bool, ci_prob: float) -> _Found:
+def _index_of(rows: Rows) -> pd.MultiIndex:
+    return pd.MultiIndex.from_tuples(list(rows), names=["of", "effect", "on"])
+
+
+def _over_draws(rows: list[Rows], intervals: bool, ci_prob: float) -> _Found:
     """Return mean, standard deviation and equal-tailed interval of each effect."""
-    drawn = pd.DataFrame(rows)
+    drawn = pd.DataFrame([list(row.values()) for row in rows], columns=_index_of(rows[0]))
     failed = drawn.isna().all(axis=1)
     table = pd.DataFrame({"estimate": drawn.mean()})
     tails = (0.5 * (1 - ci_prob), 0.5 * (1 + ci_prob))
@@ -424,36 +421,19 @@ def _around_point(
 ) -> _Found:
     """Return estimates with standard errors by the delta method."""
     values = fit.params.to_numpy(dtype=float)
-    level = measure(values)
+    measured = measure(values)
+    level = pd.Series(measured.values(), _index_of(measured), dtype=float)
     slope = np.empty((len(level), len(values)))
     for k, size in enumerate(sizes):
-        up, down = (measure(v).to_numpy() for v in _moves(values, k, OUTER * size))
+        up, down = (np.array(list(measure(v).values())) for v in _moves(values, k, OUTER * size))
         slope[:, k] = (up - down) / (2 * OUTER * size)
-    variance, messages = _variances(fit, slope, kind, groups)
+    variance, messages = variances_of(fit, slope, "an effect", kind=kind, groups=groups)
     error = pd.Series(np.sqrt(variance), level.index)
     half = float(ndtri(0.5 + ci_prob / 2)) * error
     table = pd.DataFrame(
         {"estimate": level, "error": error, "lower": level - half, "upper": level + half}
     )
     return _Found(_in_order(table), "Wald", 1, 0, messages)
-
-
-def _variances(
-    fit: PointEstimate, slope: Array, kind: str, groups: str | None
-) -> tuple[Array, tuple[str, ...]]:
-    """Return the variance of each effect, NaN where the data do not identify it, and why."""
-    known = np.isfinite(slope).all(1)
-    found, reasons = np.full(len(slope), np.nan), []
-    of = functools.partial(covariance_of, fit, what="an effect", kind=kind, groups=groups)
-    try:
-        found[known] = np.diag(of(slope[known]))
-    except ValueError:
-        for j in np.flatnonzero(known):
-            try:
-                found[j] = of(slope[[j]])[0, 0]
-            except ValueError as error:
-                reasons.append(str(error))
-    return found, tuple(dict.fromkeys(reasons))
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,8 @@ FLOW = {"held": "share, one step", "equilibrium": "share, in equilibrium"}
 NEXT = "next state"
 OF_CROWD = (NEXT, FLOW["held"], FLOW["equilibrium"])
 AVERAGE = "a state on average"
+CHOICE_OF = "choice of "
+TIE = 1e-6  # relative difference of effects that is none
 
 
 def relative(how: str) -> str:
@@ -23,6 +25,11 @@ def relative(how: str) -> str:
 def worth(per: str) -> str:
     """Name a ratio of coefficients."""
     return f"in units of {per}"
+
+
+def choice_of(action: str) -> str:
+    """Name the effect of the crowd on a choice."""
+    return f"{CHOICE_OF}{action}"
 
 
 EFFECTS = [
@@ -64,6 +71,9 @@ class Effects:
         Whether agents are of unseen kinds, so that effects hold the flow and each agent's shares.
     messages : tuple of str
         Why effects have no interval.
+    shares : tuple of str
+        Shares of the crowd that the reward asks for by label, as "with law = yes": what the crowd
+        does to a choice is given for each.
     """
 
     table: pd.DataFrame
@@ -75,6 +85,7 @@ class Effects:
     residual: float
     kinds_unseen: bool
     messages: tuple[str, ...]
+    shares: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> list[str]:
@@ -84,8 +95,38 @@ class Effects:
     @property
     def sentences(self) -> list[str]:
         """Each parameter in a sentence, then the crowd."""
-        said = [self.of_parameter(name) for name in self.parameters]
+        said = [self.of_parameter(name) for name in self.parameters] + self.of_crowd_on_choices
         return said + [self.of_crowd] if self.of_crowd else said
+
+    @property
+    def of_crowd_on_choices(self) -> list[str]:
+        """What ten points more of the crowd do to the choice that they move most, in sentences.
+
+        One for each share that the reward asks for by label, and where it asks for none the one
+        state that moves a choice most; none without crowd.
+        """
+        most: dict[str, str] = {}  # the effect on the choice moved most, by share or state
+        size: dict[str, float] = {}
+        for (of, effect, on), estimate in zip(
+            self.table.index, self.table["estimate"], strict=True
+        ):
+            # of two actions that are moved alike, the one that gains
+            change = abs(estimate) * (1.0 + (estimate > 0) * TIE)
+            if of == CROWD and effect.startswith(CHOICE_OF) and change > size.get(on, 0.0):
+                most[on], size[on] = effect, change
+        asked = [share for share in self.shares if share in most]
+        state = "" if asked or not size else max(size, key=lambda on: size[on])
+        return [self._on_choice(most[on], on) for on in asked or [state] if on]
+
+    def _on_choice(self, effect: str, on: str) -> str:
+        row, who = self._row(CROWD, effect, on), on if on in self.shares else f"in state “{on}”"
+        assert row is not None
+        return (
+            f"Ten points more of the crowd {who}, at all times, "
+            f"{'raise' if row.estimate > 0 else 'lower'} the probability of "
+            f"“{effect.removeprefix(CHOICE_OF)}” by {abs(10 * row.estimate):.2g} points"
+            f"{self._interval(row, 10)}."
+        )
 
     @property
     def of_crowd(self) -> str:

@@ -26,7 +26,7 @@ from mfgppl.data.files import (
     path_of,
     without_empty_words,
 )
-from mfgppl.data.orders import bins_of_file
+from mfgppl.data.orders import orders_of_files
 from mfgppl.data.parts import Parts
 from mfgppl.data.tables import arrow_table, is_dask, select
 
@@ -58,7 +58,7 @@ def open_source(source: Any, parts: Parts) -> Iterator[Source]:
     kind = format_of(files[0])
     with file_faults(path, kind):
         dataset = _dataset([str(f) for f in files], kind, parts)
-        given = Source(dataset, orders=bins_of_file(dataset.schema))
+        given = Source(dataset, orders=orders_of_files(dataset, parts.wanted))
         if kind == "csv":
             check_encoding(path, dataset.schema)
             given = from_csv(dataset, dataset.schema, dataset.files, parts)

@@ -42,6 +42,18 @@ def bins_of_file(schema: pa.Schema, orders: Mapping[str, Any] = MappingProxyType
     return _of_attributes(attributes.get("bins"), orders)
 
 
+def orders_of_files(dataset: Any, wanted: Sequence[str]) -> Orders:
+    """Return the labels in order of the ordered dictionaries of Parquet files, and bins."""
+    schema = dataset.schema
+    kinds = {name: schema.field(name).type for name in wanted if name in schema.names}
+    names = [k for k, kind in kinds.items() if pa.types.is_dictionary(kind) and kind.ordered]
+    held: Orders = {}
+    if names:
+        heads = [part.head(1, columns=names) for part in dataset.get_fragments()]
+        held = _of_arrow(pa.concat_tables(heads), names)
+    return held | bins_of_file(schema, held)
+
+
 def needs_order(labels: Sequence[Any]) -> bool:
     """Whether labels are bins, or in another order than a table without one would have."""
     if any(isinstance(label, Bin) for label in labels):

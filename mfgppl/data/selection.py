@@ -23,11 +23,12 @@ def select(panel: "Trajectories", keep: Any) -> "Trajectories":
     """
     keep = _positions(keep, panel.n_trajectories)
     offsets, lengths = panel.offsets, np.diff(panel.offsets)[keep]
-    rows = np.concatenate([np.arange(offsets[j], offsets[j + 1]) for j in keep])
+    ends = np.append(0, np.cumsum(lengths))
+    rows = np.arange(ends[-1]) + np.repeat(offsets[keep] - ends[:-1], lengths)
     return replace(
         panel,
         agents=panel.agents[keep],
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        offsets=ends,
         time=panel.time[rows],
         state=panel.state[rows],
         action=panel.action[rows],
@@ -125,8 +126,10 @@ def _copies(owner: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Return the owners (n,) of trajectories that were selected, each copy of one by itself."""
     if np.unique(keep).size == keep.size:
         return np.asarray(pd.factorize(owner)[0])
-    copy = pd.Series(keep).groupby(keep).cumcount().to_numpy()
-    return np.asarray(pd.MultiIndex.from_arrays([owner, copy]).factorize()[0])
+    order = np.argsort(keep, kind="stable")
+    copy = np.empty_like(keep)
+    copy[order] = np.arange(len(keep)) - np.searchsorted(keep[order], keep[order])
+    return np.asarray(pd.factorize(owner * (copy.max() + 1) + copy)[0])
 
 
 def _split_by_type(panel: "Trajectories", name: str) -> dict[Any, "Trajectories"]:

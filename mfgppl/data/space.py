@@ -82,12 +82,12 @@ class StateSpace:
     def from_labels(
         cls, states: Any, types: Mapping[str, Any] | None = None, *, name: str = "states"
     ) -> "StateSpace":
-        """Build a space from a mapping of names to labels, or from one list of labels.
+        """Build a space from a mapping of names to labels, from one list of labels, or of another.
 
         Parameters
         ----------
-        states : mapping of str to list, or list
-            Labels of each state coordinate.
+        states : mapping of str to list, list or StateSpace
+            Labels of each state coordinate; of a space its types too, unless they are given.
         types : mapping of str to list, optional
             Labels of each type.
         name : str
@@ -98,6 +98,9 @@ class StateSpace:
         TypeError, ValueError
             If labels are wrong, or a name is both a state's and a type's.
         """
+        if isinstance(states, StateSpace):
+            types = {k: states.coordinates[k] for k in states.types} if types is None else types
+            states = states.within.coordinates
         if not isinstance(states, Mapping):
             states = {"state": states}
         if not states:

@@ -215,9 +215,9 @@ class Trajectories(Panel):
         rows = self.time[acted], self.state[acted], self.action[acted]
         np.add.at(counts.actions, rows, 1.0)
         first, last = self.offsets[:-1], self.offsets[1:] - 1
+        seen = last[~acted[last] & (self.time[last] < T) & (last > first)]
         first = first[acted[first]]
         np.add.at(counts.starts, (self.time[first], self.state[first]), 1.0)
-        seen = last[~acted[last] & (self.time[last] < T) & ~np.isin(last, self.offsets[:-1])]
         np.add.at(counts.ends_seen, (self.time[seen], self.state[seen]), 1.0)
         unseen = last[acted[last] & (self.time[last] < T - 1)]
         rows = self.time[unseen], self.state[unseen], self.action[unseen]

@@ -43,6 +43,9 @@ def over_draws(
     entries = math.prod(density.model.law.core_shape)
     size = int(np.clip(LARGEST_BATCH // entries, 1, DRAWS_AT_ONCE))
     parts = [slice(k, k + size) for k in range(0, len(values), size)]
+    if len(parts) == 1:  # no threads to start
+        use(parts[0], values)
+        return
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda part: use(part, values[part]), parts))
 

@@ -41,7 +41,7 @@ MOST_SLOPES = 2**26  # entries of the reward's slopes that are held at once, 512
 STAGES = (
     "reading the reward program",
     "recording the reward program",
-    "loading kernels (compiled once in some ten seconds, then kept on disk)",
+    "loading kernels (compiled once in up to a minute, then kept on disk)",
 )
 
 

@@ -36,6 +36,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
 METHODS = ["auto", "damped", "anderson", "newton", "path"]
+TOLERANCE, MAX_STEPS = 1e-10, 10_000  # residual that counts as none, and responses at most
 SAME = 1e-6  # difference of shares below which two flows are one equilibrium
 
 
@@ -48,8 +49,8 @@ def solve_equilibrium(
     mean_field: Tensor | None = None,
     method: str = "auto",
     damping: float | None = None,
-    tolerance: float = 1e-10,
-    max_steps: int = 10_000,
+    tolerance: float = TOLERANCE,
+    max_steps: int = MAX_STEPS,
     throw: bool = False,
 ) -> Solution:
     """Solve `mu = push(soft_policy(mu))`, the entropy-regularised mean field equilibrium.
@@ -116,6 +117,20 @@ def solve_equilibrium(
         start = game.check_flow("mean_field", mean_field)
         flow = start.detach().numpy().reshape(flat_shape(game)).copy()
     response_map = response_map_of(game, reward, parameters)
+    solution = solved_from(response_map, flow, budget, method=method, damping=damping)
+    remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
+    return ended(solution, throw=throw, what="the equilibrium", remedy=remedy)
+
+
+def solved_from(
+    response_map: AnyResponseMap,
+    flow: Array,
+    budget: Budget,
+    *,
+    method: str = "auto",
+    damping: float | None = None,
+) -> Solution:
+    """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
     search = functools.partial(_end_of, response_map, flow, budget, method, damping)
     end = confirmed(response_map, search, _flow)
     value = answered(response_map, end.image)
@@ -123,13 +138,13 @@ def solve_equilibrium(
     converged = residual <= budget.tolerance
     side = "within" if converged else "above"
     reason = (
-        f"residual {residual:.1e} {side} {tolerance:.1e} after {end.n_steps} steps of {end.how}"
+        f"residual {residual:.1e} {side} {budget.tolerance:.1e} after {end.n_steps} steps of "
+        f"{end.how}"
     )
-    if converged and torch.is_grad_enabled() and has_gradient(game, response_map.program, value):
+    game, program = response_map.game, response_map.program
+    if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
         value = with_derivatives(response_map, end.image)
-    solution = Solution(value, converged, residual, end.n_steps, reason)
-    remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
-    return ended(solution, throw=throw, what="the equilibrium", remedy=remedy)
+    return Solution(value, converged, residual, end.n_steps, reason)
 
 
 def _end_of(
@@ -205,8 +220,8 @@ def find_equilibria(
     parameters: Mapping[str, Any] | pd.Series | None = None,
     n_starts: int = 20,
     random_seed: Seed = 0,
-    tolerance: float = 1e-10,
-    max_steps: int = 10_000,
+    tolerance: float = TOLERANCE,
+    max_steps: int = MAX_STEPS,
 ) -> Equilibria:
     """Look for several equilibria from the flows of random policies.
 

@@ -19,6 +19,7 @@ from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
 from mfgppl.equilibrium.stationary_response_map import StationaryResponseMap
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import RewardProgram, bind, double_precision
 from mfgppl.reward.site_values import site_values
 from mfgppl.reward.valued import valued
@@ -41,6 +42,34 @@ def response_map_of(
     """Return a game at fixed reward parameters over arrays."""
     kind = StationaryResponseMap if game.stationary else ResponseMap
     return kind(game, reward, parameters)
+
+
+def moved_map(
+    kept: AnyResponseMap | None,
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    program: Program,
+    values: np.ndarray,
+) -> AnyResponseMap:
+    """Return a game at flat parameters (P,): what was kept, moved there, or a new response map.
+
+    Parameters
+    ----------
+    kept : ResponseMap or StationaryResponseMap, optional
+        What the last call returned, of the same game and reward.
+    game : MeanFieldGame
+        The game.
+    reward : callable
+        Its reward program.
+    program : Program
+        The sites of the program.
+    values : ndarray, shape (P,)
+        Constrained parameters.
+    """
+    if isinstance(kept, ResponseMap) and kept.recorded:
+        kept.put(values)
+        return kept
+    return response_map_of(game, reward, program.by_site(torch.from_numpy(values.copy())))
 
 
 def valued_map(

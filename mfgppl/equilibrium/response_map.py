@@ -264,6 +264,7 @@ class ResponseMap:
                 start = played.inputs[-1]
                 played.buffer[start : start + len(values)] = values
         self.values = np.array(values, dtype=float)
+        self.program = bind(self._reward, self._values)
         if self.moving_start is not None:
             self.arrays.initial[:] = self.moving_start.initial(self.values)
 

@@ -19,6 +19,7 @@ LARGEST = 5_000_000  # decisions of a panel that is put in parts without being a
 NOMINAL = 0.9  # mass of the interval whose coverage is worked out
 TOO_FEW = 0.75  # expected coverage below which a parameter is not to be trusted
 FARTHER = 2.0  # times as far as the jackknife moves it, so that this does not see the bias
+WIDER = 1.25  # times its standard error that the right one of an estimate is, to be said
 MOVED = 1.0  # standard errors by which a cross-fit may move it
 
 
@@ -40,7 +41,8 @@ class CountedFlow:
     table : DataFrame
         One row per parameter, in its own units: `estimate`; `bias`, the expected error of the
         estimate; `bias_se`, the same in its standard errors; `coverage`, the share of nominal 90 %
-        intervals that are expected to hold the truth; `corrected`, the estimate less its bias;
+        intervals that are expected to hold the truth; `error`, the standard error of the estimate
+        that counts the flow's own and how agents differ; `corrected`, the estimate less its bias;
         `cross_fit`, where one Newton step of the likelihood leads whose parts are each along the
         flow of the rest. NaN where the bias cannot be measured.
     reason : str
@@ -49,8 +51,9 @@ class CountedFlow:
     Notes
     -----
     With theta the estimate and theta_J that of the group jackknife, the plug-in's error is taken as
-    normal around theta - theta_J, its variance that of the observed information and what the flow's
-    error adds: the jackknife's variance less that of the parts' scores along the flow of all.
+    normal around theta - theta_J. Its variance is the larger of that by the observed information
+    and by clusters, and what the flow's error adds: the jackknife's variance of theta less that of
+    the parts' scores along the flow of all.
 
     Where the flow hardly moves but by chance, the bias does not fall with the number of agents and
     leaving some out does not show it; the cross-fit does. The numbers hold if the agents plan along
@@ -115,6 +118,11 @@ class CountedFlow:
         if self.messages():
             return self.messages()[0]
         most = self.table["bias_se"].abs().max()
+        if np.isnan(most):
+            return (
+                f"{self._counted()}; what that costs is not measured, as no parameter has a "
+                "standard error"
+            )
         return (
             f"{self._counted()}: expected to put no parameter off by more than {most:.1f} standard "
             "errors"
@@ -131,10 +139,12 @@ class CountedFlow:
                 "agents, as their flow moves by little but chance (along a flow counted from "
                 f"other agents: {row['cross_fit']:.3g})"
             )
+        times = row.get("error", np.nan) * abs(row["bias_se"] / row["bias"])
+        wider = f", where the right one is {times:.1f} times as large" if times > WIDER else ""
         return (
             f"{name} {row['estimate']:.3g} by about {row['bias']:+.2g} "
-            f"({abs(row['bias_se']):.1f} standard errors; its 90% interval holds the truth in "
-            f"about {100 * row['coverage']:.0f}% of panels), corrected {row['corrected']:.3g}"
+            f"({abs(row['bias_se']):.1f} standard errors{wider}; its 90% interval holds the truth "
+            f"in about {100 * row['coverage']:.0f}% of panels), corrected {row['corrected']:.3g}"
         )
 
     def _counted(self) -> str:
@@ -166,19 +176,20 @@ def correction(whole: np.ndarray, without: np.ndarray) -> np.ndarray:
 
 
 def record_of_bias(
-    model: TrajectoryModel, fit: PointEstimate, refit: LeaveOut, without: np.ndarray
+    model: TrajectoryModel, fit: PointEstimate, refit: LeaveOut, without: np.ndarray, by: str
 ) -> CountedFlow:
-    """Return what the fits without each part (G, P) say of the counted flow."""
+    """Return what the fits without each part (G, P) of whole clusters say of the counted flow."""
     shift = correction(fit.params.to_numpy(), without)
-    return _record(model, fit, shift, _error(fit, refit, without), refit.cross_step(), reason="")
+    error = _error(fit, refit, without, by)
+    return _record(model, fit, shift, error, refit.cross_step(), reason="")
 
 
-def _error(fit: PointEstimate, refit: LeaveOut, without: np.ndarray) -> np.ndarray:
+def _error(fit: PointEstimate, refit: LeaveOut, without: np.ndarray, by: str) -> np.ndarray:
     """Return the standard error (P,) of the estimate that counts the flow's error too.
 
-    The spread of the fits without a part has what the flow's error adds, and what agents that are
-    alike or differ add, which is no matter of the flow: the scores of the parts along the flow of
-    all have the latter alone.
+    Along the flow of all it is the larger of that by the information and the clustered one, as
+    agents may differ where the model has them alike. What the flow's error adds is the variance by
+    the fits without a part less that by the parts' scores along the flow of all.
     """
     assert fit.scores is not None
     G, centred = len(without), without - without.mean(0)
@@ -186,7 +197,8 @@ def _error(fit: PointEstimate, refit: LeaveOut, without: np.ndarray) -> np.ndarr
     scores = np.array([fit.scores[part].sum(0) for part in refit.parts])
     influence = scores @ fit.curvature.covariance @ fit.jacobian.T
     known = G / (G - 1) * (influence**2).sum(0)
-    own = fit.bse.to_numpy() ** 2
+    clustered = fit.standard_errors("cluster", groups=by).to_numpy()
+    own = np.fmax(fit.bse.to_numpy(), clustered) ** 2
     return np.sqrt(own + np.maximum(spread - known, 0.0))
 
 
@@ -200,7 +212,7 @@ def _by_parts(model: TrajectoryModel, fit: PointEstimate) -> CountedFlow:
     parts = random_parts(model.panel, "agent", PARTS, 0, what="the jackknife", argument="parts")
     refit = LeaveOut(model, fit, parts)
     without = np.array([refit(part) for part in range(len(parts))])
-    return record_of_bias(model, fit, refit, without)
+    return record_of_bias(model, fit, refit, without, "agent")
 
 
 def _record(
@@ -220,6 +232,7 @@ def _record(
             "bias": -shift,
             "bias_se": -shift / se,
             "coverage": np.where(np.isfinite(se), coverage, np.nan),
+            "error": np.where(np.isfinite(se), error, np.nan),
             "corrected": estimate + shift,
             "cross_fit": estimate + cross_step,
         }

@@ -1,6 +1,7 @@
 """The covariance of functions of the estimates, and the delta method."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,27 @@ def delta_method(
         kind=kind,
         derivative=derivative,
     )
+
+
+def variances_of(
+    fit: PointEstimate, slope: np.ndarray, what: str, *, kind: str, groups: str | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the variance of each function (M,), NaN where the data do not identify it, and why.
+
+    Arguments as of `covariance_of`.
+    """
+    known = np.isfinite(slope).all(1)
+    found, reasons = np.full(len(slope), np.nan), []
+    of = functools.partial(covariance_of, fit, what=what, kind=kind, groups=groups)
+    try:
+        found[known] = np.diag(of(slope[known]))
+    except ValueError:
+        for j in np.flatnonzero(known):
+            try:
+                found[j] = of(slope[[j]])[0, 0]
+            except ValueError as error:
+                reasons.append(str(error))
+    return found, tuple(dict.fromkeys(reasons))
 
 
 def covariance_of(

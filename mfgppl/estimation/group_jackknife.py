@@ -103,10 +103,12 @@ def jackknife(
         )
     if not fit.converged:
         raise ConvergenceError(f"the fit of all did not converge: {fit.reason}")
-    return _corrected(model, fit, LeaveOut(model, fit, groups))
+    return _corrected(model, fit, LeaveOut(model, fit, groups), cluster)
 
 
-def _corrected(model: TrajectoryModel, fit: PointEstimate, refit: LeaveOut) -> PointEstimate:
+def _corrected(
+    model: TrajectoryModel, fit: PointEstimate, refit: LeaveOut, by: str
+) -> PointEstimate:
     """Return the corrected estimate from the fits without one part and without two."""
     n = len(refit.parts)
     found = [or_reason(functools.partial(refit, part)) for part in range(n)]
@@ -123,7 +125,7 @@ def _corrected(model: TrajectoryModel, fit: PointEstimate, refit: LeaveOut) -> P
     covariance = (n - 1) / n * centred.T @ centred
     params = pd.Series(values, fit.params.index, name="estimate")
     theta, messages = _unconstrained(model, params)
-    cost = record_of_bias(model, fit, refit, without)
+    cost = record_of_bias(model, fit, refit, without, by)
     slope = fit.jacobian if np.isnan(theta).any() else constrained_at(density_of(model), theta)[1]
     return replace(
         fit,

@@ -69,6 +69,7 @@ def _rows(axis: Any, rows: pd.DataFrame, names: list[str]) -> None:
     axis.hlines(place, rows["lower"], rows["upper"], color=BAND, lw=5)
     axis.plot(rows["estimate"], place, "o", ms=4, color=INK)
     axis.set_yticks(place, names, fontsize=8)
+    axis.set_ylim(-0.7, len(rows) - 0.3)
     axis.locator_params(axis="x", nbins=4)
     axis.tick_params(axis="x", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)

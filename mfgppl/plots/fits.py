@@ -20,6 +20,11 @@ DPI = 110
 
 def as_image(figure: Figure) -> str:
     """Return a figure, which has a layout engine, as a PNG data address and close it."""
+    figure.set_dpi(DPI)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")  # with one, savefig draws everything twice
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     plt.close(figure)

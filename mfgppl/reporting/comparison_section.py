@@ -12,6 +12,7 @@ from mfgppl.checks.loo import loo
 from mfgppl.checks.model_comparison import compare_models
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.hypotheses.comparable import check_same_data
+from mfgppl.reporting.subject import method_of_point
 from mfgppl.reporting.tables import compare_fits
 
 OWN = "this fit"
@@ -57,8 +58,8 @@ def check_comparable(fit: Fit, other: Fit, name: str) -> None:
     if isinstance(fit, PointEstimate) or isinstance(other, PointEstimate):
         if not (isinstance(fit, PointEstimate) and isinstance(other, PointEstimate)):
             raise ValueError(
-                f"`against` must hold fits of the same kind; `fit` is a {type(fit).__name__} and "
-                f"{name!r} a {type(other).__name__}."
+                f"`against` must hold fits of the same kind; `fit` is {_what(fit)} and {name!r} is "
+                f"{_what(other)}. Fit both with mle, or draw from both with nuts."
             )
         check_same_data(fit, other, f"`fit` and {name!r}")
         return
@@ -97,8 +98,10 @@ def _by_criteria(fits: Mapping[str, PointEstimate]) -> Compared:
     }
     unfit = [k for k, fit in fits.items() if fit.kind != "mle" or not fit.converged]
     if unfit:
-        gist = f"No criterion compares these fits: {_label(unfit[0])} is no converged maximum of "
-        gist += "the likelihood."
+        fit = fits[unfit[0]]
+        what = "has not converged" if fit.kind == "mle" else f"was made by {method_of_point(fit)}"
+        gist = "No criterion compares these fits: AIC is of maxima of the likelihood, and "
+        gist += f"{_label(unfit[0])} {what}. Fit each model with mfg.mle to compare them."
         return gist, numbers, table.cells, table.notes
     criterion = pd.Series({name: fit.aic for name, fit in fits.items()}).sort_values()
     gap = float(criterion.iloc[1] - criterion.iloc[0])
@@ -106,6 +109,13 @@ def _by_criteria(fits: Mapping[str, PointEstimate]) -> Compared:
     gist = f"{_label(best)} has the lower AIC, by {gap:.1f} against {_label(second)}"
     gist += "." if gap > 2 else ", which says little."
     return gist[0].upper() + gist[1:], numbers, table.cells, table.notes
+
+
+def _what(fit: Fit) -> str:
+    """Say of what kind a fit is."""
+    if isinstance(fit, PointEstimate):
+        return f"a point estimate by {method_of_point(fit)}"
+    return "a tree of draws"
 
 
 def _label(name: str) -> str:

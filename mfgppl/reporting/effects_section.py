@@ -9,10 +9,12 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots.effects import plot_effects
 from mfgppl.posterior.behaviour import Fit
+from mfgppl.reporting.periods import sites_of_periods
 from mfgppl.reporting.subject import Section, Subject
 
 TITLE = "What the coefficients mean"
 EFFECT_DRAWS = 40
+MOST_LEADING = 2  # sentences at the head of the page
 EFFECT_PARAMETERS = 6
 MOST_DIFFERENTIATED = 30  # parameters of a point beyond which effects have no intervals here
 LARGEST_TABLE = 100_000  # entries of a policy beyond which effects take too long here
@@ -26,10 +28,16 @@ def meaning(subject: Subject) -> Section | None:
     if math.prod(model.game.shape) > LARGEST_TABLE or (model.coupled and model.nodes is not None):
         return None
     found = _found(model, subject.fit, subject.ci_prob)
+    if found is None:
+        return None
+    on_choices = tuple(found.of_crowd_on_choices)
     crowd = (found.of_crowd,) if found.of_crowd else ()
-    said = tuple(found.of_parameter(name) for name in found.parameters)
-    gist = crowd[0] if crowd else said[0]
-    rest = said if crowd else said[1:]
+    said = (
+        *crowd,
+        *on_choices[MOST_LEADING:],
+        *(found.of_parameter(name) for name in found.parameters),
+    )
+    gist, rest = said[0], said[1:]
     table = 100 * found.choices()[["estimate", "lower", "upper"]]
     table.index = [f"{name}: {action}" for name, action in table.index]
     settled = 100 * found.choices(how="equilibrium")["estimate"]
@@ -50,7 +58,7 @@ def meaning(subject: Subject) -> Section | None:
         "a state for one point more of the crowd there"
     )
     return Section(TITLE, gist, None, numbers, table, ((caption, lambda: plot_effects(found)),),
-                   notes, rest)  # fmt: skip
+                   notes, rest, lead=on_choices[:MOST_LEADING])  # fmt: skip
 
 
 def by_treatment(subject: Subject) -> tuple[str, ...]:
@@ -72,8 +80,11 @@ def by_treatment(subject: Subject) -> tuple[str, ...]:
     return (f"By treatment of the crowd's flow {name} is: {each}.",)
 
 
-def _found(model: TrajectoryModel, fit: Fit, ci_prob: float) -> Effects:
-    names = list(model.parameters)[:EFFECT_PARAMETERS]
+def _found(model: TrajectoryModel, fit: Fit, ci_prob: float) -> Effects | None:
+    contrasts = sites_of_periods(model)  # one of which moves several periods
+    names = [name for name in model.parameters if name not in contrasts][:EFFECT_PARAMETERS]
+    if not names:
+        return None
     many = isinstance(fit, PointEstimate) and len(fit.params) > MOST_DIFFERENTIATED
     known = dict(fit.params) if many and isinstance(fit, PointEstimate) else fit
     with warnings.catch_warnings():

@@ -126,7 +126,8 @@ def report(
     if title is not None:
         is_a("title", title, str)
     fit = _check_fit("fit", fit)
-    given = {} if against is None else is_a("against", against, Mapping)
+    by_name = " Give fits by name, as {'no crowd': other}."
+    given = {} if against is None else is_a("against", against, Mapping, by_name)
     others = {name: _check_fit(f"against[{name!r}]", other) for name, other in given.items()}
     for name, other in others.items():
         check_comparable(fit, other, str(name))
@@ -172,6 +173,7 @@ def _page(
         title=heading,
         headline=headline,
         trusted=trusted,
+        lead=_lead(sections),
         messages=subject.messages,
         method=method_of(subject),
         parts=[(part, [c for c in contexts if c["part"] == part]) for part in PARTS],
@@ -183,6 +185,11 @@ def _page(
         glossary=_terms_of(contexts),
         term_of=term_of,
     )
+
+
+def _lead(sections: list[Section]) -> list[str]:
+    """Return what stands at the head of the page."""
+    return [sentence for section in sections for sentence in section.lead]
 
 
 def _terms_of(contexts: list[dict[str, Any]]) -> list[Term]:
@@ -232,11 +239,17 @@ def _check_fit(name: str, fit: Any) -> Fit:
     if not is_tree(fit):
         raise TypeError(
             f"`{name}` must be a DataTree of nuts, laplace or vi, or a PointEstimate; "
-            f"got {type(fit).__name__}."
+            f"got {type(fit).__name__}.{_inner(fit)}"
         )
     if fit.attrs.get("inference_library") != "mfgppl" or "posterior" not in _groups(fit):
         raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior.")
     return received(fit, name)
+
+
+def _inner(given: Any) -> str:
+    """Say which part of a record is the fit, where one is."""
+    is_record = isinstance(getattr(given, "estimate", None), PointEstimate)
+    return " Give its `estimate`." if is_record else ""
 
 
 def _groups(fit: Any) -> list[str]:
@@ -397,6 +410,7 @@ def _numbers(
         "title": heading,
         "verdict": headline,
         "trusted": trusted,
+        "lead": _lead(sections),
         "warnings": subject.messages,
         "method": method_of(subject),
         "sections": [

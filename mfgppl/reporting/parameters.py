@@ -6,10 +6,12 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from mfgppl._arguments import real_between, strict_keywords
+from mfgppl._arguments import is_a, real_between, strict_keywords
 from mfgppl.density.draws import is_tree, received
 from mfgppl.estimation.latex import Table
 from mfgppl.estimation.point_estimate import PointEstimate, clusters_for
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reporting.periods import check_names_of, draws_by_period, point_by_period
 
 Fit = PointEstimate | xr.DataTree
 Wanted = Sequence[str] | Mapping[str, Sequence[str]]
@@ -23,6 +25,7 @@ def summary(
     ci_prob: float = 0.9,
     kind: str = "observed",
     groups: str | None = None,
+    model: TrajectoryModel | None = None,
 ) -> pd.DataFrame:
     """Return the estimates of a fit, points and draws alike, one row per parameter.
 
@@ -37,6 +40,9 @@ def summary(
         Mass of the intervals: Wald of a point, equal-tailed of draws.
     kind, groups
         Of a point's standard errors, as in `PointEstimate.cov_params`.
+    model : TrajectoryModel, optional
+        The fitted model: effects of periods are given by period, in place of the contrasts that
+        `mfg.period_effects` samples.
 
     Returns
     -------
@@ -52,11 +58,14 @@ def summary(
         If a parameter is not the fit's, or draws are asked for a kind of standard errors.
     """
     real_between("ci_prob", ci_prob, above=0.0, upto=1.0, strict=True)
+    if model is not None:
+        check_names_of(is_a("model", model, TrajectoryModel), fit)
     if isinstance(fit, PointEstimate):
-        table = _of_point(fit, ci_prob, kind, groups)
+        table = _of_point(fit, model, ci_prob, kind, groups)
     else:
         _refuse_kind(kind, groups)
-        table = _of_draws(received(fit, "fit"), ci_prob)
+        draws = received(fit, "fit")
+        table = _of_draws(draws if model is None else draws_by_period(draws, model), ci_prob)
     if parameters is None:
         return Table(table)
     chosen = wanted_entries(parameters, list(table.index))
@@ -127,8 +136,17 @@ def _refuse_kind(kind: str, groups: str | None) -> None:
         )
 
 
-def _of_point(fit: PointEstimate, ci_prob: float, kind: str, groups: str | None) -> pd.DataFrame:
-    table = pd.DataFrame(fit.summary(ci_prob, kind=kind, groups=groups))
+def _of_point(
+    fit: PointEstimate,
+    model: TrajectoryModel | None,
+    ci_prob: float,
+    kind: str,
+    groups: str | None,
+) -> pd.DataFrame:
+    if model is None:
+        table = pd.DataFrame(fit.summary(ci_prob, kind=kind, groups=groups))
+    else:
+        table = point_by_period(fit, model, ci_prob, kind=kind, groups=groups)
     table = table.rename(columns={"std_err": "error"})
     last = [c for c in ("z", "p", "flow_bias") if c in table]
     return table[["estimate", "error", *table.columns[-2:], *last]]

@@ -4,34 +4,27 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import xarray as xr
 
 from mfgppl.checks.distance_from_equilibrium import observed_exploitability
 from mfgppl.checks.predictive import PredictiveCheck, predictive_check
-from mfgppl.checks.prior_conflict import likelihood_maximum
-from mfgppl.checks.prior_contraction import contraction
-from mfgppl.density.curvature import describe_direction
-from mfgppl.density.draws import flat_draws
-from mfgppl.density.of_model import density_of
-from mfgppl.design.identification import Identification, identify
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.flows.side_by_side import ASSUMES
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots import checks as check_figures
 from mfgppl.plots import fits as figures
 from mfgppl.plots.fits import Drawing
-from mfgppl.plots.parameters import LIKELIHOOD, entries_of, forest_drawing, pairs_drawing
+from mfgppl.plots.parameters import entries_of
 from mfgppl.plots.sampler import sampler_drawings
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.reporting.agents_sections import away, scorecard, shared_shocks
 from mfgppl.reporting.comparison_section import compared
-from mfgppl.reporting.effects_section import by_treatment, meaning
+from mfgppl.reporting.effects_section import meaning
+from mfgppl.reporting.estimates_section import estimates
+from mfgppl.reporting.identification_section import identification
 from mfgppl.reporting.kinds_section import kinds
-from mfgppl.reporting.parameters import arviz_summary, bounds_of
-from mfgppl.reporting.prior_section import PRIOR_DRAWS, sensitivity
+from mfgppl.reporting.prior_section import sensitivity
 from mfgppl.reporting.subject import (
     CHANGE,
     FOUND,
@@ -40,18 +33,14 @@ from mfgppl.reporting.subject import (
     Section,
     Subject,
     as_floats,
+    count_of,
     enumeration,
 )
-from mfgppl.reporting.tables import few_clusters
 from mfgppl.reporting.types_section import types
 
 BIASED = 0.5  # standard errors by which a counted flow may put an estimate off
-RIDGE = 30.0  # times that the worst known direction is known less well than the best
 CHECK_DRAWS = 200  # panels drawn for predictive checks
 EQUILIBRIUM_DRAWS = 50
-MOST_BESIDE = 40  # parameters up to which draws have their maximum likelihood estimates beside
-OWN_ERRORS = {"jackknife": "by the jackknife"}  # of estimates that carry their own
-SHORT = ["estimate", "error", "lower", "upper"]
 
 
 def sections_of(subject: Subject) -> list[Section]:
@@ -73,154 +62,10 @@ def sections_of(subject: Subject) -> list[Section]:
 def panel(subject: Subject) -> Section:
     """What was seen."""
     audit = json.loads(subject.record["audit"])
-    agents, made = _count(audit["agents"], "agent"), _count(audit["decisions"], "decision")
+    agents, made = count_of(audit["agents"], "agent"), count_of(audit["decisions"], "decision")
     verb = "makes" if audit["agents"] == 1 else "make"
     gist = f"{agents} {verb} {made}; the panel passed all checks at reading."
     return Section("The panel", gist, None, _audit_rows(audit))
-
-
-def identification(subject: Subject) -> Section | None:
-    """What data can identify of the reward along the flow, and how evenly these do."""
-    model = subject.model
-    if model is None:
-        return None
-    identification = identify(model.game, model.reward, parameters=subject.fit,
-                     mean_field=None if model.coupled else model.mean_field)  # fmt: skip
-    numbers: dict[str, Any] = {
-        "directions that data can identify": identification.rank,
-        "directions": identification.n_directions,
-        "that no data can identify": list(identification.directions.index),
-    }
-    if not identification.identified:
-        return _flat_directions(subject, identification, numbers)
-    n = identification.n_directions
-    known = (
-        "Data can identify the parameter." if n == 1 else f"Data can identify all {n} parameters."
-    )
-    if subject.draws is not None and (open_ := subject.not_identified):
-        gist = f"{known[:-1]}, but this panel does not: {'; '.join(open_)}."
-        return Section("Identification", gist, False, numbers)
-    worst = _worst_known(_covariance(subject))
-    if worst is None:
-        return Section("Identification", known, True, numbers)
-    name, ratio = worst
-    numbers |= {"known worst": name, "times worse than the best": round(ratio, 1)}
-    if ratio < RIDGE:
-        return Section("Identification", known, True, numbers)
-    gist = f"{known[:-1]}, but mostly in combination: {name} is known {ratio:.0f} times worse than "
-    gist += "the best known move of the parameters."
-    return Section("Identification", gist, False, numbers)
-
-
-def _flat_directions(
-    subject: Subject, identification: Identification, numbers: dict[str, Any]
-) -> Section:
-    named = "; ".join(str(d) for d in identification.directions.index)
-    gist = f"Along this flow no data can identify: {named}."
-    tied = False
-    if isinstance(subject.fit, PointEstimate) and subject.fit.kind != "mle":
-        involved = (identification.directions != 0).any()
-        tied = bool(subject.fit.bse[involved[involved].index].notna().all())
-        if tied:
-            gist = (
-                f"The likelihood alone does not identify: {named}; the prior ties it to the data."
-            )
-    if subject.draws is not None and subject.model is not None:
-        table = contraction(subject.draws, subject.model, prior_draws=PRIOR_DRAWS)
-        involved = (identification.directions != 0).any()
-        tied = bool((table.loc[involved[involved].index, "verdict"] == "data-driven").all())
-        tied = tied and not subject.not_identified
-        if tied:
-            gist = (
-                f"The likelihood alone does not identify: {named}; the prior ties it to the data."
-            )
-        else:
-            gist += " What the posterior says of it is the prior."
-    return Section("Identification", gist, tied, numbers)
-
-
-def estimates(subject: Subject) -> Section:
-    """What agents want."""
-    prob = f"{100 * subject.ci_prob:g}%"
-    if isinstance(subject.fit, PointEstimate):
-        table = subject.fit.summary(subject.ci_prob, **subject.errors)
-        degrees = subject.fit.degrees(**subject.errors)
-        kind = "t" if np.isfinite(degrees) else "Wald"
-        rows = table.iloc[:, [0, 1, -2, -1]].set_axis(SHORT, axis=1)
-        beside, further = None, pairs_drawing({})
-        drawings = forest_drawing(rows, subject.ci_prob, kind)
-        notes = (
-            f"{prob} {kind} intervals{_of_degrees(degrees)}; standard errors {_basis(subject)}, "
-            "none where the data do not identify.",
-            *_few({"": subject.fit}, subject),
-        )
-    else:
-        table, kind = arviz_summary(subject.fit, subject.ci_prob), "equal-tailed"
-        columns = [table["mean"], table["sd"], *bounds_of(table)]
-        rows = pd.concat(columns, axis=1).set_axis(SHORT, axis=1)
-        beside = _beside(subject)
-        at = None if beside is None else beside["estimate"]
-        drawings = forest_drawing(rows, subject.ci_prob, kind, at)
-        further = pairs_drawing(entries_of(subject.fit))
-        notes = (
-            "Of the program's parameters: posterior mean, standard deviation and equal-tailed "
-            f"{prob} intervals; effective sample sizes, R-hat and Monte Carlo errors.",
-        )
-    low, high = rows["lower"], rows["upper"]
-    signed = (low > 0) | (high < 0)
-    open_, without = table.index[~signed & low.notna()], table.index[low.isna()]
-    which = f"{signed.sum()} of {_count(len(low), 'parameter')}"
-    verb = "interval of" if len(low) == 1 else "intervals of"
-    gist = f"The {kind} {prob} {verb} {which} {'excludes' if len(low) == 1 else 'exclude'} zero"
-    if len(open_):
-        gist += f"; the sign of {enumeration(open_)} is open"
-    if len(without):
-        gist += f"; {enumeration(without)} {'has' if len(without) == 1 else 'have'} none"
-    interval = {"ci_prob": subject.ci_prob, "kind": kind}
-    bounds = {"lower": as_floats(low.to_dict()), "upper": as_floats(high.to_dict())}
-    numbers = {"interval": interval | bounds}
-    error = "std. error" if isinstance(subject.fit, PointEstimate) else "std. deviation"
-    short = rows.rename(columns={"error": error, "lower": f"from ({prob})", "upper": "to"})
-    if beside is not None:
-        short[LIKELIHOOD] = beside["estimate"].reindex(short.index)
-        if subject.groups is not None:
-            short[f"its error, clustered by {subject.groups}"] = beside["std_err"].reindex(
-                short.index
-            )
-    return Section(
-        "Estimates", gist + ".", None, numbers, table, drawings, notes, by_treatment(subject),
-        short, further,
-    )  # fmt: skip
-
-
-def _of_degrees(degrees: float) -> str:
-    return f" of {degrees:.0f} degrees of freedom" if np.isfinite(degrees) else ""
-
-
-def _basis(subject: Subject) -> str:
-    if subject.groups is None and isinstance(subject.fit, PointEstimate):
-        return OWN_ERRORS.get(subject.fit.kind, "from the observed information")
-    return f"clustered by {subject.groups}"
-
-
-def _few(fits: dict[str, PointEstimate], subject: Subject) -> list[str]:
-    """Return what to know of errors from few clusters."""
-    return [] if subject.groups is None else few_clusters(fits, subject.groups)
-
-
-def _beside(subject: Subject) -> pd.DataFrame | None:
-    """Return maximum likelihood estimates to put beside draws, where they are found quickly."""
-    model = subject.model
-    if model is None or model.coupled or model.nodes is not None:
-        return None
-    if len(density_of(model).program.entry_names()) > MOST_BESIDE:
-        return None
-    found = likelihood_maximum(model)
-    if found is None:
-        return None
-    errors = found.standard_errors(**subject.errors)
-    estimate = found.params.where(found.bse.notna())
-    return pd.DataFrame({"estimate": estimate, "std_err": errors})
 
 
 def trust(subject: Subject) -> Section:
@@ -240,7 +85,7 @@ def trust(subject: Subject) -> Section:
         if fit.converged and not messages:
             gist = f"The fit converged to a maximum ({fit.reason})."
         elif fit.converged:
-            gist = f"The fit converged, with {_count(len(messages), 'warning')}."
+            gist = f"The fit converged, with {count_of(len(messages), 'warning')}."
         else:
             gist = f"The fit did NOT converge ({fit.reason}): do not use its numbers."
         return Section("Diagnostics", gist, fit.converged and not messages, numbers,
@@ -251,7 +96,7 @@ def trust(subject: Subject) -> Section:
         numbers = {"Pareto shape": shape, "method": subject.record["sampler"]}
         gist = f"The approximation is close to the posterior: Pareto shape {shape:.2f}."
         if messages:
-            gist = f"{_count(len(messages), 'check')} of the approximation"
+            gist = f"{count_of(len(messages), 'check')} of the approximation"
             gist += f" {'speaks' if len(messages) == 1 else 'speak'} against these draws; "
             gist += f"its Pareto shape is {shape:.2f} (at most 0.7 is good)."
     else:
@@ -262,7 +107,7 @@ def trust(subject: Subject) -> Section:
         gist = "The sampler converged: no check of the sampler speaks against these draws."
         if messages:
             verb = "speaks" if len(messages) == 1 else "speak"
-            checks = _count(len(messages), "check")
+            checks = count_of(len(messages), "check")
             gist = f"{checks} of the sampler {verb} against these draws."
     by_sampler = "pareto_k" not in subject.record and "energy" in stats
     drawings = sampler_drawings(entries_of(fit), stats["energy"].values) if by_sampler else ()
@@ -283,7 +128,7 @@ def counting(subject: Subject) -> Section | None:
         best = best.fillna(cost.table["cross_fit"])
         corrected = ", ".join(f"{name} {best[name]:.3g}" for name in bad)
         gist = (
-            f"Counted from {_count(cost.n_agents, 'agent')} it is not, if these plan along the "
+            f"Counted from {count_of(cost.n_agents, 'agent')} it is not, if these plan along the "
             f"flow they expect: {enumeration(bad)} {verb} off, and the interval too narrow. "
             f"Corrected: {corrected}"
         )
@@ -393,7 +238,7 @@ def _coverage(title: str, fit: xr.DataTree) -> Section | None:
         return None  # a selection without any of the draws that predict
     observed = fit["observed_data"].dataset["share_by_time"]
     low, high = figures.predictive_band(fit, "share_by_time")
-    known = observed.notnull() & low.notnull()  # noqa: PD004 - xarray's name
+    known = observed.notnull() & low.notnull()
     inside = int(((observed >= low) & (observed <= high) & known).sum())
     total = int(known.sum())
     if not total:
@@ -425,38 +270,6 @@ def _check_drawings(check: PredictiveCheck) -> tuple[Drawing, Drawing, Drawing]:
     )
 
 
-def _covariance(subject: Subject) -> pd.DataFrame:
-    """Return the covariance of the parameters that have one."""
-    if isinstance(subject.fit, PointEstimate):
-        covariance = subject.fit.cov_params()
-        known = covariance.index[np.isfinite(np.diag(covariance))]
-        return covariance.loc[known, known]
-    if subject.draws is None or subject.model is None:
-        return pd.DataFrame()
-    program = density_of(subject.model).program
-    flat = flat_draws(program, subject.draws)
-    names = program.entry_names()
-    if flat.shape[0] * flat.shape[1] < 2:
-        return pd.DataFrame()
-    table = np.atleast_2d(np.cov(flat.reshape(-1, len(names)).T))
-    return pd.DataFrame(table, names, names)
-
-
-def _worst_known(covariance: pd.DataFrame) -> tuple[str, float] | None:
-    """Name the move of the parameters that is known worst, and by how much."""
-    spread = np.sqrt(np.diag(covariance))
-    if len(spread) < 2 or (spread <= 0).any():
-        return None
-    information = np.linalg.pinv(covariance / np.outer(spread, spread))
-    scale = np.sqrt(np.diag(information))
-    eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
-    if eigenvalues[0] <= 0:
-        return None
-    move = vectors[:, 0] / scale * spread
-    ratio = float(np.sqrt(eigenvalues[-1] / eigenvalues[0]))
-    return describe_direction(move, list(covariance.index)), ratio
-
-
 def _audit_rows(audit: dict[str, Any]) -> dict[str, str]:
     """Return an audit as rows of text."""
     rows = {}
@@ -470,7 +283,3 @@ def _audit_rows(audit: dict[str, Any]) -> dict[str, str]:
             value = ", ".join(map(str, value)) or "none"
         rows[key] = str(value)
     return rows
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n:,} {word}" + "s" * (n != 1)

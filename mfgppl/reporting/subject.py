@@ -22,6 +22,14 @@ FOUND, TRUST, CHANGE, SEEN = PARTS = (
     "What was found", "Whether to trust it", "What would change the answer", "What was seen",
 )  # fmt: skip
 
+METHODS = {
+    "mle": "maximum likelihood",
+    "jackknife": "maximum likelihood, corrected by the group jackknife",
+    "cross-fit": "maximum likelihood, cross-fitted",
+    "nested pseudo-likelihood": "nested pseudo-likelihood",
+    "efficient pseudo-likelihood": "efficient pseudo-likelihood",
+}  # of point estimates; others are modes of a posterior
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:
@@ -124,6 +132,8 @@ class Section:
         Figures that are folded.
     part : str
         The part of the page to which it belongs, one of `PARTS`.
+    lead : tuple of str
+        Sentences that stand at the head of the page.
     """
 
     title: str
@@ -137,12 +147,23 @@ class Section:
     short: pd.DataFrame | None = None
     further: tuple[Drawing, ...] = ()
     part: str = SEEN
+    lead: tuple[str, ...] = ()
 
 
 def enumeration(names: Any) -> str:
     """Return names as words: "a, b and c"."""
     names = [str(n) for n in names]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def method_of_point(fit: PointEstimate) -> str:
+    """Name what made a point estimate."""
+    return METHODS.get(fit.kind, f"posterior mode, {fit.kind}")
+
+
+def count_of(n: int, word: str) -> str:
+    """Return a number of things as words: "1 agent", "1,000 agents"."""
+    return f"{n:,} {word}" + "s" * (n != 1)
 
 
 def as_floats(values: Mapping[Any, Any]) -> dict[str, float]:

@@ -8,18 +8,11 @@ import pandas as pd
 
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.reporting.markdown import markdown_table, markdown_text
-from mfgppl.reporting.subject import FOUND, PARTS, Section, Subject
+from mfgppl.reporting.subject import FOUND, PARTS, Section, Subject, method_of_point
 
 SUMMARY_MADE_BY = "<!-- generator: mfgppl -->"
 SIGNS = {True: "✓", False: "✗", None: "·"}
 MOST_ROWS = 20  # parameters in the table
-METHODS = {
-    "mle": "maximum likelihood",
-    "jackknife": "maximum likelihood, corrected by the group jackknife",
-    "cross-fit": "maximum likelihood, cross-fitted",
-    "nested pseudo-likelihood": "nested pseudo-likelihood",
-    "efficient pseudo-likelihood": "efficient pseudo-likelihood",
-}  # of point estimates; others are modes of a posterior
 
 
 def summary(
@@ -29,6 +22,7 @@ def summary(
     method = method_of(subject)
     lines = [SUMMARY_MADE_BY, f"# {markdown_text(heading)}", "", f"**{headline}**",
              f"{method[0].upper()}{method[1:]}.", ""]  # fmt: skip
+    lines += [f"- {markdown_text(s)}" for section in sections for s in section.lead]
     lines += [f"- {markdown_text(message)}" for message in subject.messages]
     for part in PARTS:
         here = [section for section in sections if section.part == part]
@@ -60,7 +54,7 @@ def method_of(subject: Subject) -> str:
     """Name what made the fit, with what it says of itself."""
     fit, record = subject.fit, subject.record
     if isinstance(fit, PointEstimate):
-        return METHODS.get(fit.kind, f"posterior mode, {fit.kind}")
+        return method_of_point(fit)
     sizes = fit["posterior"].sizes
     if "tuning_steps" in record:
         chains = f"{sizes['chain']} chains of {sizes['draw']} draws"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,9 +29,13 @@ class Reads:
     ----------
     by_cell : bool
         Whether it distinguished cells that it meets, and read more than their sum.
+    shares : dict of str to tuple
+        Shares that it asked for by label, in words: who is inside, (C, S), and a code of those
+        among whom it is a share, (C, S).
     """
 
     by_cell: bool = False
+    shares: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 @contextmanager
@@ -170,7 +174,25 @@ class Crowd:
         ValueError
             If a name is no coordinate or type, or a label none of its labels.
         """
-        return self._conditional(_inside_of(self._game, "share", labels)[None], within)
+        inside = _inside_of(self._game, "share", labels)
+        found = self._conditional(inside[None], within)
+        self._note_share(labels, names_of("within", within), inside)
+        return found
+
+    def _note_share(self, labels: dict[str, Any], within: list[str], inside: Tensor) -> None:
+        reads, space = _READS.get(), self._game.space
+        if reads is None or self._part != WHOLE:
+            return
+        states = [name for name in within if name not in space.types]
+        code = (
+            _codes(space.within, states)
+            if states
+            else torch.zeros(inside.shape[1], dtype=torch.int64)
+        )
+        group = torch.arange(len(inside))[:, None] * (int(code.max()) + 1) + code
+        words = "with " + ", ".join(f"{name} = {label}" for name, label in labels.items())
+        words += f" among those of one {' and '.join(within)}" * bool(within)
+        reads.shares[words] = (inside, group)
 
     def among(self, **labels: Any) -> "Crowd":
         """Return a part of the crowd, `x.among(size="large").density`; its shares sum to 1.

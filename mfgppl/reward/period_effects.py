@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import is_a, names_of, suggestion
+from mfgppl.data.space import text_labels
+from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
+
+Entries = tuple[tuple[str, tuple[Any, ...]], ...]  # axes and their labels
 
 
 def period_effects(
@@ -35,9 +39,10 @@ def period_effects(
         The inputs of the reward program.
     name : str
         The latent site. It holds coordinates of the effects in an orthonormal basis of what sums to
-        zero, no effects themselves (Helmert's: the k-th is a period's against the mean of those
-        before): T-1 of them along its dimension "name_contrast". Types come before as dimensions
-        with their labels, and by action A-1 contrasts of actions after, "name_action_contrast".
+        zero, no effects themselves (Helmert's: the mean of the periods before against the k-th):
+        T-1 of them along its dimension "name_contrast", with labels as "before vs 1973". Types come
+        before as dimensions with their labels, and by action A-1 contrasts of actions after,
+        "name_action_contrast". `mfg.summary(fit, model=model)` and reports give the effects.
     prior : Distribution
         Of each coordinate, a number. Under `Normal(0, spread)` each effect has the standard
         deviation `spread * sqrt(1 - 1/T)`, and two have the correlation `-1 / (T - 1)`; `spread`
@@ -84,9 +89,9 @@ def period_effects(
             raise ValueError(f"`by` must be of {known}; got {axis!r}.{suggestion(axis, known)}")
     labels = [axis for axis in asked if axis != "action"]
     known_axes = [(axis, x.game.space.coordinates[axis]) for axis in labels]
-    contrasts = [(f"{name}_contrast", range(1, T))]
+    contrasts = [(f"{name}_contrast", _against(_periods_of(x.game)))]
     if "action" in asked:
-        contrasts.append((f"{name}_action_contrast", range(1, x.game.n_actions)))
+        contrasts.append((f"{name}_action_contrast", _against(text_labels(x.game.actions))))
     each = _coordinates(name, prior, [*known_axes, *contrasts])
     if "action" in asked:
         effects = centred(T).T @ each @ centred(x.game.n_actions)
@@ -95,6 +100,53 @@ def period_effects(
     if labels:
         effects = effects[tuple(getattr(x, axis).codes.reshape(-1) for axis in labels)]
     return effects.unsqueeze(-2)
+
+
+def effects_of_contrasts(
+    name: str, entries: Entries | None, game: MeanFieldGame
+) -> tuple[Entries, np.ndarray] | None:
+    """Return what the effects are called that a site has contrasts of, and their sum of these.
+
+    Parameters
+    ----------
+    name : str
+        The site.
+    entries : tuple of (str, tuple), or None
+        Of what its entries are, and their labels, axis by axis.
+    game : MeanFieldGame
+        The game.
+
+    Returns
+    -------
+    entries, weights
+        Axes with their labels, periods and actions in place of contrasts, and the weights
+        (n_effects, n_contrasts) of flat contrasts in flat effects; None of another site.
+    """
+    axes = dict(entries or ())
+    if f"{name}_contrast" not in axes:
+        return None
+    found: list[tuple[str, tuple[Any, ...]]] = []
+    weights: np.ndarray = np.ones((1, 1))
+    for axis, labels in axes.items():
+        if axis == f"{name}_contrast":
+            axis, labels = "period", tuple(_periods_of(game))
+            weights = np.kron(weights, centred(game.shape[0]).numpy().T)
+        elif axis == f"{name}_action_contrast":
+            axis, labels = "action", tuple(text_labels(game.actions))
+            weights = np.kron(weights, centred(game.n_actions).numpy().T)
+        else:
+            weights = np.kron(weights, np.eye(len(labels)))
+        found.append((axis, labels))
+    return tuple(found), weights
+
+
+def _periods_of(game: MeanFieldGame) -> list[Any]:
+    return list(range(game.shape[0]) if game.periods is None else game.periods.labels)
+
+
+def _against(labels: Sequence[Any]) -> list[str]:
+    """Name the contrasts of labels in order: the mean of those before against one."""
+    return [f"before vs {label}" for label in labels[1:]]
 
 
 def _coordinates(name: str, prior: dist.Distribution, axes: Sequence[tuple[str, Any]]) -> Any:

@@ -177,12 +177,12 @@ def test_draws_without_an_equilibrium_are_counted(monkeypatch):
     model = mfg.TrajectoryModel(even(), avoid_crowds, all_paths())
     from mfgppl.checks import distance_from_equilibrium as observed
 
-    real = observed.solve_equilibrium
+    real = observed.solved_from
 
     def fails(*args, **kwargs):
         return real(*args, **kwargs)._replace(converged=False)
 
-    monkeypatch.setattr(observed, "solve_equilibrium", fails)
+    monkeypatch.setattr(observed, "solved_from", fails)
     found = observed_exploitability(model, NOTHING, draws=3, random_seed=1)
     assert found.n_failed == 3
     assert found.table.isna().all(axis=None)

@@ -263,7 +263,7 @@ def test_what_the_data_do_not_identify_has_effects_and_no_ratio():
 def test_sentences_say_it_in_points(roads, fit):
     """One sentence for each parameter and one for the crowd, with the numbers of the table."""
     found = mfg.effects(roads, fit)
-    assert len(found.sentences) == 3
+    assert len(found.sentences) == 4
     row = 100 * found.rows("effort", LARGER["held"]).loc["turn"]
     sentence = found.of_parameter("effort")
     assert sentence.startswith("If effort were 10% larger, agents would choose “")
@@ -271,6 +271,67 @@ def test_sentences_say_it_in_points(roads, fit):
     now = found.rows(CROWD, NEXT).loc["a state on average", "estimate"]
     assert f"{abs(now):.2g} points less likely to be there" in found.of_crowd
     assert found.of_crowd in repr(found)
+    (on_choice,) = found.of_crowd_on_choices
+    row = 10 * found.rows(CROWD, "choice of turn").loc["left"]  # or of the right one, as the other
+    assert on_choice.startswith("Ten points more of the crowd in state “")
+    assert f"by {abs(row['estimate']):.2g} points" in on_choice
+    assert on_choice in found.sentences
+
+
+def follow(x):
+    """Drivers turn where many are on the right road, small ones of their own kind."""
+    herd, effort = (pyro.sample(k, dist.Normal(0.0, 1.0)) for k in ("herd", "effort"))
+    return (herd * x.share(state="right", within="size") - effort) * (x.action == "turn")
+
+
+def test_a_share_that_the_reward_asks_for_moves_choices_as_along_another_flow():
+    """Of each type, the right road's share a little larger and smaller, and the response to it."""
+    game = two_roads(types={"size": ["small", "large"]}, initial=[0.5, 0.1, 0.3, 0.1])
+    model = model_of(game, follow, {"herd": 1.5, "effort": 0.4})
+    truth, step = {"herd": 1.5, "effort": 0.4}, 1e-5
+    found = mfg.effects(model, truth)
+    assert found.shares == ("with state = right among those of one size",)
+    by_type = model.mean_field.reshape(-1, 2, 2)
+    mass = by_type.sum(-1)
+    choices = []
+    for sign in (1, -1):
+        right = by_type[..., 1] + sign * step * mass
+        flow = torch.stack([mass - right, right], -1).reshape(model.mean_field.shape)
+        policy = soft_response(game, bind(follow, truth), flow, temperature=1.0).policy
+        choices.append(mean_choice(model, policy))
+    slope = (choices[0] - choices[1]) / (2 * step)
+    for action, expected in zip(game.actions, slope, strict=True):
+        row = found.rows(CROWD, f"choice of {action}").loc[found.shares[0]]
+        np.testing.assert_allclose(row["estimate"], expected, rtol=DIFFERENCE)
+    (said,) = found.of_crowd_on_choices
+    points = 10 * slope[1].item()
+    assert said == (
+        "Ten points more of the crowd with state = right among those of one size, at all times, "
+        f"raise the probability of “turn” by {points:.2g} points."
+    )
+
+
+def test_a_joint_flow_gives_the_effect_of_what_others_do():
+    """In each state the share of an action a little larger and smaller, others in proportion."""
+
+    def echo(x):
+        return pyro.sample("echo", dist.Normal(0.0, 1.0)) * x.occupancy.sum(-2, keepdim=True)
+
+    game = two_roads(joint=True)
+    truth, step = {"echo": 1.2}, 1e-5
+    model = model_of(game, echo, truth)
+    found = mfg.effects(model, truth)
+    assert found.shares == ("choosing “stay”", "choosing “turn”")
+    flow, choices = model.mean_field, []
+    mass = flow.sum(-1)
+    for sign in (1, -1):
+        turn = flow[..., 1] + sign * step * mass
+        near = torch.stack([mass - turn, turn], -1)
+        policy = soft_response(game, bind(echo, truth), near, temperature=1.0).policy
+        choices.append(mean_choice(model, policy)[1])
+    slope = (choices[0] - choices[1]).item() / (2 * step)
+    row = found.rows(CROWD, "choice of turn").loc["choosing “turn”"]
+    np.testing.assert_allclose(row["estimate"], slope, rtol=DIFFERENCE)
 
 
 def test_the_figure_draws_the_table(roads, fit):

@@ -79,6 +79,37 @@ def test_enumerations_of_other_tables_keep_their_order(door):
     assert door.from_frame(words).space.coordinates["state"] == tuple(sorted(ORDER))
 
 
+@pytest.mark.parametrize("door", [mfg.Trajectories, mfg.CountedPanel])
+@pytest.mark.parametrize("writer", ["pandas", "polars"])
+def test_ordered_columns_of_parquet_files_keep_their_order(door, writer, tmp_path):
+    """One file, and a folder of two of which one lacks a label."""
+    words = with_words(KINDS["ordered"])
+    halves = [words[words["state"] != "low"], words[words["state"] == "low"]]
+    halves[1] = halves[1].assign(agent=halves[1]["agent"] + 1000)
+    (tmp_path / "two").mkdir()
+    for name, table in (("one", words), ("two/a", halves[0]), ("two/b", halves[1])):
+        file = tmp_path / f"{name}.parquet"
+        if writer == "pandas":
+            table.to_parquet(file, index=False)
+        else:
+            enum = pl.Enum(ORDER)
+            text = pl.from_pandas(table.assign(state=table["state"].astype(str)))
+            text.with_columns(pl.col("state").cast(enum)).write_parquet(file)
+    one = door.from_frame(tmp_path / "one.parquet")
+    assert one.space.coordinates["state"] == ORDER
+    two = door.from_frame(tmp_path / "two", gaps="split")
+    assert two.space.coordinates["state"] == ORDER
+
+
+def test_dates_are_no_states_and_the_error_says_what_to_use():
+    """Whatever engine reads them."""
+    frame = raw()
+    frame["state"] = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(len(frame)) % 2, "D")
+    for table in (frame, pl.from_pandas(frame).lazy()):
+        with pytest.raises(mfg.exceptions.DataError, match=r"column .state. holds .*use numbers"):
+            mfg.CountedPanel.from_frame(table)
+
+
 def test_actions_keep_their_order_too():
     frame = raw().assign(state="one")
     frame["action"] = pd.Categorical(frame["action"], ["stay", "go"])

@@ -12,8 +12,10 @@ import pytest
 import scipy.stats
 
 import mfgppl as mfg
+from mfgppl.equilibrium.response import soft_response
 from mfgppl.models import malware, market, sis
 from mfgppl.results import CountedFlow
+from mfgppl.reward.program import bind
 
 FIT = functools.partial(mfg.mle, svi_steps=0, progressbar=False, flow_bias=False)
 
@@ -116,6 +118,34 @@ def test_a_fit_says_what_its_counted_flow_costs():
     corrected = mfg.jackknife(market_model(300, 3))
     np.testing.assert_allclose(fit.counted_flow.table["corrected"], corrected.params)
     assert mfg.mle(market_model(300, 3), svi_steps=0, flow_bias=False).messages == ()
+
+
+def test_agents_who_differ_make_the_expected_coverage_that_of_clustered_errors():
+    """Halves of the firms find a change dear and cheap; `menu_cost` has no bias from the flow."""
+    game, frames = market.game(), []
+    flow = mfg.solve_equilibrium(game, market.reward, parameters=market.TRUTH).value.mean_field
+    for half, cost in enumerate((0.1, 1.8)):
+        firms = market.TRUTH | {"menu_cost": cost}
+        along = soft_response(game, bind(market.reward, firms), flow, temperature=1.0)
+        seen = mfg.simulate(game, along.policy, flow, n_agents=150, random_seed=half)
+        frames.append(seen.to_frame().assign(agent=lambda f, half=half: f["agent"] + 150 * half))
+    panel = mfg.Trajectories.from_frame(
+        pd.concat(frames), state=["price", "stock"], state_labels=game.space.coordinates,
+        action_labels=game.actions,
+    )  # fmt: skip
+    fit = mfg.mle(mfg.TrajectoryModel(game, market.reward, panel), svi_steps=0, progressbar=False)
+    cost = fit.counted_flow.table.loc["menu_cost"]
+    wider = fit.standard_errors("cluster")["menu_cost"] / fit.bse["menu_cost"]
+    assert wider > 1.7
+    assert abs(cost["bias_se"]) < 0.2
+    z = scipy.stats.norm.ppf(0.95)
+    expected = scipy.stats.norm.cdf(z / wider) - scipy.stats.norm.cdf(-z / wider)
+    assert cost["coverage"] == pytest.approx(expected, abs=0.05)  # the flow adds a little
+    assert cost["error"] == pytest.approx(wider * fit.bse["menu_cost"], rel=0.1)
+    assert "menu_cost" in fit.counted_flow.untrusted
+    (message,) = fit.messages
+    times = cost["error"] / fit.bse["menu_cost"]
+    assert f"where the right one is {times:.1f} times as large" in message
 
 
 def test_a_bias_that_is_small_is_a_line_and_no_warning():

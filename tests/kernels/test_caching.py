@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,29 @@ def test_a_second_process_finds_a_kernel(store):
     again = compiled()
     assert again(2.0) == 5.0
     assert sum(again.stats.cache_hits.values()) == 1
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_terminal_is_told_once_that_kernels_are_compiled(watched, tmp_path):
+    """And a file or a pipe is not; nor is a process that finds them on disk."""
+    text = INNER + "inner(1)\ninner(1.0)\n"
+    settings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    (tmp_path / "program.py").write_text(text)
+
+    def heard() -> str:
+        end, stream = pty.openpty() if watched else os.pipe()
+        try:
+            subprocess.run([sys.executable, tmp_path / "program.py"], env=settings, stderr=stream,
+                           check=True)  # fmt: skip
+            os.close(stream)
+            return os.read(end, 10_000).decode()
+        except OSError:  # a terminal whose other end is closed
+            return ""
+        finally:
+            os.close(end)
+
+    assert heard().count("compiling kernels") == (1 if watched else 0)
+    assert "compiling kernels" not in heard()
 
 
 def compiled():

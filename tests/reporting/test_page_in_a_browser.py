@@ -90,6 +90,16 @@ def test_the_answer_is_on_the_first_screen(page):
     ]  # fmt: skip
 
 
+def test_the_crowds_coefficient_is_on_the_first_screen_of_a_phone(page):
+    """Before the warnings, which may be long."""
+    look(page, PHONE)
+    first = page.find_element("css selector", ".first")
+    assert "The crowd's coefficient “crowding” is" in first.text
+    assert "Ten points more of the crowd" in first.text
+    bottom = page.execute_script("return arguments[0].getBoundingClientRect().bottom", first)
+    assert bottom < PHONE[1]
+
+
 def test_details_open_by_keyboard(page):
     """The first folded line takes the focus, and Enter opens and closes it."""
     line = page.find_element("css selector", "details:not([open]) > summary")

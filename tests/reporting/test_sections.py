@@ -226,6 +226,49 @@ def test_comparison_says_which_model_predicts_better(roads, method, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_a_fit_that_no_criterion_compares_is_named_with_the_remedy(roads, tmp_path):
+    """AIC is of maxima of the likelihood; a posterior mode is none."""
+    other = mfg.TrajectoryModel(roads.game, only_crowds, roads.panel, mean_field=roads.mean_field)
+    mode = mfg.map_estimate(other, progressbar=False)
+    _, numbers = reported(
+        tmp_path / "r.html", fit_by("mle", roads), against={"mode": mode}, model=roads
+    )
+    said = titled(numbers, "Comparison")["verdict"]
+    assert "“mode” was made by posterior mode" in said
+    assert said.endswith("Fit each model with mfg.mle to compare them.")
+
+
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize("method", ["mle", "laplace"])
+def test_the_page_begins_with_the_crowds_coefficient_and_what_it_does(roads, method, tmp_path):
+    """With the numbers of the tables; a model that reads no crowd has neither."""
+    page, numbers = reported(tmp_path / "r.html", fit_by(method, roads), model=roads)
+    coefficient, does = numbers["lead"]
+    interval = titled(numbers, "Estimates")["numbers"]["interval"]
+    low, high = (interval[end]["crowding"] for end in ("lower", "upper"))
+    assert coefficient.startswith("The crowd's coefficient “crowding” is ")
+    assert coefficient.endswith(f"(90% interval {low:.3g} to {high:.3g}).")
+    assert does.startswith("Ten points more of the crowd in state “")
+    assert page.index("Ten points more") < page.index("<h2")
+    alone = mfg.TrajectoryModel(roads.game, only_effort, roads.panel, mean_field=roads.mean_field)
+    _, numbers = reported(tmp_path / "alone.html", fit_by(method, alone), model=alone)
+    assert numbers["lead"] == []
+
+
+def test_the_crowds_coefficient_is_said_by_treatment_of_the_flow(tmp_path):
+    """One interval for each fit of the table of treatments."""
+    game = two_roads()
+    panel = played(game, avoid_crowds, ROADS_TRUTH, 200, 5)
+    model = mfg.TrajectoryModel(game, avoid_crowds, panel)
+    found = mfg.flows.treatments(model)
+    mfg.report(fit_by("mle", model), tmp_path / "r.md", model=model, treatments=found)
+    said = json.loads((tmp_path / "r.json").read_text())["lead"][0]
+    for way, row in found.table.xs("crowding", level="parameter").iterrows():
+        assert f"{way} {row['estimate']:.3g} ({row['lower']:.3g} to {row['upper']:.3g})" in said
+        assert said in (tmp_path / "r.md").read_text()
+
+
+@pytest.mark.usefixtures("blank_figures")
 def test_without_the_model_draws_tell_what_they_hold(roads, tmp_path):
     """Sections that need the model are left out; a given flow is not called the panel's own."""
     page, numbers = reported(tmp_path / "r.html", fit_by("laplace", roads))
@@ -257,7 +300,7 @@ def test_same_seed_same_numbers(roads, tmp_path):
         ({"model": "roads", "path": "r.json"}, ValueError, "`path` is the page"),
         ({"model": "roads", "against": {"b": "draws"}}, ValueError, "fits of the same kind"),
         ({"model": "roads", "against": {"b": 3}}, TypeError, r"`against\['b'\]` must be a Data"),
-        ({"model": "roads", "against": [1]}, TypeError, "`against` must be a Mapping"),
+        ({"model": "roads", "against": [1]}, TypeError, r"`against` must be a Mapping.*by name"),
         ({"model": 3}, TypeError, "`model` must be a TrajectoryModel"),
         ({"model": "roads", "random_seed": -1}, ValueError, "`random_seed`.*at least 0"),
     ],

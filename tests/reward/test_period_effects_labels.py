@@ -5,6 +5,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
+import scipy.linalg
 
 import mfgppl as mfg
 from mfgppl.models import market
@@ -55,8 +56,43 @@ def test_period_effects_have_labelled_dimensions(world):
     assert draws.dims[2:] == ("size", "month_contrast", "month_action_contrast")
     assert list(draws["size"].values) == ["small", "large"]
     fit = mfg.mle(model, flow_bias=False, progressbar=False)
-    assert fit.params.index[0] == "month[small, 1, 1]"
-    assert fit.params.index[-1] == "month[large, 5, 2]"
+    assert fit.params.index[0] == "month[small, before vs 1, before vs hold]"
+    assert fit.params.index[-1] == "month[large, before vs 5, before vs raise]"
+
+
+def by_year(x):
+    cost = pyro.sample("cost", dist.HalfNormal(1.0))
+    years = mfg.period_effects(x, "years", dist.Normal(0.0, 1.0))
+    return 0.3 * x.price + (years - cost) * (x.action == "raise")
+
+
+def test_tables_give_effects_by_the_label_of_the_period():
+    """For a point by the delta method and for draws, they are those that the program adds."""
+    years = [1972, 1974, 1976, 1978]
+    game = market.game().replace(horizon=years, features={})
+    flow = np.full((4, 8), 1 / 8)
+    drawn = mfg.simulate(game, np.full((4, 8, 3), 1 / 3), flow, n_agents=200, random_seed=0)
+    model = mfg.TrajectoryModel(game, by_year, drawn, mean_field=flow)
+    fit = mfg.mle(model, flow_bias=False, progressbar=False)
+    names = [f"years[{year}]" for year in years]
+    assert list(fit.params.index[1:]) == [f"years[before vs {year}]" for year in years[1:]]
+    table = mfg.results.summary(fit, model=model)
+    assert list(table.index) == ["cost", *names]
+    contrasts = fit.params.to_numpy()[1:]
+    basis = scipy.linalg.helmert(4)
+    np.testing.assert_allclose(table["estimate"].iloc[1:], basis.T @ contrasts)
+    covariance = fit.cov_params().to_numpy()[1:, 1:]
+    errors = np.sqrt(np.diag(basis.T @ covariance @ basis))
+    np.testing.assert_allclose(table["error"].iloc[1:], errors)
+    assert abs(table["estimate"].iloc[1:].sum()) < 1e-10
+    np.testing.assert_allclose(table["estimate"].iloc[0], fit.params["cost"])
+    draws = mfg.laplace(model, draws=300, random_seed=0)
+    effects = draws["posterior"]["years"].values @ basis
+    found = mfg.results.summary(draws, model=model)
+    np.testing.assert_allclose(found.loc[names, "estimate"], effects.mean((0, 1)))
+    other = mfg.TrajectoryModel(game, market.reward, drawn, mean_field=flow)
+    with pytest.raises(ValueError, match="`model` must be the fitted one; its parameters are"):
+        mfg.results.summary(fit, model=other)
 
 
 def test_a_value_of_another_shape_is_refused_where_it_is_met(world):
