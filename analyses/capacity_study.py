@@ -5,7 +5,7 @@
 # of other services is left once each week has shocks of its own, and services are of several
 # kinds? Does the model predict what was seen?
 #
-# Run `python analyses/capacity_study.py` or, for a small version,
+# Run `python analyses/capacity_study.py` (six minutes on one core) or, for a small version,
 # `python analyses/capacity_study.py --quick`. A run that was stopped goes on where it was.
 
 # %%
