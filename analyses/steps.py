@@ -18,6 +18,7 @@ def fit(model: mfg.TrajectoryModel, init: Any = None) -> Any:
 def crowd_of(point: Any, groups: str | None = None) -> tuple[float, float]:
     """Return the crowd's coefficient, mean over kinds by share, and its clustered error."""
     names = [name for name in point.params.index if name.startswith("crowd")]
-    weights = np.ones(1) if point.kinds is None else point.kinds.mean().to_numpy()
+    weights = np.ones(1) if point.kinds is None else point.kinds.mean().to_numpy()[: len(names)]
+    weights = weights / weights.sum()  # kinds beyond have no sense of the crowd
     covariance = point.cov_params("cluster", groups=groups).loc[names, names].to_numpy()
     return float(weights @ point.params[names]), float(np.sqrt(weights @ covariance @ weights))
