@@ -43,7 +43,7 @@ def products(number: int) -> list[dict[str, Any]]:
     for crowd in (True, False):
         model = model_of(STEPS[number], crowd=crowd)
         method = functools.partial(fit, init=start_of(number, crowd))
-        scores = mfg.kfold(
+        scores = mfg.checks.kfold(
             model, method, folds=FOLDS, mean_field="empirical", random_seed=SEED,
             progressbar=False,
         )  # fmt: skip

@@ -12,6 +12,7 @@
 """Price setting in a supermarket, step by step from a naive reward to one that predicts."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ LABELS = {"margin": list(range(6)), "stock": ["low", "normal"], "last": ACTIONS}
 NODES = 5  # of a random coefficient
 TOWARDS_POOLED = 1.0  # pseudo-count of the pooled law of a month's move
 SEED = 1
+Law = Callable[[str], Any]
 NARROW, WIDE = dist.Normal(0.0, 3.0), dist.Normal(0.0, 10.0)
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "pricing_study"
 README = Path(__file__).resolve().parents[1] / "docs" / "_static"
@@ -173,13 +175,18 @@ def entries(name: str, *shape: int) -> torch.Tensor:
     return pyro.sample(name, NARROW.expand(list(shape)).to_event(len(shape)))
 
 
-def shocks(x: mfg.RewardInputs, step: Step) -> Any:
+def free(name: str) -> Any:
+    """Return the law of months that have nothing in common."""
+    return WIDE
+
+
+def shocks(x: mfg.RewardInputs, step: Step, law: Law) -> Any:
     """Return what months add to both moves, unforeseen."""
     total = torch.zeros(())
     for name, action in (("cuts", "lower"), ("lifts", "raise")):
-        effect = mfg.period_effects(x, name, WIDE)
+        effect = mfg.period_effects(x, name, law(name))
         if step.slope:
-            effect = effect + x.level * mfg.period_effects(x, f"{name}_slope", WIDE)
+            effect = effect + x.level * mfg.period_effects(x, f"{name}_slope", law(f"{name}_slope"))
         total = total + effect * (x.action == action)
     return total
 
@@ -193,8 +200,8 @@ def own_taste(x: mfg.RewardInputs, nodes: int) -> Any:
     return pace * (x.action != "hold") + habit * (x.action == x.last)
 
 
-def program(step: Step, *, crowd: bool = True, nodes: int = NODES) -> Any:
-    """Return the preferences of a product."""
+def program(step: Step, *, crowd: bool = True, nodes: int = NODES, law: Law = free) -> Any:
+    """Return the preferences of a product; `law` gives the prior of each kind of month's shock."""
 
     def product(x: mfg.RewardInputs) -> Any:
         n, m = step.kinds, x.margin.codes
@@ -233,7 +240,7 @@ def program(step: Step, *, crowd: bool = True, nodes: int = NODES) -> Any:
             reward = reward + (x.stock == "low") * costs
         parts = {} if end is None else {"terminal": end[k, m]}
         if step.months:
-            parts["shock"] = shocks(x, step)
+            parts["shock"] = shocks(x, step, law)
         return mfg.Preferences(reward, **parts)
 
     return product
