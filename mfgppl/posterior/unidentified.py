@@ -58,7 +58,7 @@ def unidentified_messages(density: LogDensity, theta: np.ndarray) -> list[str]:
     rows = flat @ np.linalg.pinv(slope).T
     rows = rows[~tied(prior_bend_at(density.program, mean), rows)]
     if len(rows):
-        prior = np.stack([density.program.draw(seed) for seed in range(PRIOR_DRAWS)])
+        prior = density.program.draws(PRIOR_DRAWS)
         rows = rows[~contracted(rows, theta, prior)]
     named = combinations(rows, slope, list(params.index), entries)
     return [f"{NOT_IDENTIFIED}{weights}; its posterior is its prior" for weights in named]
@@ -83,7 +83,7 @@ def _curved(
     rows = rows[~tied(prior_bend_at(density.program, mean), rows)]
     if not len(rows):
         return []
-    prior = np.stack([density.program.draw(seed) for seed in range(PRIOR_DRAWS)])
+    prior = density.program.draws(PRIOR_DRAWS)
     narrower = contracted(np.eye(rows.shape[1]), theta, prior)
     size = np.abs(rows) / np.abs(rows).max(1, keepdims=True)
     moved = size > MOVED

@@ -332,6 +332,19 @@ class Program(Keeper):
             return keep(self, f"draw {seed}", lambda: self._draw(seed)).copy()
         return self._draw(seed)
 
+    def draws(self, n: int) -> np.ndarray:
+        """Return independent unconstrained parameters from the prior (n, n_dim).
+
+        All at once, unless the prior of a site depends on the sites before it.
+        """
+        laws, others = self._distributions(0), self._distributions(1)
+        if not all(_same_law(laws[s.name], others[s.name]) for s in self.sites):
+            return np.stack([self.draw(seed) for seed in range(n)])
+        with double_precision(), seeded(torch_seed(0)), torch.no_grad():
+            found = [(laws[s.name].support, laws[s.name].sample((n,))) for s in self.sites]
+            free = [biject_to(support).inv(values).reshape(n, -1) for support, values in found]
+        return torch.cat(free, dim=1).to(torch.float64).numpy()
+
     def _draw(self, seed: int) -> np.ndarray:
         met = self._drawn(seed)
         free = [biject_to(met[s.name]["fn"].support).inv(met[s.name]["value"]) for s in self.sites]
@@ -427,6 +440,16 @@ def _spread(fn: Any, again: Any, size: int) -> np.ndarray:
         return np.full(size, np.nan)
     alike = len(variances[0]) == size and torch.equal(*variances)
     return variances[0].sqrt().numpy() if alike else np.full(size, np.nan)
+
+
+def _same_law(fn: Any, again: Any) -> bool:
+    """Return whether a distribution is the same at another draw of what comes before it."""
+    inner, other = innermost(fn), innermost(again)
+    numbers = [(getattr(inner, k, None), getattr(other, k, None)) for k in inner.arg_constraints]
+    return bool(numbers) and all(
+        isinstance(one, Tensor) and isinstance(two, Tensor) and torch.equal(one, two)
+        for one, two in numbers
+    )
 
 
 def _description(fn: Any, again: Any) -> str:

@@ -12,6 +12,7 @@ from games import ROUNDING, avoid_crowds, random_rows, shop, two_roads
 
 import mfgppl as mfg
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import bind, reward_source, reward_table
 
 
@@ -172,3 +173,42 @@ def test_a_program_whose_source_cannot_be_read_is_named_by_its_docstring(monkeyp
 
     monkeypatch.setattr(inspect, "getsource", unreadable)
     assert reward_source(reward) == "What drivers want."
+
+
+def independent(x):
+    pyro.sample("a", dist.HalfNormal(2.0).expand([2]).to_event(1))
+    pyro.sample("b", dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0])))
+    pyro.sample("c", dist.Uniform(-1.0, 3.0))
+    return torch.zeros(())
+
+
+def nested(x):
+    spread = pyro.sample("spread", dist.LogNormal(0.0, 1.0))
+    pyro.sample("effect", dist.Normal(0.0, spread))
+    return torch.zeros(())
+
+
+def test_draws_from_the_prior_have_its_moments():
+    """Half-normal, Dirichlet and uniform means and variances, by their formulas."""
+    program = Program(independent, roads())
+    n = 20_000
+    free = torch.as_tensor(program.draws(n))
+    supports = [(dist.HalfNormal(2.0), 0, 2), (dist.Dirichlet(torch.ones(3)), 2, 4)]
+    supports.append((dist.Uniform(-1.0, 3.0), 4, 5))
+    drawn = np.hstack(
+        [torch.distributions.biject_to(law.support)(free[:, i:j]) for law, i, j in supports]
+    )
+    mean = [2 * np.sqrt(2 / np.pi)] * 2 + [1 / 6, 2 / 6, 3 / 6] + [1.0]
+    variance = [4 * (1 - 2 / np.pi)] * 2 + [5 / 252, 8 / 252, 9 / 252] + [16 / 12]
+    error = np.sqrt(np.array(variance) / n)
+    assert (np.abs(drawn.mean(0) - mean) < 4.5 * error).all()
+    np.testing.assert_allclose(drawn.var(0), variance, rtol=0.06)
+    assert np.abs(np.corrcoef(drawn[:, [0, 1, 2, 5]].T) - np.eye(4)).max() < 0.035
+
+
+def test_draws_of_a_prior_that_depends_on_another_site_are_those_one_by_one():
+    program = Program(nested, roads())
+    found = program.draws(200)
+    np.testing.assert_array_equal(found, [program.draw(seed) for seed in range(200)])
+    sizes = np.exp(found[:, 0])
+    assert np.mean(np.abs(found[:, 1]) < sizes) == pytest.approx(0.683, abs=0.1)
