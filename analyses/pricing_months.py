@@ -20,7 +20,7 @@ import arviz_stats
 import numpy as np
 import pyro
 import pyro.distributions as dist
-from output import fixed, run, write_table
+from output import run, significant, write_table
 from pricing_study import ACTIONS, LABELS, STEPS, Step, at, game, observed, program
 from scipy.special import logsumexp
 
@@ -147,7 +147,7 @@ def main(quick: bool, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     numbers, n = ((ENDS,), QUICK_DRAWS) if quick else ((ENDS, FREE, SLOPED), DRAWS)
     found = at(numbers, functools.partial(rows_of, n=n), out / "months_found.csv")
-    write_table(found.drop(columns="panel"), out, "months", fixed(3), csv=False)
+    write_table(found.drop(columns="panel"), out, "months", significant(4), csv=False)
 
 
 if __name__ == "__main__":
