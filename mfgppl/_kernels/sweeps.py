@@ -45,7 +45,7 @@ def normalise(q, policy, soft_values, n_actions):
         v = soft_values[first : first + BLOCK]
         here = slice(first * n_actions, (first + v.size) * n_actions)
         p = policy[here]
-        weigh_rows(q[here], p, v, share, n_actions)
+        weigh_rows(q[here], p, v, share[: v.size], n_actions)
         for s in range(v.size):
             for a in range(n_actions):
                 p[s * n_actions + a] *= share[s]
