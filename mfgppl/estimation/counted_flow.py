@@ -18,6 +18,8 @@ PARTS = 20
 LARGEST = 5_000_000  # decisions of a panel that is put in parts without being asked
 NOMINAL = 0.9  # mass of the interval whose coverage is worked out
 TOO_FEW = 0.75  # expected coverage below which a parameter is not to be trusted
+# a bias so large, of the corrected value and in standard errors, has terms that no jackknife sees
+LARGE, MANY_ERRORS = 0.4, 1.5
 FARTHER = 2.0  # times as far as the jackknife moves it, so that this does not see the bias
 WIDER = 1.25  # times its standard error that the right one of an estimate is, to be said
 MOVED = 1.0  # standard errors by which a cross-fit may move it
@@ -75,6 +77,13 @@ class CountedFlow:
     def saturated(self) -> list[str]:
         """Those of them whose bias the jackknife does not see, as the flow is mostly chance."""
         return list(self.table.index[self._saturated])
+
+    @property
+    def large(self) -> list[str]:
+        """Parameters with a bias of which the jackknife removes only a part."""
+        table = self.table
+        share = (table["bias"] / table["corrected"]).abs()
+        return list(table.index[(share > LARGE) & (table["bias_se"].abs() > MANY_ERRORS)])
 
     @property
     def _saturated(self) -> pd.Series:

@@ -133,7 +133,7 @@ def _corrected(
         params=params,
         llf=density_of(model).evaluator(prior=0.0, jacobian=0.0)(theta)[0],
         reason=f"{n} parts",
-        messages=messages + _saturation(cost),
+        messages=messages + _doubts(cost),
         information=_information(covariance, slope, fit),
         jacobian=slope,
         scores=None,
@@ -165,9 +165,21 @@ def _corrections(refit: LeaveOut, without: np.ndarray) -> np.ndarray:
     return without + (n - 2) * (without - rest)
 
 
-def _saturation(cost: CountedFlow) -> tuple[str, ...]:
-    """Say of which parameters the correction does not see the bias."""
-    return cost.messages() if cost.saturated else ()
+def _doubts(cost: CountedFlow) -> tuple[str, ...]:
+    """Say of which parameters the correction does not see the bias, or sees a part of it."""
+    if cost.saturated:
+        return cost.messages()
+    if not cost.large:
+        return ()
+    each = ", ".join(
+        f"{name} off by {abs(cost.table.loc[name, 'bias_se']):.1f} standard errors"
+        for name in cost.large
+    )
+    return (
+        f"the counted flow puts {each}, of which the jackknife removes a part: a nominal 90% "
+        "interval may hold the truth less often. See mfgppl.flows.efficient_pseudo_likelihood and "
+        "mean_field='equilibrium'.",
+    )
 
 
 def _unconstrained(model: TrajectoryModel, params: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:

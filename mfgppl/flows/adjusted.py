@@ -94,8 +94,9 @@ def adjust(draws: Any, jackknife: PointEstimate, model: TrajectoryModel) -> xr.D
         f"jackknife in {jackknife.dof + 1:.0f} parts: draws moved and widened by the bias and the "
         "variance of the counted flow"
     )
+    said = [*tree.attrs.get("warnings", ()), *jackknife.messages]
     return xr.DataTree.from_dict(
-        {"/": xr.Dataset(attrs=tree.attrs), **_datasets(tree), GROUP: group}
+        {"/": xr.Dataset(attrs=tree.attrs | {"warnings": said}), **_datasets(tree), GROUP: group}
     )
 
 

@@ -1,6 +1,7 @@
 """The group jackknife, and what each plug-in fit says that its counted flow costs."""
 
 import functools
+import importlib
 import pickle
 
 import games
@@ -44,13 +45,12 @@ def by_hand(model, parts):
     panel, n = model.panel, len(parts)
     exact = functools.partial(FIT, tolerance=1e-10)
     whole = exact(model).params
-    starts = {k: float(v) for k, v in whole.items()}
 
     @functools.cache
     def without(*left_out):
         gone = np.concatenate([parts[k] for k in left_out])
         rest = panel.subset(np.setdiff1d(np.arange(panel.n_trajectories), gone))
-        return exact(model.with_panel(rest), init=starts).params.to_numpy()
+        return exact(model.with_panel(rest), init=whole).params.to_numpy()
 
     one = np.array([without(g) for g in range(n)])
     corrected = n * whole.to_numpy() - (n - 1) * one.mean(0)
@@ -61,10 +61,39 @@ def by_hand(model, parts):
     return corrected, (n - 1) / n * n * np.cov(np.array(corrections).T, ddof=0)
 
 
-@pytest.mark.parametrize("by", [None, "firm"])
-def test_it_equals_a_loop_of_refits_on_rebuilt_panels(by):
-    """By agent and by cluster, of a panel with early exits: parameters and covariance."""
-    model, n = uneven(), 5
+def with_an_end(x):
+    """What a road is worth after the last period is part of the preferences."""
+    end = pyro.sample("end", dist.Normal(0.0, 1.0))
+    return mfg.Preferences(avoid_crowds(x), terminal=end * (x.state == "left"))
+
+
+@functools.cache
+def ended():
+    """The model of forty drivers for whom the end has a worth."""
+    panel = games.played(games.two_roads(), games.avoid_crowds, games.ROADS_TRUTH, 40, 3)
+    return mfg.TrajectoryModel(games.two_roads(), with_an_end, panel)
+
+
+@functools.cache
+def typed():
+    """The model of sixty drivers of two cities that do not meet, with costs of their own."""
+
+    def by_city(x):
+        effort = pyro.sample("effort", x.city.each(dist.Normal(0.0, 1.0)))
+        crowding = pyro.sample("crowding", dist.Normal(0.0, 1.0))
+        return -crowding * x.density - effort[x.city.codes] * (x.action == "turn")
+
+    game = games.two_roads(types={"city": ["a", "b"]}, meets="city", initial=[0.4, 0.1, 0.2, 0.3])
+    truth = {"crowding": 1.5, "effort": [0.2, 0.8]}
+    return mfg.TrajectoryModel(game, by_city, games.played(game, by_city, truth, 60, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "by"), [(uneven, None), (uneven, "firm"), (ended, None), (typed, None)]
+)
+def test_it_equals_a_loop_of_refits_on_rebuilt_panels(make, by):
+    """By agent and by cluster, of a panel with early exits; with an end's worth; with types."""
+    model, n = make(), 5
     owners = model.panel.agents if by is None else model.panel.groups[by]
     found = mfg.jackknife(model, parts=n, by=by, random_seed=1)
     codes, units = pd.factorize(owners)
@@ -213,13 +242,47 @@ def test_a_flow_that_is_solved_for_needs_no_jackknife(roads_model):
         mfg.jackknife(roads_model.along("equilibrium"))
 
 
-def test_draws_carry_it(roads_model):
-    """Results of laplace have it among their warnings and as a record, and in files."""
-    draws = mfg.laplace(roads_model, draws=50, random_seed=1, progressbar=False)
+@pytest.mark.filterwarnings("ignore::mfgppl.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (mfg.laplace, {}),
+        (mfg.vi, {"max_steps": 100}),
+        (mfg.nuts, {"tune": 50, "chains": 2, "progressbar": False}),
+    ],
+)
+def test_draws_carry_it(method, options):
+    """Results have it among their warnings and as a record, unless it is turned off."""
+    model = market_model(100, 3)
+    options = {"draws": 50, "random_seed": 1} | options
+    draws = method(model, **options)
     record = CountedFlow.from_json(draws.attrs["counted_flow"])
+    assert len(record.messages()) == 1
     assert set(record.messages()) <= set(draws.attrs["warnings"])
-    without = mfg.laplace(roads_model, draws=50, random_seed=1, flow_bias=False, progressbar=False)
-    assert "counted_flow" not in without.attrs
+    assert "counted_flow" not in method(model, flow_bias=False, **options).attrs
+
+
+@pytest.mark.filterwarnings("ignore::mfgppl.exceptions.ConvergenceWarning")  # of the weights
+def test_a_bias_too_large_for_the_jackknife_is_said(gallery):
+    """Five standard errors among 300 agents, of which it removes two thirds; not among 1,000."""
+    model = gallery("lasry_lions", 300)
+    found = mfg.jackknife(model)
+    (message,) = found.messages
+    errors = abs(found.counted_flow.table.loc["crowding", "bias_se"])
+    assert f"puts crowding off by {errors:.1f} standard errors, of which the jackknife" in message
+    draws = mfg.laplace(model, draws=50, random_seed=1, progressbar=False)
+    assert message in mfg.flows.adjust(draws, found, model).attrs["warnings"]
+    assert mfg.jackknife(gallery("lasry_lions", 1000)).messages == ()
+
+
+@pytest.fixture
+def gallery():
+    def model_of(name, n_agents):
+        module = importlib.import_module(f"mfgppl.models.{name}")
+        panel = games.played(module.game(), module.reward, module.TRUTH, n_agents, 3)
+        return mfg.TrajectoryModel(module.game(), module.reward, panel)
+
+    return model_of
 
 
 def test_a_bias_that_leaving_out_does_not_show_is_seen_by_the_cross_fit():
