@@ -11,7 +11,7 @@
 # %%
 """Adoption that spreads: an absorbing state, years that all share, borders as a network."""
 
-import textwrap
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from mfgppl.plots.style import BAND, DOT, GREY
 BINS = [-0.01, 0.0, 0.34, 0.67, 1.0]  # shares of bordering states with the law
 ALONE = -1  # the label of Alaska and Hawaii
 SHUFFLES, DRAWS = 99, 200  # maps with names in another order, panels drawn on the map
-LONGEST = 400  # letters of a message that is shown
 BY_YEAR = False  # whether neighbours move otherwise in each year: cells are then thin
 RARE = 0.02  # pseudo-count of a move of the neighbours that was not seen
 SEED = 1
@@ -342,10 +341,8 @@ def main(quick: bool, out: Path) -> None:
     frame, edges = table(), borders()
     panel = observed(frame, edges)
     rows, said = fitted(panel, MODELS[4:5] if quick else MODELS)
-    write_table(rows.drop(columns="converged"), out, "fits", fixed(2))
-    said["message"] = [
-        textwrap.shorten(text, LONGEST, placeholder=" ...") for text in said["message"]
-    ]
+    write_table(rows, out, "fits", fixed(2))
+    said["message"] = [re.sub(r"(?<=separated along) .*", " ...", text) for text in said["message"]]
     write_table(said, out, "messages", csv=False)
     seen = ratio(frame, edges)
     ratios = resumed(shuffled, 1 if quick else SHUFFLES, out / "shuffled.csv")["ratio"].to_numpy()

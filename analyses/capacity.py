@@ -23,7 +23,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from output import fixed, run, write_figure, write_table
+from output import RATIOS, fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import capacity
@@ -307,6 +307,15 @@ def draw_flows(panel: mfg.Trajectories, flows: Mapping[str, Any]) -> plt.Figure:
     return figure
 
 
+def draw_subsidy(found: mfg.results.Counterfactual) -> plt.Figure:
+    """Draw the crowd in both worlds by bin of capacity."""
+    figure = mfg.plots.plot_counterfactual(found)
+    for axis, centre in zip(figure.axes, capacity.CENTRES, strict=True):
+        axis.set_title(f"log flights {centre:+.2f}", fontsize=10)
+    figure.supxlabel("week", fontsize=10)
+    return figure
+
+
 # %% [markdown]
 # ## Answer
 #
@@ -321,22 +330,22 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     panel = capacity.panel()
     fits = fit_all(panel, size)
     treated = treatments(fits)
-    write_table(treated, out, "treatments")
+    write_table(treated, out, "treatments", digits={"log likelihood": 1, "over base": 1})
     write_figure(draw_treatments(treated), out, "treatments")
     write_table(clusters(fits["crowd", "plug-in"][0]), out, "clusters")
     if not quick:
         write_table(cut_posteriors(panel, size), out, "cut_posteriors", fixed(2))
     tested, tests = coupling_tests(panel, size)
-    write_table(tested, out, "coupling_tests")
+    write_table(tested, out, "coupling_tests", digits=RATIOS)
     write_figure(mfg.plots.plot_coupling(tests["plug-in"]), out, "coupling_plug-in")
     solved, flows = equilibria(panel, fits, size)
     write_table(solved, out, "equilibria")
     write_figure(draw_flows(panel, flows), out, "flows")
     changed, found = subsidy(panel, fits, size)
     write_table(changed, out, "subsidy", fixed(2))
-    write_figure(mfg.plots.plot_counterfactual(found[size.flows[-1]]), out, "subsidy")
+    write_figure(draw_subsidy(found[size.flows[-1]]), out, "subsidy")
     if not quick:
-        write_table(discounts(panel), out, "discounts")
+        write_table(discounts(panel), out, "discounts", digits={"log likelihood": 1})
 
 
 if __name__ == "__main__":

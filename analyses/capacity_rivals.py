@@ -2,7 +2,7 @@
 # # Do airlines answer their rivals on the same route?
 #
 # **Question.** A service's rivals are other carriers' services to the same destination. Is adding
-# flights worth less, or more, while many of them fly far below normal? There are three rivals each
+# flights worth less, or more, while many of them fly well below normal? There are three rivals each
 # on average: no crowd that averages out, but a network.
 #
 # Run `python analyses/capacity_rivals.py` (three minutes on one core) or, for a small version,
@@ -24,15 +24,15 @@ from output import fixed, run, write_figure, write_table
 import mfgppl as mfg
 from mfgppl.models import capacity
 
-FAR_BELOW = [0, 1]  # bins of capacity
-BINS = [-0.01, 0.0, 0.25, 0.5, 1.0]  # those none of whose rivals fly far below have a bin
+WELL_BELOW = [0, 1]  # bins of capacity
+BINS = [-0.01, 0.0, 0.25, 0.5, 1.0]  # those none of whose rivals fly well below have a bin
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results" / "capacity_rivals"
 Program = Callable[[mfg.RewardInputs], Any]
 
 # %% [markdown]
 # ## Data: who is whose rival
 #
-# Of 247 services 212 have a rival. The share of a service's rivals that fly far below normal, in
+# Of 247 services 212 have a rival. The share of a service's rivals that fly well below normal, in
 # four bins, is part of its state; its law is estimated by week, and taken as given.
 
 
@@ -51,7 +51,7 @@ def observed(frame: pd.DataFrame, edges: pd.DataFrame) -> mfg.Trajectories:
     panel = mfg.Trajectories.from_frame(
         here, **capacity.COLUMNS, types=["carrier"], groups=["airport", "dest"]
     )
-    return panel.exposure(edges, of={"capacity": FAR_BELOW}, bins=BINS, name="rivals")
+    return panel.exposure(edges, of={"capacity": WELL_BELOW}, bins=BINS, name="rivals")
 
 
 def game_of(panel: mfg.Trajectories) -> mfg.MeanFieldGame:
@@ -69,7 +69,7 @@ def game_of(panel: mfg.Trajectories) -> mfg.MeanFieldGame:
 # ## Model
 #
 # Cutting and adding cost something, being away from normal too; `rivals` is what adding is worth
-# more where all rivals fly far below than where none does. *Weeks*: cutting and adding have a
+# more where all rivals fly well below than where none does. *Weeks*: cutting and adding have a
 # shock in each week, which nobody foresees. *Carriers*: each has costs of its own.
 
 
@@ -148,13 +148,13 @@ def table_of(fits: dict[str, Any]) -> pd.DataFrame:
 def statistics(panel: mfg.Trajectories) -> dict[str, float]:
     """Return what is compared: shares, spread, and how much rivals are alike within a week."""
     frame = panel.to_frame()
-    below = frame["capacity"].isin(FAR_BELOW).astype(float)
+    below = frame["capacity"].isin(WELL_BELOW).astype(float)
     rival = frame["rivals"].astype(float)
     week = frame["time"]
     own, other = (v - v.groupby(week).transform("mean") for v in (below, rival))
     added = frame["action"].eq("add").astype(float)
     return {
-        "share far below": below.mean(),
+        "share well below": below.mean(),
         "spread of rivals within a week": float(np.sqrt((other**2).mean())),
         "likeness of rivals": float(np.corrcoef(own, other)[0, 1]),
         "share of adding": added[frame["action"].notna()].mean(),

@@ -3,7 +3,7 @@
 import argparse
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,35 @@ def significant(digits: int) -> Text:
 
 
 def write_table(
-    table: pd.DataFrame, out: Path, name: str, text: Text | None = None, *, csv: bool = True
+    table: pd.DataFrame,
+    out: Path,
+    name: str,
+    text: Text | None = None,
+    *,
+    digits: Mapping[str, int] | None = None,
+    csv: bool = True,
 ) -> None:
-    """Write a table as Markdown, by default with three decimals, and in full as CSV; print it."""
-    text = fixed(3) if text is None else text
+    """Write a table as Markdown and in full as CSV; print it.
+
+    Numbers have three decimals by default, and in columns named in `digits` so many.
+    """
+    own = {column: fixed(n) for column, n in (digits or {}).items()}
+    texts = [own.get(column, text or fixed(3)) for column in table.columns]
     if csv:
         table.to_csv(out / f"{name}.csv", index=False)
     right = [pd.api.types.is_numeric_dtype(table[c]) for c in table.columns]
     rows = [list(map(str, table.columns)), ["---:" if r else "---" for r in right]]
     for row in table.itertuples(index=False, name=None):
-        rows.append([text(v) if isinstance(v, float) else str(v) for v in row])
+        rows.append(
+            [t(v) if isinstance(v, float) else str(v) for t, v in zip(texts, row, strict=True)]
+        )
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines[1] = f"|{'|'.join(rows[1])}|"
     (out / f"{name}.md").write_text("\n".join(lines) + "\n")
     print(f"\n{name}\n{table.to_string(index=False)}")
+
+
+RATIOS = {"statistic": 1, "mean": 1, "upper": 1}  # decimals of a table of tests
 
 
 def write_figure(figure: plt.Figure, out: Path, name: str, dpi: int = 120) -> None:

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from output import fixed, run, write_figure, write_table
+from output import RATIOS, fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import pricing
@@ -330,6 +330,15 @@ def draw_flows(panel: mfg.Trajectories, flows: Mapping[tuple[str, str], Any]) ->
     return figure
 
 
+def draw_charge(found: mfg.results.Counterfactual) -> plt.Figure:
+    """Draw the crowd in both worlds by bin of the margin."""
+    figure = mfg.plots.plot_counterfactual(found)
+    for axis, centre in zip(figure.axes, CENTRES, strict=True):
+        axis.set_title(f"margin {100 * centre:+.1f} %", fontsize=10)
+    figure.supxlabel("month", fontsize=10)
+    return figure
+
+
 # %% [markdown]
 # ## Answer
 #
@@ -350,7 +359,7 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
         write_table(cut_posteriors(panel, size), out, "cut_posteriors", fixed(2))
         write_table(profile(panel), out, "profile", fixed(1))
     tested, tests = coupling_tests(panel, size)
-    write_table(tested, out, "coupling_tests", fixed(3))
+    write_table(tested, out, "coupling_tests", digits=RATIOS)
     for (term, how), test in tests.items():
         if how == "plug-in":
             write_figure(mfg.plots.plot_coupling(test), out, f"coupling_{term}_{how}")
@@ -359,7 +368,7 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
     write_figure(draw_flows(panel, flows), out, "flows")
     charged, found = charge_on_cuts(panel, fits, size)
     write_table(charged, out, "charge_on_cuts", fixed(2))
-    write_figure(mfg.plots.plot_counterfactual(found["herd", "plug-in"]), out, "charge_on_cuts")
+    write_figure(draw_charge(found["herd", "plug-in"]), out, "charge_on_cuts")
     write_table(discounts(panel, size), out, "discounts")
 
 

@@ -24,6 +24,7 @@ from steps import crowd_of, fit
 import mfgppl as mfg
 
 FOLDS, SEED = 5, 1
+SCORE = {"log score": 3}  # decimals
 ENDS, FREE, SLOPED = 2, 3, 4  # steps of the study, beside its first and last
 PRODUCTS = (HERD, ENDS, FREE, SLOPED, FINAL)
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -114,7 +115,7 @@ def main(quick: bool, out: Path) -> None:
     chosen = PRODUCTS[:1] if quick else PRODUCTS
     for name, rows_of in (("products", products), ("crossed", crossed)):
         found = at(chosen, rows_of, out / f"{name}_found.csv")
-        write_table(found.drop(columns="panel"), out, name, fixed(3), csv=False)
+        write_table(found.drop(columns="panel"), out, name, fixed(1), digits=SCORE, csv=False)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
-from output import fixed, run, write_figure, write_table
+from output import RATIOS, fixed, run, write_figure, write_table
 
 import mfgppl as mfg
 from mfgppl.models import pricing
@@ -171,7 +171,7 @@ def main(quick: bool = False, out: Path | str = OUT) -> None:
         return
     write_table(controls(panel, CONTROLS), out, "controls", fixed(2))
     tested, found = tests(panel)
-    write_table(tested, out, "shock_tests", fixed(3))
+    write_table(tested, out, "shock_tests", digits=RATIOS)
     for term, test in found.items():
         write_figure(mfg.plots.plot_coupling(test), out, f"coupling_{term}_free")
     write_table(worlds(panel), out, "worlds", fixed(1))

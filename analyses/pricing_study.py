@@ -92,14 +92,16 @@ STEPS = (
     Step("months by margin, two kinds", kinds=2, **SLOPED),
     Step("and the last move", kinds=2, last="one", **SLOPED),
     Step("and by bin, margins moving by month", kinds=2, last="by bin", moving=True, slope=True),
-    Step("three kinds of it", kinds=3, last="by bin", moving=True, slope=True),
-    Step("one kind of it", last="by bin", moving=True, slope=True),
+    Step("the same, three kinds", kinds=3, last="by bin", moving=True, slope=True),
+    Step("the same, one kind", last="by bin", moving=True, slope=True),
     Step("one kind, with the stock", last="by bin", moving=True, slope=True, stock=True),
     Step("one kind, pace and habit vary", last="by bin", moving=True, slope=True, varied=True),
 )
 HERD, FINAL = 0, 12  # the steps that are drawn
 QUICK = (HERD,)
+LEFT = ["ratio", "df", "crowd", "clustered s.e.", "statistics unlike"]  # of the crowd
 STORY = [STEPS[n].label for n in (0, 2, 3, 4, 6, 7, 8, 12)]
+SHORT = [STEPS[n].label for n in (0, 2, 3, 4, 12)]
 
 # %% [markdown]
 # ## Data
@@ -284,7 +286,7 @@ def beyond(model: mfg.TrajectoryModel, point: Any) -> pd.DataFrame:
         return spread
 
     asked = {
-        "moves": lambda moves, margin: moves != 1,
+        "cuts and raises": lambda moves, margin: moves != 1,
         "cuts": lambda moves, margin: moves == 0,
         "raises": lambda moves, margin: moves == 2,
         "holds after holds": lambda moves, margin: (moves[:, 1:] == 1) & (moves[:, :-1] == 1),
@@ -338,15 +340,16 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
 def draw_steps(axis: Any, steps: pd.DataFrame) -> None:
     """Draw the likelihood ratio that speaks for the crowd, step by step."""
     rows = np.arange(len(steps))
-    axis.barh(
-        rows, steps["ratio"], color=[INK if ok else GREY for ok in steps["statistics unlike"] <= 2]
-    )
+    colours = [GREY if unlike else INK for unlike in steps["statistics unlike"]]
+    axis.barh(rows, steps["ratio"], color=colours)
+    note = "dark: panels drawn are like the one seen\nin all seven built-in statistics"
+    axis.text(0.97, 0.06, note, transform=axis.transAxes, ha="right", fontsize=8, color=INK)
     for row, value in zip(rows, steps["ratio"], strict=True):
         axis.text(value + 4, row, f"{value:.0f}", va="center", fontsize=8)
     axis.set_yticks(rows, steps["model"], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.15 * steps["ratio"].max())
-    axis.set_xlabel("likelihood ratio for the crowd")
+    axis.set_xlabel("likelihood ratio statistic for the crowd")
     axis.set_title("What speaks for the crowd", fontsize=11)
 
 
@@ -371,7 +374,7 @@ def figures(steps: pd.DataFrame, out: Path, readme: Path | None) -> None:
         return
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     draw_steps(axes[0], steps[steps["model"].isin(STORY)])
-    draw_cuts(axes[1], by_month[FINAL], "Price cuts: seen (dots), predicted (90% band)")
+    draw_cuts(axes[1], by_month[FINAL], "Price cuts: seen (dots), last model (90% band)")
     write_figure(figure, readme, "readme", dpi=100)
 
 
@@ -387,6 +390,8 @@ def main(quick: bool, out: Path) -> None:
     steps = at(numbers, functools.partial(rows_of, out=out), out / "steps_found.csv")
     table = steps.drop(columns=["panel", "unlike", "verdict", "converged"])
     write_table(table, out, "steps", fixed(1))
+    short = table.loc[table["model"].isin(SHORT), ["model", *LEFT]]
+    write_table(short, out, "steps_short", fixed(1), csv=False)
     write_table(last_moves(), out, "last_moves", fixed(2), csv=False)
     write_table(steps[["model", "unlike"]], out, "unlike", csv=False)
     if quick:

@@ -104,7 +104,7 @@ def main() -> None:
 def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     """Read the bundled supermarket panel, fit a reward by MLE and NUTS, write a report.
 
-    534 products set prices over 25 months. The reward says what a product may care about: the
+    534 products set prices over 26 months. The reward says what a product may care about: the
     cost of a price change, its own margin, and its distance from the crowd's mean margin.
     """
     page = Target("--out", Path(out), PAGES)

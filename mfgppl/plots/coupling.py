@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 POINTS = 400  # of the curve
 SHOWN, BINS = 3, 20  # parameters drawn, bars
+FAR = 10.0  # times the largest ratio drawn: an observed one beyond is off the axis
 
 
 @strict_keywords
@@ -31,7 +32,8 @@ def plot_coupling(test: CouplingTest) -> "Figure":
     -------
     Figure
         Of matplotlib: the ratio, with the chi-squared density that the textbook promises, and a
-        panel a coupling parameter, three at most.
+        panel a coupling parameter, three at most. A ratio ten times as far out as all panels drawn
+        is written on the axis, which ends where they do.
     """
     import matplotlib.pyplot as plt  # slow to import
 
@@ -66,13 +68,18 @@ def plot_coupling(test: CouplingTest) -> "Figure":
 def _ratio(axis: Any, test: CouplingTest) -> None:
     """Draw the likelihood ratio's panel."""
     drawn = test.drawn[np.isfinite(test.drawn)]
-    end = 1.08 * max(drawn.max(), test.statistic, chi2.ppf(0.99, test.df))
+    end = max(drawn.max(), chi2.ppf(0.99, test.df))
+    far = test.statistic > FAR * end
+    end = 1.08 * (end if far else max(end, test.statistic))
     heights = _histogram(axis, drawn, test.statistic, span=(0.0, end))
     x = np.linspace(end / POINTS, end, POINTS)
     name = f"chi-squared, {test.df} degree{'s' if test.df > 1 else ''} of freedom"
     axis.plot(x, chi2.pdf(x, test.df), color=INK, lw=1.4, label=name)
     axis.set_ylim(0.0, 1.25 * heights.max())
     axis.set_xlim(0.0, end)
+    if far:
+        note = f"observed: {test.statistic:.0f}, off the axis"
+        axis.text(0.97, 0.9, note, transform=axis.transAxes, ha="right", color=DOT, fontsize=9)
     axis.set_xlabel("likelihood ratio, twice the nats gained")
 
 

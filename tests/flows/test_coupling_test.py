@@ -180,6 +180,18 @@ def test_the_figure_shows_the_ratio_its_reference_and_the_textbook():
     plt.close(figure)
 
 
+def test_the_figure_shows_the_ratios_drawn_where_the_observed_one_is_far_out():
+    """On an axis up to the observed ratio all those drawn would be one bar; it is written."""
+    import matplotlib.pyplot as plt
+
+    far = replace(without_coupling(), statistic=1e4)
+    ratio = plot_coupling(far).axes[0]
+    drawn = far.drawn.max()
+    assert drawn < ratio.get_xlim()[1] < 2 * max(drawn, scipy.stats.chi2.ppf(0.99, 1))
+    assert any("10000" in text.get_text() for text in ratio.texts)
+    plt.close("all")
+
+
 def test_wrong_inputs_are_refused():
     panel = played(ROADS, alone, ALONE, 20, 1)
     full, null = models(panel)
