@@ -172,7 +172,7 @@ def _doubts(cost: CountedFlow) -> tuple[str, ...]:
     if not cost.large:
         return ()
     each = ", ".join(
-        f"{name} off by {abs(cost.table.loc[name, 'bias_se']):.1f} standard errors"
+        f"{name} off by {cost.table['bias_se'].abs()[name]:.1f} standard errors"
         for name in cost.large
     )
     return (
