@@ -317,7 +317,7 @@ def fit(
 # Failure would be coverage below nominal of what claims to count the flow's error, and a warning
 # that is absent in more than one fit of twenty where the plug-in's intervals hold the truth in less
 # than 80 % of worlds, or present in more than one of ten where they do in 85 % or more. The table
-# of warnings has the rule that there is, expected coverage below 0.8, others with other numbers,
+# of warnings has the rule that there is, expected coverage below 0.75, others with other numbers,
 # and one by how far the cross-fit is from the plug-in.
 
 

@@ -5,7 +5,7 @@
 # was left out. Let the months' shocks be a population, whose spread is inferred: how well is a
 # month predicted, does the crowd help, and what is left of its coefficient?
 #
-# Run `python analyses/pricing_months.py` (about a quarter of an hour on one core) or, for a small
+# Run `python analyses/pricing_months.py` (about ten minutes on one core) or, for a small
 # version, `python analyses/pricing_months.py --quick`. A run that was stopped goes on where it was.
 
 # %%

@@ -5,7 +5,7 @@
 # product like to stand where the others stand? What is left of the crowd once months, ends, kinds
 # of products and their last moves are in the model, and does the model predict what was seen?
 #
-# Run `python analyses/pricing_study.py` or, for a small version,
+# Run `python analyses/pricing_study.py` (about five minutes on one core) or, for a small version,
 # `python analyses/pricing_study.py --quick`. A run that was stopped goes on where it was.
 
 # %%
