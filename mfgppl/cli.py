@@ -105,7 +105,9 @@ def demo(out: str, seed: int, draws: int, overwrite: bool) -> None:
     """Read the bundled supermarket panel, fit a reward by MLE and NUTS, write a report.
 
     534 products set prices over 26 months. The reward says what a product may care about: the
-    cost of a price change, its own margin, and its distance from the crowd's mean margin.
+    cost of a price change, its own margin, and its distance from the crowd's mean margin. It is the
+    reward that one writes first: the report says what it does not predict, and the documentation's
+    page on pricing goes on from there to one that does.
     """
     page = Target("--out", Path(out), PAGES)
     check_targets([page], [], overwrite=overwrite)
