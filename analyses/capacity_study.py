@@ -298,7 +298,7 @@ def changes_of(model: mfg.TrajectoryModel, point: Any) -> pd.DataFrame:
     check = mfg.predictive_check(
         model, point, statistics={"changes": changes}, draws=200, random_seed=SEED
     )
-    table = check.arrays["changes"].to_dataframe().reset_index(drop=True)
+    table = check.arrays["changes"].drop_vars("deviation").to_dataframe().reset_index(drop=True)
     return table.assign(changes=["0", *(f"{a}-{a + 4}" for a in FIVES[:-1])])
 
 

@@ -319,7 +319,8 @@ def rows_of(number: int, out: Path) -> list[dict[str, Any]]:
         beyond(model, point).to_csv(out / "beyond_found.csv")
         by_nodes(step, point).to_csv(out / "nodes_found.csv", index=False)
     if number in (HERD, FINAL):
-        check.arrays["choice_by_time"].to_dataframe().to_csv(out / f"by_month_{number}.csv")
+        by_month = check.arrays["choice_by_time"].drop_vars("deviation").to_dataframe()
+        by_month.to_csv(out / f"by_month_{number}.csv")
         check.table.to_csv(out / f"check_{number}.csv")
     known = len(point.theta) - len(point.curvature.flat)
     worth, error = crowd_of(point)

@@ -223,10 +223,11 @@ def test_no_call_changes_global_state(call, roads_model, monkeypatch):
 def test_global_seeds_do_not_change_a_fit(call, roads_model):
     """A fit with a seed of its own gives the same numbers under any global seed."""
     found = []
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
-            torch.manual_seed(seed)
+            pyro.set_rng_seed(seed)  # of torch, NumPy and Python
             fit = call(roads_model)
         known = (
             fit.params
@@ -234,6 +235,8 @@ def test_global_seeds_do_not_change_a_fit(call, roads_model):
             else fit["posterior"]["crowding"]
         )
         found.append(known.to_numpy())
+    random.setstate(before[0])
+    np.random.set_state(before[1])  # noqa: NPY002
     np.testing.assert_array_equal(found[0], found[1])
 
 

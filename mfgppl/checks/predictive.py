@@ -52,7 +52,8 @@ class PredictiveCheck:
         chance can move; `deviation`, the largest, in predictive standard deviations, and `at`,
         its label.
     arrays : dict of str to Dataset
-        Of each array: `observed`, `mean`, `lower`, `upper` and `p` (two-sided) by its own dims.
+        Of each array: `observed`, `mean`, `lower`, `upper`, `p` (two-sided) and `deviation` (in
+        predictive standard deviations) by its own dims.
     n_draws : int
         Panels drawn.
     coordinate : str
@@ -86,7 +87,8 @@ class PredictiveCheck:
             without = ", ".join(map(str, self.table.index[~known]))
             said = f"The panel looks like panels of the fitted model in all {n} statistics"
             return f"{said}; without a value: {without}." if without else f"{said}."
-        named = ", ".join(f"{k} (p = {odd[k]:.2g})" for k in odd)
+        most = {k: f", most at {at}" if at else "" for k, at in self.table["at"].items()}
+        named = "; ".join(f"{k} (p = {odd[k]:.2g}){most[k]}" for k in odd)
         if self.passed:
             return (
                 f"The panel looks like panels of the fitted model; of {n} statistics chance "
@@ -306,7 +308,8 @@ def _compare(observed: xr.DataArray, drawn: np.ndarray) -> tuple[dict[str, Any],
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.where(moves, gap / spread, 0.0)
     parts = {"observed": value, "mean": mean, "lower": lower, "upper": upper, "p": two_sided}
-    summary = xr.Dataset({k: (observed.dims, v) for k, v in parts.items()}, observed.coords)
+    by_entry = parts | {"deviation": deviation}
+    summary = xr.Dataset({k: (observed.dims, v) for k, v in by_entry.items()}, observed.coords)
     row: dict[str, Any] = dict.fromkeys([*parts, "within"], np.nan)
     if not observed.ndim:
         row.update({k: float(v) for k, v in parts.items()})

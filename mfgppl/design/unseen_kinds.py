@@ -22,6 +22,7 @@ from mfgppl.reward.parameters import Program
 HISTORIES, FOR_EACH = 200, 10  # drawn at least, and for each parameter
 DECISIONS = 20  # of an agent in a stationary game
 SAME = 1e-9  # difference of choice probabilities that is rounding
+ASIDE = 0.1  # of all parameters, where what holds by coincidence at a point does not
 
 
 def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensity]:
@@ -75,9 +76,7 @@ def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ..
     for site in reversed(nodes.sites):
         differ = 0.0
         for density in densities:
-            assert isinstance(density.model.law, KindsLikelihood)
-            core = density.rewards(density.constrained(theta[None]))[0]
-            policies = np.exp(density.model.law.table_arrays(core)[0])
+            policies = _choices_and_shares(density, theta)[0]
             of_value = policies_of(density.model, policies, site.name)
             differ = max(differ, float(np.abs(of_value - of_value[0]).max()))
         if differ < SAME:
@@ -86,7 +85,7 @@ def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ..
         elif site.kinds and not model.game.stationary:
             T, _, A = model.game.shape
             found += _few_decisions(site.name, site.size, T, A)
-    return tuple(found)
+    return (*found, *_few_probabilities(densities, theta))
 
 
 def _few_decisions(name: str, n_kinds: int, T: int, A: int) -> list[str]:
@@ -104,3 +103,36 @@ def _few_decisions(name: str, n_kinds: int, T: int, A: int) -> list[str]:
         f"their choices, and {name!r} has {n_kinds}: what is identified rests on the form of the "
         "reward (Kasahara and Shimotsu, 2009)"
     ]
+
+
+def _few_probabilities(densities: Sequence[LogDensity], theta: np.ndarray) -> list[str]:
+    """Return a sentence where kinds choose alike at all decisions and parameters are more.
+
+    Then the law of histories depends on the parameters through the shares and one distribution
+    over actions for each kind alone.
+    """
+    nodes, n_actions = densities[0].model.nodes, densities[0].model.game.n_actions
+    assert nodes is not None
+    site = nodes.sites[0]
+    shown = site.size * n_actions - 1
+    if len(nodes.sites) > 1 or not site.kinds or len(theta) <= shown:
+        return []
+    for point in (theta, theta + ASIDE):
+        found = [_choices_and_shares(density, point) for density in densities]
+        choices = [policies.reshape(site.size, -1, n_actions) for policies, _ in found]
+        for tables in (choices, [shares for _, shares in found]):
+            if np.ptp(np.concatenate(tables, axis=1), axis=1).max() > SAME:
+                return []
+    return [
+        f"each value of {site.name!r} has one set of choice probabilities at all decisions: with "
+        f"the shares these are {shown} numbers, fewer than the {len(theta)} parameters (of a rate "
+        "of lapses beside one gap in value for each kind, say)"
+    ]
+
+
+def _choices_and_shares(density: LogDensity, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the policies (N, T, S, A) of kinds and their shares (N, S) by first state."""
+    law = density.model.law
+    assert isinstance(law, KindsLikelihood)
+    log_policies, logs = law.table_arrays(density.rewards(density.constrained(theta[None]))[0])
+    return np.exp(log_policies), np.exp(logs)

@@ -26,14 +26,14 @@ BINS = 50  # of total variation and of shares
 @strict_keywords
 @in_plain_text
 def plot_flow_check(check: PredictiveCheck, *, states: int = 6) -> "Figure":
-    """Draw the observed flow against its predictive band, in the states most visited.
+    """Draw the observed flow against its predictive band, by state.
 
     Parameters
     ----------
     check : PredictiveCheck
         The check.
     states : int
-        How many states to draw.
+        How many states to draw at most: of those visited, the ones that deviate most.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def plot_flow_check(check: PredictiveCheck, *, states: int = 6) -> "Figure":
     is_a("check", check, PredictiveCheck)
     flow = check.arrays["flow"]
     time = flow["time"].values
+    shown, note = _most_deviating(check, "flow", states)
     if len(time) == 1:
-        return _flow_by_state(flow.isel(time=0, state=np.sort(_most_visited(check, states))))
-    shown = np.sort(_most_visited(check, states))
+        return _flow_by_state(flow.isel(time=0, state=shown), note)
     figure, axes = _grid(len(shown), sharey=False)
     for axis, place in zip(axes, shown, strict=True):
         here = flow.isel(state=place)
@@ -56,7 +56,7 @@ def plot_flow_check(check: PredictiveCheck, *, states: int = 6) -> "Figure":
         axis.locator_params(axis="y", nbins=3)
         _whole_ticks(axis)
     _outer_labels(figure, axes, "time", "share of agents")
-    _name_marks(figure)
+    _name_marks(figure, note)
     return figure
 
 
@@ -70,7 +70,7 @@ def plot_choice_check(check: PredictiveCheck, *, states: int = 16) -> "Figure":
     check : PredictiveCheck
         The check.
     states : int
-        How many states to draw, the most visited.
+        How many states to draw at most: of those visited, the ones that deviate most.
 
     Returns
     -------
@@ -78,14 +78,15 @@ def plot_choice_check(check: PredictiveCheck, *, states: int = 16) -> "Figure":
         Of matplotlib.
     """
     is_a("check", check, PredictiveCheck)
-    choice = check.arrays["choice_by_state"].isel(state=np.sort(_most_visited(check, states)))
+    shown, note = _most_deviating(check, "choice_by_state", states)
+    choice = check.arrays["choice_by_state"].isel(state=shown)
     actions = choice["action"].values
     figure, axes = _grid(len(actions), sharey=True)
     for axis, action in zip(axes, actions, strict=True):
         _band_by_state(axis, choice.sel(action=action))
         axis.set_title(str(action), fontsize=10)
     _outer_labels(figure, axes, check.coordinate, "share of actions")
-    _name_marks(figure)
+    _name_marks(figure, note)
     return figure
 
 
@@ -268,7 +269,8 @@ def _grid(n: int, *, sharey: bool, height: float = 2.4) -> tuple["Figure", list[
     return figure, shown
 
 
-def _name_marks(figure: "Figure") -> None:
+def _name_marks(figure: "Figure", note: str = "") -> None:
+    """Say what dots and bands are, below a note on what is drawn."""
     from matplotlib.lines import Line2D  # slow to import
     from matplotlib.patches import Patch
 
@@ -276,7 +278,10 @@ def _name_marks(figure: "Figure") -> None:
         Line2D([], [], color=DOT, marker="o", ms=4, lw=0, label="observed"),
         Patch(color=BAND, label="equal-tailed 90% band of the fitted model"),
     ]
-    figure.legend(handles=marks, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        handles=marks, loc="outside upper left", ncols=2, frameon=False, fontsize=9,
+        title=note or None, title_fontsize=9, alignment="left",
+    )  # fmt: skip
 
 
 def _remove_frame(axis: Any) -> None:
@@ -300,18 +305,31 @@ def _title(check: PredictiveCheck, state: Any) -> str:
     return f"{check.coordinate} {state}" if single else str(state)
 
 
-def _most_visited(check: PredictiveCheck, states: int) -> np.ndarray:
-    """Return the places of the states most visited, the first of them first."""
-    share = np.nan_to_num(check.arrays["flow"]["observed"].mean("time").values)
-    return np.argsort(-share, kind="stable")[: positive_int("states", states)]
+def _most_deviating(check: PredictiveCheck, name: str, states: int) -> tuple[np.ndarray, str]:
+    """Return the places of the states to draw, in order, and what is said where some are not.
+
+    All are drawn where they fit; else those visited, in the panel or in panels drawn, whose
+    entries of a statistic deviate most.
+    """
+    positive_int("states", states)
+    array, flow = check.arrays[name], check.arrays["flow"]
+    n = array.sizes["state"]
+    if n <= states:
+        return np.arange(n), ""
+    share = np.nan_to_num(flow["observed"].mean("time").values)
+    visited = np.flatnonzero(share + np.nan_to_num(flow["mean"].mean("time").values))
+    others = [dim for dim in array.dims if dim != "state"]
+    deviation = np.nan_to_num(array["deviation"].max(others).values, posinf=np.inf)
+    shown = visited[np.lexsort((-share[visited], -deviation[visited]))][:states]
+    return np.sort(shown), f"{len(shown)} of {n} states, those that deviate most"
 
 
-def _flow_by_state(here: xr.Dataset) -> "Figure":
+def _flow_by_state(here: xr.Dataset, note: str) -> "Figure":
     """Draw the one distribution of a stationary game."""
     figure, (axis,) = _grid(1, sharey=True)
     _band_by_state(axis, here)
     _outer_labels(figure, [axis], "state", "share of agents")
-    _name_marks(figure)
+    _name_marks(figure, note)
     return figure
 
 

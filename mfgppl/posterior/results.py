@@ -28,7 +28,7 @@ from mfgppl.estimation.point import cost_of_counting
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
 from mfgppl.posterior.groups import labelled_groups
-from mfgppl.reward.program import reward_source
+from mfgppl.reward.source import reward_source
 from mfgppl.reward.valued import parts_drawn
 
 COUNTED_FLOW = "counted_flow"  # attribute

@@ -256,7 +256,7 @@ def _coverage(title: str, fit: xr.DataTree) -> Section | None:
 def _check_drawings(check: PredictiveCheck) -> tuple[Drawing, Drawing, Drawing]:
     return (
         (
-            "Share of agents in the states most visited: observed (dots), 90% predictive band",
+            "Share of agents by state: observed (dots), 90% predictive band",
             lambda: check_figures.plot_flow_check(check),
         ),
         (

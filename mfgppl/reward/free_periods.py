@@ -8,7 +8,8 @@ import pyro.distributions as dist
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.period_effects import period_effects
 from mfgppl.reward.preferences import Preferences
-from mfgppl.reward.program import RewardProgram, as_preferences, check_callable, reward_source
+from mfgppl.reward.program import RewardProgram, as_preferences, check_callable
+from mfgppl.reward.source import reward_source
 
 SITE = "free_periods"
 WIDE = 10.0  # standard deviation of their prior, in temperatures

@@ -16,6 +16,7 @@ from mfgppl.reward.formulas import check_formula, coded_columns, columns_of
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import Preferences
 from mfgppl.reward.program import check_prior
+from mfgppl.reward.source import values_read
 
 Features = Mapping[str, Any] | Sequence[str] | str
 Priors = Any  # a distribution, or a mapping of names to them
@@ -259,12 +260,14 @@ def feature_values(feature: Any, x: RewardInputs) -> Tensor:
 
 
 def _feature_source(feature: Any) -> str:
-    """Return a feature as text: its name, its source line, or what it is."""
+    """Return a feature as text: its name, its source and what that reads, or what it is."""
     if isinstance(feature, str):
         return f"x.{feature}"
     if not callable(feature):
         return f"an array of shape {tuple(getattr(feature, 'shape', ()))}"
+    values = ", ".join(f"{name} = {value}" for name, value in sorted(values_read(feature).items()))
+    said = f"  # {values}" if values else ""
     try:
-        return inspect.getsource(feature).strip().rstrip(",")
+        return inspect.getsource(feature).strip().rstrip(",") + said
     except (OSError, TypeError):
-        return getattr(feature, "__name__", "a function")
+        return getattr(feature, "__name__", "a function") + said

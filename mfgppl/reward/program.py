@@ -1,8 +1,6 @@
 """Reward programs: Pyro programs from inputs to a reward table."""
 
 import functools
-import inspect
-import tokenize
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -452,13 +450,3 @@ def innermost(fn: Any) -> Any:
 def is_subsample(site: Mapping[str, Any]) -> bool:
     """Return whether a site of a trace is the index of a plate."""
     return type(site["fn"]).__name__ == "_Subsample"
-
-
-def reward_source(program: RewardProgram) -> str:
-    """Return the source of a reward program where Python knows it, else its name."""
-    if hasattr(program, "source"):
-        return str(program.source)
-    try:
-        return inspect.getsource(program)
-    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
-        return getattr(program, "__doc__", None) or repr(program)

@@ -12,7 +12,8 @@ from mfgppl.data.space import StateSpace
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.linear import feature_values
 from mfgppl.reward.preferences import Preferences
-from mfgppl.reward.program import RewardProgram, reward_source
+from mfgppl.reward.program import RewardProgram
+from mfgppl.reward.source import reward_source
 
 
 @strict_keywords

@@ -1,6 +1,7 @@
 """Predictive checks against laws worked out by hand."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -229,13 +230,86 @@ def test_figures_show_what_was_checked():
 
     model, _ = roads()
     check = predictive_check(model, ROADS_TRUTH, draws=20, random_seed=1)
-    flow, choice = plot_flow_check(check, states=1), plot_choice_check(check)
-    drawn = flow.axes[0].lines[0].get_ydata()
-    most = check.arrays["flow"]["observed"].mean("time").idxmax("state")
-    np.testing.assert_allclose(drawn, check.arrays["flow"]["observed"].sel(state=most))
+    flow, choice = plot_flow_check(check), plot_choice_check(check)
+    for axis, state in zip(flow.axes, ("left", "right"), strict=False):
+        expected = check.arrays["flow"]["observed"].sel(state=state)
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), expected)
     assert [a.get_title() for a in choice.axes] == ["stay", "turn"]
     rows = [t.get_text() for t in plot_statistics(check).axes[0].get_yticklabels()]
     assert rows == BUILT_IN[3:]
+    plt.close("all")
+
+
+@functools.cache
+def one_bad_state_of_thirty(bad=4):
+    """Check a fit of fair coins: agents stay in their state, and in one of them always act.
+
+    State k has 2 (30 - k) agents, but for the last, which has none, and state 28, which has those
+    asked for and acts each time.
+    """
+    states = [f"s{k:02d}" for k in range(30)]
+    game = mfg.MeanFieldGame(
+        states=states, actions=["rest", "act"], horizon=4,
+        transition=torch.eye(30, dtype=torch.float64)[:, None, :].expand(30, 2, 30),
+        initial=torch.full((30,), 1 / 30, dtype=torch.float64),
+    )  # fmt: skip
+    coins = np.random.default_rng(1)
+    rows = [
+        (f"{state} {i}", t, state, "act" if state == "s28" or coins.random() < 0.5 else "rest")
+        for k, state in enumerate(states[:-1])
+        for i in range(bad if state == "s28" else 2 * (30 - k))
+        for t in range(4)
+    ]
+    panel = mfg.Trajectories.from_frame(
+        pd.DataFrame(rows, columns=["agent", "time", "state", "action"]),
+        state_labels={"state": states}, action_labels=["rest", "act"],
+    )  # fmt: skip
+
+    def indifferent(x):
+        return pyro.sample("w", dist.Normal(0.0, 1.0)) * (x.action == "act")
+
+    model = mfg.TrajectoryModel(game, indifferent, panel)
+    return predictive_check(model, {"w": 0.0}, draws=100, random_seed=1)
+
+
+def test_a_verdict_says_where_the_panel_deviates_most():
+    """Each array that fails is followed by its worst entry; a scalar has none."""
+    check = one_bad_state_of_thirty(bad=40)
+    assert not check.passed
+    found = check.verdict.removesuffix(".").split("chance): ")[1].split("; ")
+    parts = {part.split(" (p")[0]: part for part in found}
+    assert {"choice_by_state", "switchers"} <= set(parts)
+    assert "), most at state=s28, action=" in parts["choice_by_state"]
+    assert parts["switchers"].endswith(")")
+
+
+def test_states_that_deviate_most_are_drawn():
+    """The bad state, rarest of those visited, is in the figure; one without visits is not."""
+    import matplotlib.pyplot as plt
+
+    check = one_bad_state_of_thirty()
+    figure = plot_choice_check(check, states=3)
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(shown) == 3
+    assert "s28" in shown
+    assert figure.legends[0].get_title().get_text() == "3 of 30 states, those that deviate most"
+    everybody = plot_choice_check(check, states=29)
+    names = [label.get_text() for label in everybody.axes[0].get_xticklabels()]
+    assert "s29" not in names
+    assert plot_choice_check(check, states=30).legends[0].get_title().get_text() == ""
+    plt.close("all")
+
+
+def test_the_flow_is_drawn_where_it_deviates_most():
+    """Nobody moves, so that flows deviate nowhere until one state's is said to."""
+    import matplotlib.pyplot as plt
+
+    check = one_bad_state_of_thirty()
+    flow = check.arrays["flow"].copy(deep=True)
+    flow["deviation"].loc[{"state": "s20", "time": 2}] = 9.0
+    figure = plot_flow_check(replace(check, arrays=check.arrays | {"flow": flow}), states=3)
+    assert [a.get_title() for a in figure.axes if a.get_visible()] == ["s00", "s01", "s20"]
+    assert figure.legends[0].get_title().get_text() == "3 of 30 states, those that deviate most"
     plt.close("all")
 
 

@@ -72,6 +72,26 @@ def test_kinds_beside_lapses_with_one_gap():
     assert found.rank == 3
     assert "lapse" in str(found.directions.index[0])
     assert found.known[["share[0]", "share[1]"]].all()
+    assert len(found.reasons) == 1
+    assert "these are 3 numbers, fewer than the 4 parameters" in repr(found)
+
+
+def test_lapses_beside_kinds_whose_gaps_differ_by_period_need_no_reason():
+    """Where the gap is another one in some period, choice probabilities are enough."""
+
+    def agent(x):
+        share = shares(2)
+        gap = pyro.sample("gap", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        late = pyro.sample("late", dist.Normal(0.0, 1.0))
+        rate = pyro.sample("lapse", dist.Beta(1.0, 5.0))
+        with x.agents:
+            kind = pyro.sample("kind", dist.Categorical(share))
+        value = gap[kind] + late * (x.time > 2)
+        return mfg.Preferences(value * (x.action == "a"), lapse=rate)
+
+    at = {"share": [0.4, 0.6], "gap": [-1.0, 1.0], "lapse": 0.1}
+    for late in (0.7, 0.0):  # at 0.0 all decisions are alike by coincidence
+        assert mfg.identify(COIN, agent, parameters=at | {"late": late}).reasons == ()
 
 
 def test_a_coefficient_on_what_does_not_vary():

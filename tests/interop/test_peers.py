@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text("utf-8")
@@ -41,38 +40,49 @@ def test_a_logit_is_that_of_statsmodels(logit):
 
 def test_a_logit_is_that_of_xlogit(logit):
     """Long format, one row per alternative, the same maximum."""
-    xlogit = pytest.importorskip("xlogit", reason="xlogit is not installed")
-    frame = logit["mfg"].datasets.supermarket_pricing().dropna(subset="action")
-    names = list(logit["terms"])
-    rows = frame.loc[frame.index.repeat(3), ["margin", "action"]].reset_index(names="id")
-    rows["alt"] = np.tile(["hold", "lower", "raise"], len(frame))
-    inputs = {}
-    for action in ("lower", "raise"):
-        inputs[action] = (rows["alt"] == action).astype(float)
-        inputs[f"{action}_margin"] = inputs[action] * rows["margin"]
-    peer = xlogit.MultinomialLogit()
-    ids = np.repeat(np.arange(len(frame)), 3)
-    chosen = rows["alt"] == rows["action"]
-    peer.fit(pd.DataFrame(inputs)[names], chosen, names, rows["alt"], ids, verbose=0)
+    pytest.importorskip("xlogit", reason="xlogit is not installed")
+    names = {"seen": logit["mfg"].datasets.supermarket_pricing().dropna(subset="action")}
+    exec(blocks("statsmodels and xlogit")[2].replace('"choice"])', '"choice"], verbose=0)'), names)
+    peer = names["peer"]
     np.testing.assert_allclose(logit["fit"].params, peer.coeff_, rtol=1e-3)
     assert logit["fit"].llf == pytest.approx(peer.loglikelihood, rel=1e-7)
 
 
-def test_a_posterior_is_that_of_numpyro(logit, tmp_path):
+# Each peer's place among the blocks, what keeps it quiet, and its draws of the weights.
+SAMPLERS = {
+    "numpyro": (
+        0, ("num_samples=1000)", "num_samples=1000, progress_bar=False)"),
+        "sampler.get_samples()['w']",
+    ),
+    "pymc": (
+        1, ("random_seed=1)", "random_seed=1, progressbar=False)"),
+        "theirs.posterior['w'].values.reshape(-1, 4)",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def posterior(logit):
+    """Means and deviations of our draws."""
+    ours = blocks("PyMC and NumPyro")[2]
+    exec(ours.replace("flow_bias=False)", "flow_bias=False, progressbar=False)"), logit)
+    return logit["mfg"].results.summary(logit["draws"])
+
+
+@pytest.mark.parametrize("peer", SAMPLERS)
+def test_a_posterior_is_that_of_a_peer(peer, posterior, tmp_path):
     """Means within Monte Carlo error, deviations within 15%; theirs in a process of its own."""
-    pytest.importorskip("numpyro", reason="NumPyro is not installed")
-    theirs, ours = blocks("PyMC and NumPyro")
-    quiet = theirs.replace("num_samples=1000)", "num_samples=1000, progress_bar=False)")
+    pytest.importorskip(peer, reason=f"{peer} is not installed")
+    place, quiet, drawn = SAMPLERS[peer]
+    theirs = blocks("PyMC and NumPyro")[place].replace(*quiet)
     seen = "import mfgppl\nseen = mfgppl.datasets.supermarket_pricing().dropna(subset='action')\n"
-    saved = "import numpy\nnumpy.save('draws.npy', sampler.get_samples()['w'])\n"
-    script = "\n".join([seen, quiet, saved])
+    saved = f"import numpy\nnumpy.save('draws.npy', {drawn})\n"
+    script = "\n".join([seen, theirs, saved])
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)  # JAX forbids forks
     draws = np.load(tmp_path / "draws.npy")
-    exec(ours.replace("flow_bias=False)", "flow_bias=False, progressbar=False)"), logit)
-    table = logit["mfg"].results.summary(logit["draws"])
     error = 6 * draws.std(0) / np.sqrt(300)  # a floor of the effective sample size
-    assert (np.abs(table["estimate"] - draws.mean(0)) < error).all()
-    np.testing.assert_allclose(table["error"], draws.std(0), rtol=0.15)
+    assert (np.abs(posterior["estimate"] - draws.mean(0)) < error).all()
+    np.testing.assert_allclose(posterior["error"], draws.std(0), rtol=0.15)
 
 
 def test_rusts_bus_engines_are_those_of_econirl():

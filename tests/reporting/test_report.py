@@ -12,11 +12,12 @@ import pytest
 import mfgppl as mfg
 
 EVIL = "<script>alert('x')</script>"
+STRENGTH = 7.5
 
 
 def evil_reward(x):
     """<script>alert('docstring')</script>"""
-    return pyro.sample("w", dist.Normal(0.0, 1.0)) * (x.action == EVIL)
+    return pyro.sample("w", dist.Normal(0.0, 1.0)) * (x.action == EVIL) * STRENGTH
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,13 @@ def test_user_text_is_escaped(page):
     """No label, title or source reaches the page as markup."""
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_values_that_the_program_reads_stand_below_its_source(page):
+    """Numbers and texts of the module are on the page, escaped as the rest."""
+    program = page[page.index("<pre") : page.index("</pre>")]
+    assert "# STRENGTH = 7.5" in program
+    assert "# EVIL = &#34;&lt;script&gt;" in program
 
 
 def test_page_is_self_contained(page):

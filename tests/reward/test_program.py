@@ -13,7 +13,8 @@ from games import ROUNDING, avoid_crowds, random_rows, shop, two_roads
 import mfgppl as mfg
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program
-from mfgppl.reward.program import bind, reward_source, reward_table
+from mfgppl.reward.program import bind, reward_table
+from mfgppl.reward.source import reward_source
 
 
 def roads(*, horizon: int = 4) -> RewardInputs:
@@ -173,6 +174,58 @@ def test_a_program_whose_source_cannot_be_read_is_named_by_its_docstring(monkeyp
 
     monkeypatch.setattr(inspect, "getsource", unreadable)
     assert reward_source(reward) == "What drivers want."
+
+
+TOLL = 0.25
+BY_HOUR = {"early": 1.0}
+
+
+def test_a_source_names_the_values_that_a_program_takes_from_outside():
+    """A closure's number is part of the reward: the same text with another number is another."""
+
+    def costing(k, worth, gains, name, table, missing):
+        def reward(x):
+            bill = sum(TOLL * gain for gain in gains.tolist())
+            return x.density * k - bill * worth + len(name) + table.mean() + BY_HOUR["early"]
+
+        return reward
+
+    gains, large = torch.tensor([1.0, 2.0]), np.zeros(1000)
+    one, other = (costing(k, np.float64(3.0), gains, "toll", large, None) for k in (7.5, 8.5))
+    text = inspect.getsource(one)
+    read = ["# TOLL = 0.25", "# gains = [1.0, 2.0]", "# name = 'toll'", "# worth = 3.0"]
+    for program, k in ((one, 7.5), (other, 8.5)):
+        said = reward_source(program)
+        assert said.startswith(text)
+        assert said.removeprefix(text).splitlines() == sorted([*read, f"# k = {k}"])
+
+
+def test_a_source_without_outside_values_is_the_text_alone():
+    """Modules and functions that a program calls are no values."""
+    assert reward_source(avoid_crowds) == inspect.getsource(avoid_crowds)
+
+
+def test_a_name_without_a_value_yet_leaves_the_source():
+    """A closure over what is assigned later: the record does not fail for it."""
+
+    def reward(x):
+        return x.density * later
+
+    assert "# later" not in reward_source(reward)
+    later = 2.0
+    assert "# later = 2.0" in reward_source(reward)
+
+
+def test_terms_of_a_linear_reward_name_the_values_that_they_take():
+    """Two terms of one text differ by the number that each closes over."""
+
+    def above(k):
+        return lambda x: x.density > k
+
+    rewards = mfg.linear_reward({"a": above(0.25), "b": above(0.5)}, dist.Normal(0.0, 1.0))
+    first, second = rewards.source.splitlines()[1:]
+    assert first.endswith("# k = 0.25")
+    assert second.endswith("# k = 0.5")
 
 
 def independent(x):
