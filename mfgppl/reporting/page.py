@@ -241,8 +241,17 @@ def _check_fit(name: str, fit: Any) -> Fit:
             f"`{name}` must be a DataTree of nuts, laplace or vi, or a PointEstimate; "
             f"got {type(fit).__name__}.{_inner(fit)}"
         )
-    if fit.attrs.get("inference_library") != "mfgppl" or "posterior" not in _groups(fit):
+    if "posterior" not in _groups(fit):
         raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior.")
+    library = fit.attrs.get("inference_library")
+    if library is None:
+        raise ValueError(
+            f"`{name}` lacks the attribute 'inference_library', as a tree that was put together "
+            "from groups does: give it the attributes of the draws that it was made of, "
+            "merged.attrs = draws.attrs."
+        )
+    if library != "mfgppl":
+        raise ValueError(f"`{name}` must be a result of mfgppl; its library is {library!r}.")
     return received(fit, name)
 
 
