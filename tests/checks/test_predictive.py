@@ -239,6 +239,33 @@ def test_figures_show_what_was_checked():
     plt.close("all")
 
 
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_flow_is_drawn_in_the_order_of_the_games_states(horizon):
+    """The states most visited are chosen, and stand as the game has them, not by their visits."""
+    import matplotlib.pyplot as plt
+
+    game = mfg.MeanFieldGame(
+        states={"place": ["z", "m", "a"]}, actions=["go", "rest"], horizon=horizon,
+        transition=np.repeat(np.eye(3)[:, None], 2, 1), initial=[0.1, 0.3, 0.6],
+    )  # fmt: skip
+    reward = mfg.linear_reward({"w": lambda x: x.action == "go"}, dist.Normal(0.0, 1.0))
+    model = mfg.TrajectoryModel(game, reward, played(game, reward, {"w": 0.5}, 100, 1))
+    check = predictive_check(model, {"w": 0.5}, draws=20, random_seed=1)
+    flow = check.arrays["flow"]["observed"]
+    assert (flow.mean("time").diff("state") > 0).all()
+    for states, names in ((2, ["m", "a"]), (3, ["z", "m", "a"])):
+        figure = plot_flow_check(check, states=states)
+        if horizon == 1:
+            (axis,) = figure.axes
+            assert [t.get_text() for t in axis.get_xticklabels()] == names
+            drawn = axis.lines[-1].get_ydata()[:, None]
+        else:
+            assert [axis.get_title() for axis in figure.axes] == [f"place {n}" for n in names]
+            drawn = [axis.lines[-1].get_ydata() for axis in figure.axes]
+        np.testing.assert_array_equal(drawn, flow.sel(state=names).transpose("state", "time"))
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
