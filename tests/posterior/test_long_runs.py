@@ -211,15 +211,16 @@ class Pipe:
 
 
 @pytest.mark.parametrize("screen", [None, Pipe()], ids=["none", "no isatty"])
-def test_no_progress_where_standard_error_is_no_terminal(model, plain, monkeypatch, screen):
+def test_no_progress_where_standard_error_is_no_terminal(
+    model, plain, roads_model, monkeypatch, screen
+):
     """Draws and fits are the same, and nothing is written."""
     vars(model).pop("_kept", None)
-    usual = mfg.map_estimate(model, progressbar=False).params
-    vars(model).pop("_kept", None)
+    usual = mfg.mle(roads_model, progressbar=False).params
     monkeypatch.setattr(sys, "stderr", screen)
     assert quietly(model, progressbar=True)["posterior"].equals(plain["posterior"])
-    assert mfg.map_estimate(model, progressbar=True).params.equals(usual)
-    assert mfg.replicate(lambda seed: seed > 0, 2, random_seed=1) == [True, True]
+    assert mfg.mle(roads_model, progressbar=True).params.equals(usual)
+    assert mfg.calibration.replicate(lambda seed: seed > 0, 2, random_seed=1) == [True, True]
     assert screen is None or screen.written == ""
 
 
