@@ -72,6 +72,7 @@ MODES = {
     "default float16": lambda: default_type(torch.float16),
     "deterministic": deterministic,
     "validation off": lambda: pyro.validation_enabled(False),
+    "NumPy raises": lambda: np.errstate(all="raise"),
 }
 
 
@@ -251,6 +252,22 @@ def test_what_is_built_in_a_mode_serves_outside(name):
     numbers(tensors)
 
 
+def test_a_fit_whose_exponentials_underflow_where_numpy_raises():
+    """Choices all but certain: chances too small for a number, which are no caller's error."""
+
+    def far(x):
+        w = pyro.sample("w", pyro.distributions.Normal(0.0, 1.0))
+        return w * (x.action == "turn") - 800.0 * (x.state == "left") * (x.action == "turn")
+
+    game = games.two_roads()
+    panel = games.played(game, far, {"w": 0.5}, 60, 1)
+    right = fitted_to(mfg.TrajectoryModel(game, far, panel))
+    with np.errstate(all="raise"):
+        found = fitted_to(mfg.TrajectoryModel(game, far, panel))
+    np.testing.assert_array_equal(found, right)
+    assert np.isfinite(right).all()
+
+
 def fitted_to(model):
     return mfg.mle(model, svi_steps=5, progressbar=False).params
 
@@ -273,7 +290,8 @@ def test_a_call_leaves_the_modes_as_they_are(mode):
 
     def now():
         here = torch.get_default_device(), torch.get_default_dtype(), torch.is_grad_enabled()
-        return *here, torch.is_inference_mode_enabled(), pyro.distributions.is_validation_enabled()
+        checked = pyro.distributions.is_validation_enabled()
+        return *here, torch.is_inference_mode_enabled(), checked, np.geterr()
 
     without = now()
     with MODES[mode]():

@@ -81,9 +81,13 @@ class PanelFits:
         seeds = np.random.SeedSequence(self.seed).generate_state(REPLICATIONS)
         panels = (resample(panel, panel.agents, int(seed)) for seed in seeds)
         outcomes = [or_reason(functools.partial(self._refit, drawn)) for drawn in panels]
-        fits = [estimate for estimate in outcomes if isinstance(estimate, np.ndarray)]
+        found = [estimate for estimate in outcomes if isinstance(estimate, np.ndarray)]
+        fits = [estimate for estimate in found if np.isfinite(estimate).all()]
         if len(fits) < 0.9 * REPLICATIONS:
-            raise FitFailed("more than a tenth of the resampled fits did not converge")
+            raise FitFailed(
+                "more than a tenth of the resampled fits did not converge, or do not determine a "
+                "parameter"
+            )
         return np.column_stack([self.point.params, *np.quantile(fits, self.tails, axis=0)])
 
     def _refit(self, panel: Trajectories) -> np.ndarray | None:

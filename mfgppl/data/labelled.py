@@ -62,12 +62,22 @@ class Order(NamedTuple):
         return by_dim.get(dim, [dim])
 
     def labels(self, part: str) -> Sequence[Any]:
-        """Return the labels of a part other than time."""
+        """Return the labels of a part other than time: of actions or of one coordinate."""
         if part == "action":
             return self.actions
-        if part in ("state", f"{NEXT}state"):
-            return self.space.labels
         return self.space.coordinates[part if part in self.space.coordinates else part[len(NEXT) :]]
+
+    def joined(self, names: set[Any]) -> set[str]:
+        """Return which axes among some stand for whole states, their labels joined.
+
+        A coordinate may be called "state" too: beside others an axis of that name is its own.
+        """
+        found = set()
+        for dim in {"state", f"{NEXT}state"} & names:
+            parts = set(self.parts(dim))
+            if dim not in parts or not names & (parts - {dim}):
+                found.add(dim)
+        return found
 
 
 def in_order(name: str, value: Any, dims: tuple[str, ...], order: Order) -> Any:
@@ -105,8 +115,9 @@ def in_order(name: str, value: Any, dims: tuple[str, ...], order: Order) -> Any:
     levels = _name_levels(name, _levels(value, order), dims, order)
     other = value.attrs.get("coordinates") if isinstance(value, xr.DataArray) else None
     by_part: dict[str, tuple[int, np.ndarray]] = {}
+    joined = order.joined({level.name for level in levels})
     for level in levels:
-        for part, codes in _codes(name, level, order, other).items():
+        for part, codes in _codes(name, level, order, other, level.name in joined).items():
             if part in by_part:
                 raise ValueError(f"`{name}` has two axes for {part!r}; one must hold it.")
             by_part[part] = level.axis, codes
@@ -187,12 +198,12 @@ def _name_levels(
 
 
 def _codes(
-    name: str, level: Level, order: Order, other: dict[str, Any] | None
+    name: str, level: Level, order: Order, other: dict[str, Any] | None, joined: bool
 ) -> dict[str, np.ndarray]:
-    """Return where each entry of a level stands, by part."""
+    """Return where each entry of a level stands, by part; `joined` if it is of whole states."""
     if level.name == "time":
         return {"time": _times(name, level)}
-    labels = order.labels(level.name)
+    labels = order.space.labels if joined else order.labels(level.name)
     if level.labels is None:
         if level.size != len(labels):
             raise ValueError(
@@ -201,20 +212,22 @@ def _codes(
             )
         codes = np.arange(level.size)
     else:
-        codes = _positions(name, level, order, other)
-    if level.name in ("state", f"{NEXT}state"):
+        codes = _positions(name, level, order, other, joined)
+    if joined:
         each = np.unravel_index(codes, order.space.shape)
         return dict(zip(order.parts(level.name), each, strict=True))
     return {level.name: codes}
 
 
-def _positions(name: str, level: Level, order: Order, other: dict[str, Any] | None) -> np.ndarray:
+def _positions(
+    name: str, level: Level, order: Order, other: dict[str, Any] | None, joined: bool
+) -> np.ndarray:
     """Return the position of each label, or of its text, among the game's."""
     assert level.labels is not None
-    known: Sequence[Any] = order.labels(level.name)
+    known: Sequence[Any] = order.space.labels if joined else order.labels(level.name)
     there = [plain_label(v) for v in level.labels]
     places = {label: k for k, label in enumerate(known)}
-    if level.name in ("state", f"{NEXT}state"):
+    if joined:
         places |= order.space.tuples
         # joined labels of coordinates in another order may be others of the game
         names, ours = list(other or ()), list(order.space.coordinates)

@@ -305,9 +305,16 @@ def _labels(
         faults, cells["action"], parts.action, parts.actions, seen["action"], hint, optional=True,
         order=orders.get(parts.action),
     )  # fmt: skip
+    n_rows = int(n.sum())
     for name, held in {**labels, parts.action: actions}.items():
-        note_continuous(faults, parts, name, held, int(n.sum()))
+        note_continuous(faults, parts, name, held, n_rows, partial(_n_agents, rows, n_rows))
     return labels, actions, int(n.sum())
+
+
+def _n_agents(rows: Any, n_rows: int) -> int:
+    """Return how many agents there are."""
+    tally = partial(_tally, by=lambda given: given, keys=["agent"])
+    return int(answer(rows, tally, by="agent", n_rows=n_rows).num_rows)
 
 
 def _count_and_name(

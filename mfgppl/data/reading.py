@@ -27,8 +27,8 @@ from mfgppl.data.space import StateSpace, check_labels, index_of
 from mfgppl.data.tables import read_table
 from mfgppl.exceptions import DataError, Fault
 
-# more numbers than SEVERAL are labels where each has ROWS_A_LABEL rows on average; fractions, where
-# they are no more than MANY
+# more numbers than SEVERAL are labels where each has ROWS_A_LABEL rows on average, or of a type as
+# many agents; fractions, where they are no more than MANY
 SEVERAL, ROWS_A_LABEL, MANY = 30, 5, 150
 LAST = -1  # in place of the step to the next row where an agent has none
 FARTHEST = 2**62  # times beyond do not fit an integer when one is taken from another
@@ -55,7 +55,7 @@ def read_panel(source: Any, parts: Parts, *, groups: Sequence[str], gaps: str) -
         labels[k], codes[k] = code_labels(
             faults, table[k], k, parts.labels.get(k), where, hint, order=given.orders.get(k)
         )
-        note_continuous(faults, parts, k, labels[k], table.num_rows)
+        note_continuous(faults, parts, k, labels[k], table.num_rows, lambda: len(agents))
     for k in parts.fixed:
         note_changes(faults, parts, k, *_changes(table[k], k, parts, agents, agent))
     for k in parts.covariates:
@@ -64,7 +64,7 @@ def read_panel(source: Any, parts: Parts, *, groups: Sequence[str], gaps: str) -
         faults, table[parts.action], parts.action, parts.actions, where, hint, optional=True,
         order=given.orders.get(parts.action),
     )  # fmt: skip
-    note_continuous(faults, parts, parts.action, actions, table.num_rows)
+    note_continuous(faults, parts, parts.action, actions, table.num_rows, lambda: len(agents))
 
     order = np.lexsort((action != MISSING, time, agent))
     order = order[((agent >= 0) & timed)[order]]
@@ -250,15 +250,24 @@ def code_labels(
 
 
 def note_continuous(
-    faults: list[Fault], parts: Parts, name: str, labels: Sequence[Any], n_rows: int
+    faults: list[Fault],
+    parts: Parts,
+    name: str,
+    labels: Sequence[Any],
+    n_rows: int,
+    n_agents: Callable[[], int],
 ) -> None:
-    """Note a column of numbers, too many to be labels, that nobody declared."""
+    """Note a column of numbers, too many to be labels, that nobody declared.
+
+    A type is the same in all rows of an agent: agents count in place of rows.
+    """
     declared = name in parts.labels or (name == parts.action and parts.actions is not None)
     numbers = all(isinstance(v, (int, float)) for v in labels)
     if declared or name in parts.covariates or len(labels) <= SEVERAL or not numbers:
         return
     broken = any(isinstance(v, float) for v in labels)
-    if n_rows < ROWS_A_LABEL * len(labels) or (broken and len(labels) > MANY):
+    n = n_agents() if name in parts.types else n_rows
+    if n < ROWS_A_LABEL * len(labels) or (broken and len(labels) > MANY):
         argument = "action_labels" if name == parts.action else "type_labels"
         argument = "state_labels" if name in parts.states else argument
         asked = "= [...]" if name == parts.action else f"={{{name!r}: [...]}}"

@@ -1,5 +1,6 @@
 """The bootstrap over agents or groups of them."""
 
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -13,6 +14,7 @@ from mfgppl.density.of_model import redrawn
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.refits import maximum_near
+from mfgppl.exceptions import ConvergenceWarning
 from mfgppl.likelihood.model import TrajectoryModel
 
 
@@ -48,15 +50,19 @@ def bootstrap(
     Returns
     -------
     DataFrame
-        One row per replication, one column per constrained parameter; NaN where a resample has no
-        estimate: its fit did not converge, or something cannot be estimated from it, as a flow at
-        a time at which nobody is left. Their number is in `attrs["n_failed"]`, by reason in
-        `attrs["failures"]`; the seed in `attrs["random_seed"]`.
+        One row per replication, one column per constrained parameter. A row of NaN where a
+        resample has no estimate: its fit did not converge, or something cannot be estimated from
+        it, as a flow at a time at which nobody is left. Their number is in `attrs["n_failed"]`, by
+        reason in `attrs["failures"]`. One entry is NaN where a resample does not determine a
+        parameter that the panel does, as where nobody is drawn whom it concerns, or all of these
+        choose alike; their number is in `attrs["undetermined"]`, by parameter. The seed is in
+        `attrs["random_seed"]`.
 
     Warns
     -----
     ConvergenceWarning
-        If a resample has no estimate; the message counts them by reason.
+        If a resample has no estimate, or does not determine a parameter; the messages count them
+        by reason, and by parameter.
 
     Raises
     ------
@@ -96,7 +102,21 @@ def bootstrap(
     table.attrs = {"n_failed": failures.total(), "failures": dict(failures)}
     table.attrs["random_seed"] = random_seed
     warn_of_failures(failures, replications, "resamples", "rows of NaN")
+    missing = table.isna().sum() - failures.total()
+    table.attrs["undetermined"] = {str(k): int(n) for k, n in missing[missing > 0].items()}
+    _warn_of_missing(table.attrs["undetermined"], replications)
     return table
+
+
+def _warn_of_missing(missing: dict[str, int], n: int) -> None:
+    """Warn of parameters that some resamples do not determine."""
+    if missing:
+        each = ", ".join(f"{name!r} in {count}" for name, count in missing.items())
+        message = (
+            f"of {n} resamples some do not determine a parameter, which is NaN there: {each}. The "
+            "others' spread is that of panels which do."
+        )
+        warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
 
 def resample(panel: Trajectories, owners: np.ndarray, seed: int) -> Trajectories:

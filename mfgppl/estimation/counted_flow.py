@@ -92,6 +92,11 @@ class CountedFlow:
         moved = ((table["cross_fit"] - table["estimate"]) / se).abs()
         return (moved > MOVED) & (moved > FARTHER * table["bias_se"].abs())
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """Parameters that some part of the agents alone determines: their bias is not measured."""
+        return list(self.table.index[self.table["bias"].isna() & self.table["cross_fit"].notna()])
+
     def to_json(self) -> str:
         """Return the record as text, for the attributes of a result."""
         table = {name: column.to_dict() for name, column in self.table.items()}
@@ -134,7 +139,13 @@ class CountedFlow:
             )
         return (
             f"{self._counted()}: expected to put no parameter off by more than {most:.1f} standard "
-            "errors"
+            f"errors{self._left_open()}"
+        )
+
+    def _left_open(self) -> str:
+        names = ", ".join(self.unmeasured)
+        return f"; of {names} it is not measured, as a tenth of the agents alone determines it" * (
+            names != ""
         )
 
     def __repr__(self) -> str:

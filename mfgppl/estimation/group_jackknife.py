@@ -75,7 +75,8 @@ def jackknife(
     ValueError
         If the flow is solved for, parts are not more than parameters, or the panel is counted.
     ConvergenceError
-        If the fit of all, or one without a part, has no maximum.
+        If the fit of all, or one without a part, has no maximum, or a part alone determines a
+        parameter.
 
     References
     ----------
@@ -119,6 +120,14 @@ def _corrected(
             "that less is left out at a time."
         )
     without = np.array(found)
+    lost = np.isnan(without).any(0)
+    if lost.any():
+        raise ConvergenceError(
+            f"{int(np.isnan(without).any(1).sum())} of {n} parts alone determine "
+            f"{', '.join(map(repr, fit.params.index[lost]))}, as where they hold all agents whom "
+            "it concerns: there is no fit without them. Choose other `parts`, another "
+            "`random_seed`, or drop the term."
+        )
     values = fit.params.to_numpy() + correction(fit.params.to_numpy(), without)
     corrections = _corrections(refit, without)
     centred = corrections - corrections.mean(0)
@@ -153,7 +162,7 @@ def _corrections(refit: LeaveOut, without: np.ndarray) -> np.ndarray:
     pairs = np.full((n, n, without.shape[1]), np.nan)
     for g, h in combinations(range(n), 2):
         found = or_reason(functools.partial(refit, g, h))
-        if not isinstance(found, str):
+        if not isinstance(found, str) and np.isfinite(found).all():
             pairs[g, h] = pairs[h, g] = found
     known = np.isfinite(pairs[..., :1]).sum(1)
     if not known.all():

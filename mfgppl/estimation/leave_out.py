@@ -6,14 +6,20 @@ import numpy as np
 
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.climb import Objective, whitening
+from mfgppl.density.curvature import unit_curvature
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.newton import Slopes, climb_from
 from mfgppl.estimation.point_estimate import PointEstimate
+from mfgppl.estimation.refits import undetermined
 from mfgppl.estimation.refits_along_flows import Refits
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.panels import flow_of
 
 _Problem = tuple[Slopes, Callable[[np.ndarray], np.ndarray]]  # and what is constrained at a point
+
+
+ROUNDING = 1e-12  # share of the largest squared score below which there is none
+MOST = 0.99  # share of a direction's squared scores in some parts, above which curvature is asked
 
 
 class LeaveOut:
@@ -39,6 +45,7 @@ class LeaveOut:
         self.model, self.fit, self.panel, self.parts = model, fit, panel, parts
         self.refits = Refits(model, fit)
         self.directions = whitening(fit.information, fit.sizes)
+        self.shares = _shares(fit, parts)
         self.thetas: dict[int, np.ndarray] = {}  # without one part each
         self.horizon = model.game.shape[0]
         split = [panel.subset(part) for part in parts] if self.refits.recorded else []
@@ -49,6 +56,8 @@ class LeaveOut:
 
     def __call__(self, *without: int) -> np.ndarray:
         """Return the constrained estimates (P,) without some parts.
+
+        NaN where the rest does not determine what the panel does.
 
         Raises
         ------
@@ -63,7 +72,11 @@ class LeaveOut:
             raise ValueError("the likelihood without a part has no maximum near the estimate")
         if len(without) == 1:
             self.thetas[without[0]] = theta
-        return constrained(theta)
+        values = constrained(theta)
+        shares = np.linalg.eigvalsh(sum(self.shares[part] for part in without))
+        if shares.max(initial=0.0) > MOST:
+            values = np.where(undetermined(height, theta, self.fit), np.nan, values)
+        return values
 
     def cross_step(self) -> np.ndarray:
         """Return the Newton step (P,) of the cross-fitted likelihood from the estimate.
@@ -124,3 +137,19 @@ class LeaveOut:
         if self.model.flow_is_empirical:
             return rest, flow_of(rest, self.model.game)
         return rest, self.model.mean_field.numpy()
+
+
+def _shares(fit: PointEstimate, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return what each part has of the squared scores of all, by directions with curvature.
+
+    All of a direction without scores: who alone determines a parameter has none at the maximum.
+    """
+    assert fit.scores is not None
+    directions, bends = unit_curvature(fit.information, fit.sizes)
+    scores = fit.scores @ directions[:, bends]
+    values, vectors = np.linalg.eigh(scores.T @ scores)
+    seen = values > ROUNDING * values.max(initial=0.0)
+    if not seen.all():
+        return [np.eye(len(values))] * len(parts)
+    scores = scores @ (vectors / np.sqrt(values))
+    return [scores[part].T @ scores[part] for part in parts]

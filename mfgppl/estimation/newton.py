@@ -138,17 +138,23 @@ def climb_from(
 
 
 def _bent(height: Slopes, theta: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Return directions that span the same, of unit curvature at a point; differences of slopes."""
-    rows = [
-        directions.T @ (height.value_and_gradient(theta - CLOSE * along)[1]
-                        - height.value_and_gradient(theta + CLOSE * along)[1])
-        for along in directions.T
-    ]  # fmt: skip
-    bends = np.array(rows) / (2 * CLOSE)
+    """Return directions that span the same, of unit curvature at a point."""
+    bends = -bends_along(height, theta, directions)
     if not np.isfinite(bends).all():
         return directions
-    eigenvalues, vectors = np.linalg.eigh(0.5 * (bends + bends.T))
+    eigenvalues, vectors = np.linalg.eigh(bends)
     return np.asarray(directions @ vectors / np.sqrt(np.maximum(np.abs(eigenvalues), LEAST)))
+
+
+def bends_along(height: Slopes, theta: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return second derivatives (n, n) along directions (K, n), by differences of slopes."""
+    rows = [
+        directions.T @ (height.value_and_gradient(theta + CLOSE * along)[1]
+                        - height.value_and_gradient(theta - CLOSE * along)[1])
+        for along in directions.T
+    ]  # fmt: skip
+    bends = np.array(rows).reshape(directions.shape[1], -1) / (2 * CLOSE)
+    return np.asarray(0.5 * (bends + bends.T))
 
 
 def _newton(height: Height, theta: np.ndarray, aim: float, max_steps: int) -> Climb:

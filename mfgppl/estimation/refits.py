@@ -3,15 +3,53 @@
 import numpy as np
 
 from mfgppl.density.climb import HeldMaximum, Objective, climb_held, maximise_held, whitening
+from mfgppl.density.curvature import TOUCHES, unit_curvature
 from mfgppl.density.of_model import density_of
+from mfgppl.estimation.newton import Slopes, bends_along
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 
+NOTHING = 1e-4  # share of the fit's information that is none: errors a hundred times as large
+
 
 def maximum_near(model: TrajectoryModel, fit: PointEstimate) -> np.ndarray | None:
-    """Return the constrained estimates of `climb_near`, None where it did not converge."""
-    maximum = climb_near(model, fit)
-    return density_of(model).constrained(maximum.theta[None])[0] if maximum.converged else None
+    """Return the constrained estimates (P,) of `climb_near`, None where it did not converge.
+
+    NaN where the panel does not determine what the fit's panel does.
+    """
+    maximum, density = climb_near(model, fit), density_of(model)
+    if not maximum.converged:
+        return None
+    values = density.constrained(maximum.theta[None])[0]
+    lost = undetermined(Objective(density, 0.0, 0.0), maximum.theta, fit)
+    return np.where(lost, np.nan, values)
+
+
+def undetermined(height: Slopes, theta: np.ndarray, fit: PointEstimate) -> np.ndarray:
+    """Return which parameters (P,) a panel does not determine although a fit's panel does.
+
+    Those which move along a direction in which the panel's likelihood has all but none of the
+    fit's curvature. A climb leaves them where it began, as where nobody is seen whom they
+    concern, or goes on until the slope is lost, as where all of these choose alike.
+
+    Parameters
+    ----------
+    height : Slopes
+        The panel's log likelihood.
+    theta : ndarray, shape (K,)
+        Its maximum.
+    fit : PointEstimate
+        The fit of a like panel.
+    """
+    directions, bends = unit_curvature(fit.information, fit.sizes)
+    known = directions[:, bends]
+    curvature = -bends_along(height, theta, known)
+    if not np.isfinite(curvature).all():
+        return np.ones(len(fit.params), dtype=bool)
+    eigenvalues, vectors = np.linalg.eigh(curvature)
+    moves = fit.jacobian @ known @ vectors
+    variance, lost = (moves**2).sum(1), (moves[:, eigenvalues < NOTHING] ** 2).sum(1)
+    return np.asarray(lost > TOUCHES * variance)
 
 
 def climb_near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:

@@ -6,14 +6,14 @@ import numpy as np
 
 from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.density.climb import HeldMaximum, maximise_held, whitening
+from mfgppl.density.climb import HeldMaximum, Objective, maximise_held, whitening
 from mfgppl.density.compiled_program import Compiled
 from mfgppl.density.coupled import compiled_parameters
 from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.linearisation import response_map_of
 from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.estimation.refits import climb_near
+from mfgppl.estimation.refits import climb_near, undetermined
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.panels import flow_of
 
@@ -26,7 +26,7 @@ class Refit(NamedTuple):
     found : HeldMaximum
         Unconstrained parameters, log likelihood and residual.
     values : ndarray, shape (P,)
-        Constrained parameters.
+        Constrained parameters, NaN where the panel does not determine what the model's does.
     log_policy : ndarray, shape (T, S, A)
         Log probability of each action along the flow.
     """
@@ -60,7 +60,9 @@ class Refits:
             return self._compiled_anew(panel, flow)
         along = self.along(self._counts(panel), flow)
         maximum = maximise_held(along, self.fit.theta, self._nothing, self._directions)
-        return Refit(maximum, *along.outcome(maximum.theta))
+        values, log_policy = along.outcome(maximum.theta)
+        lost = undetermined(along, maximum.theta, self.fit)
+        return Refit(maximum, np.where(lost, np.nan, values), log_policy)
 
     @property
     def recorded(self) -> bool:
@@ -97,10 +99,15 @@ class Refits:
         return response_map if same else None
 
     def _compiled_anew(self, panel: Trajectories, flow: np.ndarray) -> Refit:
-        here = self.model.with_panel(panel, mean_field=flow)
-        maximum, density = climb_near(here, self.fit), density_of(here)
-        values = density.constrained(maximum.theta[None])
-        return Refit(maximum, values[0], density.log_policies(values)[0])
+        return refit_near(self.model.with_panel(panel, mean_field=flow), self.fit)
+
+
+def refit_near(model: TrajectoryModel, fit: PointEstimate) -> Refit:
+    """Return the maximum of a model near the fit of a like panel."""
+    maximum, density = climb_near(model, fit), density_of(model)
+    values = density.constrained(maximum.theta[None])
+    lost = undetermined(Objective(density, 0.0, 0.0), maximum.theta, fit)
+    return Refit(maximum, np.where(lost, np.nan, values[0]), density.log_policies(values)[0])
 
 
 class AlongFlow:

@@ -16,8 +16,7 @@ from mfgppl.density.of_model import density_of, redrawn
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.estimation.refits import climb_near
-from mfgppl.estimation.refits_along_flows import Refit, Refits
+from mfgppl.estimation.refits_along_flows import Refit, Refits, refit_near
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.flows.free_periods import shocked, with_free_periods
 from mfgppl.hypotheses.likelihood_tests import likelihood_ratio_test
@@ -55,14 +54,14 @@ class CouplingTest:
     drawn : ndarray, shape (R,)
         Likelihood ratios of panels drawn without coupling, NaN where a refit failed.
     estimates : DataFrame
-        The coupling parameters' estimates on these panels, one row per panel; the last row,
-        "observed", is the panel's own.
+        The coupling parameters' estimates on these panels, one row per panel, NaN where a panel
+        does not determine one; the last row, "observed", is the panel's own.
     shifted : Series
         Likelihood ratios along the observed flow shifted in time, by shift; none for coupled
         models.
     gains : Series
         Log likelihood that the coupling terms gain on each held-out agent, nats, NaN where the
-        others cannot be fitted; none for coupled models.
+        others cannot be fitted or leave a parameter open; none for coupled models.
     n_failed : int
         Replications without a refit.
     coupled : bool
@@ -293,10 +292,7 @@ def _refits(model: TrajectoryModel, fit: PointEstimate) -> Callable[[Trajectorie
 
 def _near(model: TrajectoryModel, fit: PointEstimate, panel: Trajectories) -> Refit:
     """Return the maximum near a fit of a like panel, along a flow that is given or solved for."""
-    here = redrawn(model, panel)
-    found, density = climb_near(here, fit), density_of(here)
-    values = density.constrained(found.theta[None])
-    return Refit(found, values[0], density.log_policies(values)[0])
+    return refit_near(redrawn(model, panel), fit)
 
 
 def _ratio(full: Refit, null: Refit) -> tuple[float, np.ndarray]:
@@ -347,7 +343,10 @@ def _held_out(
     """Return by trajectory what the full model gains on those held out, fitted to the rest."""
     assert not isinstance(model.law, KindsLikelihood)
     terms = model.law.terms(held)
-    full, fewer = (add_up(terms, [refits(rest).log_policy], held.n_trajectories) for refits in both)
+    fits = [refits(rest) for refits in both]
+    if any(np.isnan(fit.values).any() for fit in fits):  # the climb began at the fit of all
+        raise ValueError("the rest does not determine what the panel does")
+    full, fewer = (add_up(terms, [fit.log_policy], held.n_trajectories) for fit in fits)
     return np.asarray(full - fewer)
 
 

@@ -167,7 +167,11 @@ def _along_the_rest(
     try:
         flow = flow_of(rest, model.game)
     except ValueError as error:
-        raise ValueError(f"cross_fit cannot take the flow of the rest of a part: {error}") from None
+        raise ValueError(
+            f"cross_fit cannot take the flow of the rest of a part: {error}. All who are seen at "
+            "that time are in one part: choose other `folds` or another `random_seed`, or leave "
+            "out a time at which one agent alone is seen."
+        ) from None
     return model.with_panel(panel.subset(part), mean_field=flow)
 
 

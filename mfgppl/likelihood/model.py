@@ -349,7 +349,13 @@ class TrajectoryModel(Keeper):
 
     def _own_flow(self) -> Tensor:
         """Return the panel's flow."""
-        return torch.as_tensor(flow_of(self.panel, self.game))
+        try:
+            return torch.as_tensor(flow_of(self.panel, self.game))
+        except ValueError as error:
+            way = "occupancy" if self.game.joint else "mean_field"
+            raise ValueError(
+                f"{error}; give it, say mean_field=panel.{way}(prior_count=1.0)."
+            ) from None
 
     def _crowd_messages(self, panel: Panel) -> tuple[str, ...]:
         """Say how a panel's comings and goings change its flow, if the flow is read."""

@@ -42,8 +42,17 @@ def needs_crowd(panel: Panel, what: str) -> None:
 
 
 def flow_of(panel: Panel, game: MeanFieldGame) -> np.ndarray:
-    """Return the empirical flow of a panel as a game takes it, (T, S), or (T, S, A) if joint."""
-    return panel.occupancy() if game.joint else panel.mean_field()
+    """Return the empirical flow of a panel as a game takes it, (T, S), or (T, S, A) if joint.
+
+    Raises
+    ------
+    ValueError
+        If nobody is seen at some time. Callers add the remedy, which is theirs.
+    """
+    try:
+        return panel.occupancy() if game.joint else panel.mean_field()
+    except ValueError as error:
+        raise ValueError(str(error).partition("; give `prior_count`")[0]) from None
 
 
 def shows_flow(panel: Panel, game: MeanFieldGame) -> bool:

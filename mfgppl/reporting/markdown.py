@@ -6,8 +6,9 @@ SPECIAL = "\\`*_[]<>|"
 
 
 def markdown_text(text: str) -> str:
-    """Return text that Markdown shows as it is written."""
-    return "".join(f"\\{c}" if c in SPECIAL else c for c in text)
+    """Return text that Markdown shows as it is written, on one line: another would end a row."""
+    escaped = "".join(f"\\{c}" if c in SPECIAL else c for c in text)
+    return " ".join(escaped.split()) if any(c.isspace() and c != " " for c in text) else escaped
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

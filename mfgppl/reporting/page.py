@@ -241,8 +241,15 @@ def _check_fit(name: str, fit: Any) -> Fit:
             f"`{name}` must be a DataTree of nuts, laplace or vi, or a PointEstimate; "
             f"got {type(fit).__name__}.{_inner(fit)}"
         )
-    if fit.attrs.get("inference_library") != "mfgppl" or "posterior" not in _groups(fit):
-        raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior.")
+    library = fit.attrs.get("inference_library")
+    if library is None and "posterior" in _groups(fit):
+        raise ValueError(
+            f"`{name}` lacks the attribute 'inference_library', as a tree put together from groups "
+            "does: give it those of the draws that it is made of, merged.attrs = draws.attrs."
+        )
+    if library != "mfgppl" or "posterior" not in _groups(fit):
+        came = f"; its library is {library!r}" if library else ""
+        raise ValueError(f"`{name}` must be a result of mfgppl with the group posterior{came}.")
     return received(fit, name)
 
 

@@ -310,6 +310,32 @@ def test_the_flow_is_drawn_where_it_deviates_most():
     figure = plot_flow_check(replace(check, arrays=check.arrays | {"flow": flow}), states=3)
     assert [a.get_title() for a in figure.axes if a.get_visible()] == ["s00", "s01", "s20"]
     assert figure.legends[0].get_title().get_text() == "3 of 30 states, those that deviate most"
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_flow_is_drawn_in_the_order_of_the_games_states(horizon):
+    """States stand as the game has them, not by their visits or in the order of the alphabet."""
+    import matplotlib.pyplot as plt
+
+    game = mfg.MeanFieldGame(
+        states={"place": ["z", "m", "a"]}, actions=["go", "rest"], horizon=horizon,
+        transition=np.repeat(np.eye(3)[:, None], 2, 1), initial=[0.1, 0.3, 0.6],
+    )  # fmt: skip
+    reward = mfg.linear_reward({"w": lambda x: x.action == "go"}, dist.Normal(0.0, 1.0))
+    model = mfg.TrajectoryModel(game, reward, played(game, reward, {"w": 0.5}, 100, 1))
+    check = predictive_check(model, {"w": 0.5}, draws=20, random_seed=1)
+    flow = check.arrays["flow"]["observed"]
+    assert (flow.mean("time").diff("state") > 0).all()
+    names = ["z", "m", "a"]
+    figure = plot_flow_check(check)
+    if horizon == 1:
+        (axis,) = figure.axes
+        assert [t.get_text() for t in axis.get_xticklabels()] == names
+        drawn = axis.lines[-1].get_ydata()[:, None]
+    else:
+        assert [axis.get_title() for axis in figure.axes] == [f"place {n}" for n in names]
+        drawn = [axis.lines[-1].get_ydata() for axis in figure.axes]
+    np.testing.assert_array_equal(drawn, flow.sel(state=names).transpose("state", "time"))
     plt.close("all")
 
 

@@ -97,6 +97,17 @@ def test_types_and_clusters_of_a_new_study(folder):
     assert "--cluster must be one of agent, town; got 'village'" in wrong.stderr
 
 
+def test_a_new_study_with_types_whose_state_is_called_state(folder):
+    """The column's usual name is no hindrance."""
+    pd.read_csv("panel.csv").rename(columns={"road": "state"}).to_csv("panel.csv", index=False)
+    columns = [*OPTIONS[:4], "--state", "state", *OPTIONS[6:], "--type", "town"]
+    result = run("new", "s", "panel.csv", *columns)
+    assert result.exit_code == 0, result.output
+    fitted = run("fit", "s/model.py", "panel.csv", *MLE, "--json")
+    assert fitted.exit_code == 0, fitted.output
+    assert "state_right" in json.loads(fitted.stdout)["parameters"]
+
+
 def test_numbers_have_a_slope_and_what_no_data_identify_is_a_comment(folder):
     """A driver's car never changes: no choice depends on what it is worth."""
     rng = np.random.default_rng(1)

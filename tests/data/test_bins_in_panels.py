@@ -183,6 +183,24 @@ def test_a_raw_number_is_refused_with_the_remedy(door):
         door.from_frame(frame)
 
 
+@pytest.mark.parametrize("door", [mfg.Trajectories, mfg.CountedPanel])
+@pytest.mark.parametrize("periods", [1, 5, 40])
+def test_a_raw_number_of_each_agent_is_refused_as_a_type(door, periods):
+    """Its rows repeat one number: how many there are says nothing. Agents by number may be many."""
+    frame = pd.DataFrame({"agent": np.repeat(np.arange(60), periods)})
+    frame = frame.assign(time=np.tile(np.arange(periods), 60), state="one", action="go")
+    land = np.random.default_rng(0).gamma(2.0, size=60)
+    named = frame.assign(land=land[frame.agent])
+    with pytest.raises(DataError, match=r"column 'land' holds 60.*type_labels=\{'land': \[...\]\}"):
+        door.from_frame(named, types=["land"])
+    labels = {"land": sorted(land)}
+    assert door.from_frame(named, types=["land"], type_labels=labels).space.n_cells == 60
+    shared = frame.assign(land=land[frame.agent // 5])
+    assert door.from_frame(shared, types=["land"]).space.n_cells == 12
+    many = pd.concat([named.assign(agent=named.agent + 60 * k) for k in range(5)])
+    assert door.from_frame(many, types=["land"]).space.n_cells == 60
+
+
 def test_numbers_that_are_labels_are_taken():
     """Declared ones, covariates, a fine grid with rows enough, and the steps of a counter."""
     labels = {"state": sorted(raw()["state"])}

@@ -195,6 +195,53 @@ def test_flows_and_policies_are_read_by_label():
     np.testing.assert_array_equal(again.action, plain.action)
 
 
+STARTS = {("x", "l"): 0.1, ("x", "h"): 0.2, ("y", "l"): 0.3, ("y", "h"): 0.4}
+
+
+def starts(name):
+    """Ten agents of two types whose state is called so, with shares of first states."""
+    rows = [pair for pair, share in STARTS.items() for _ in range(round(10 * share))]
+    rows = [(i, t, *pair) for i, pair in enumerate(rows) for t in range(3)]
+    frame = pd.DataFrame(rows, columns=["agent", "time", "kind", name])
+    return frame.assign(action=np.where(frame.agent % 2, "a", "b"))
+
+
+@pytest.mark.parametrize("name", ["state", "road"])
+def test_a_coordinate_called_state_beside_types(name):
+    """Of the game of a panel, whether its dynamics are of all agents or by type."""
+    panel = mfg.Trajectories.from_frame(starts(name), state=name, types=["kind"])
+    start = panel.initial_distribution()
+    for by in (None, "kind"):
+        found = mfg.MeanFieldGame(
+            states={name: ["l", "h"]}, types={"kind": ["x", "y"]}, actions=["a", "b"], horizon=3,
+            transition=panel.estimate_transition(prior_count=0.5, by=by), initial=start[::-1],
+        )  # fmt: skip
+        np.testing.assert_allclose(found.initial, list(STARTS.values()), rtol=1e-12)
+        reward = mfg.linear_reward(["density"], dist.Normal(0.0, 1.0))
+        model = mfg.TrajectoryModel(found, reward, panel)
+        np.testing.assert_allclose(model.mean_field[0].ravel(), list(STARTS.values()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["state", "road"])
+def test_a_level_called_state_beside_that_of_types_is_the_coordinates(name):
+    """Joined labels stand on an axis of their own; beside types the axis has plain ones."""
+    space = StateSpace({"kind": ("x", "y"), name: ("l", "h")}, types=("kind",))
+    order = Order(space, MOVES)
+    levels = pd.Series(STARTS).rename_axis(["kind", name])[::-1]
+    joined = xr.DataArray(
+        list(STARTS.values())[::-1], {"state": ["y, h", "y, l", "x, h", "x, l"]}, ["state"]
+    )
+    for form in (levels, levels.unstack(name), levels.unstack(name).T, levels.to_xarray(), joined):  # noqa: PD010
+        found = in_order("initial", form, ("state",), order)
+        np.testing.assert_array_equal(found, list(STARTS.values()))
+    pairs = pd.concat({key: levels * share for key, share in STARTS.items()})
+    pairs = pairs.rename_axis(["kind", name, "next_kind", f"next_{name}"])
+    found = in_order("it", pairs.sample(frac=1, random_state=1), ("state", "next_state"), order)
+    np.testing.assert_allclose(found, np.outer(list(STARTS.values()), list(STARTS.values())))
+    with pytest.raises(ValueError, match=f"`it` lacks 'h' along '{name}'"):
+        in_order("it", levels.rename({"h": "z"}), ("state",), order)
+
+
 def test_available_of_an_estimate_is_read_by_label():
     frame = pd.DataFrame({
         "agent": [0, 0, 1, 1, 2, 2], "time": [0, 1] * 3, "state": list("aabbab"),

@@ -88,6 +88,35 @@ def typed():
     return mfg.TrajectoryModel(game, by_city, games.played(game, by_city, truth, 60, 3))
 
 
+@functools.cache
+def one_of_them():
+    """The model of forty drivers of whom a single one has an effort of its own."""
+
+    def by_kind(x):
+        own = pyro.sample("own", dist.Normal(0.0, 1.0))
+        return avoid_crowds(x) - own * (x.kind == "rare") * (x.action == "turn")
+
+    frame = games.played(games.two_roads(), games.avoid_crowds, games.ROADS_TRUTH, 40, 3).to_frame()
+    frame["kind"] = np.where(frame["agent"] == frame["agent"].iloc[0], "rare", "common")
+    game = games.two_roads(types={"kind": ["rare", "common"]}, initial=[0.02, 0.02, 0.48, 0.48])
+    panel = mfg.Trajectories.from_frame(frame, types=["kind"])
+    return mfg.TrajectoryModel(game, by_kind, panel)
+
+
+def test_what_a_part_alone_determines_is_not_corrected():
+    """Without its one agent a parameter has no estimate: no jackknife, and no bias measured."""
+    model = one_of_them()
+    with pytest.raises(mfg.exceptions.ConvergenceError, match=r"1 of 5 parts alone .* 'own'"):
+        mfg.jackknife(model, parts=5, random_seed=1)
+    fit = mfg.mle(model, svi_steps=0, progressbar=False)
+    assert np.isfinite(fit.bse).all()
+    table = fit.counted_flow.table
+    assert np.isnan(table.loc["own", ["bias", "coverage", "corrected"]]).all()
+    others = table.loc[["crowding", "effort"], ["bias", "coverage", "corrected"]]
+    assert np.isfinite(others).all(axis=None)
+    assert fit.counted_flow.unmeasured == ["own"]
+
+
 @pytest.mark.parametrize(
     ("make", "by"), [(uneven, None), (uneven, "firm"), (ended, None), (typed, None)]
 )

@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import scipy.stats
-from games import ROADS_TRUTH, STANDARD_ERRORS, avoid_crowds, played, two_roads
+from games import ROADS_TRUTH, STANDARD_ERRORS, as_frame, avoid_crowds, played, two_roads
 
 import mfgppl as mfg
 from mfgppl.estimation.refits_along_flows import Refits
@@ -51,6 +51,31 @@ def without_coupling():
 @functools.cache
 def with_coupling():
     return result_of(avoid_crowds, COUPLED, 2, n_agents=1000, replications=19)
+
+
+def test_whoever_alone_determines_a_parameter_has_no_held_out_score():
+    """The rest's refit would keep what the agent's own choices said of it."""
+    frame = as_frame(played(ROADS, avoid_crowds, ROADS_TRUTH, 30, 2))
+    one = frame["agent"].iloc[0]
+    frame["kind"] = np.where(frame["agent"] == one, "rare", "common")
+    panel = mfg.Trajectories.from_frame(frame, types=["kind"])
+    game = two_roads(types={"kind": ["rare", "common"]}, initial=np.full(4, 0.25))
+    terms = {
+        "effort": lambda x: x.action == "turn",
+        "own": lambda x: (x.kind == "rare") * (x.action == "turn"),
+        "crowding": "density",
+    }
+    full, null = (
+        mfg.TrajectoryModel(
+            game, mfg.linear_reward({k: terms[k] for k in kept}, dist.Normal(0.0, 1.0)), panel
+        )
+        for kept in (("effort", "own", "crowding"), ("effort", "own"))
+    )
+    found = coupling_test(full, null, replications=19, folds=5, random_seed=1, progressbar=False)
+    assert np.isnan(found.gains[str(one)])
+    assert found.gains.isna().sum() == 30 // 5
+    assert "6 of 30 agents have no held-out score" in repr(found)
+    assert found.n_failed == 0
 
 
 def by_time(x):

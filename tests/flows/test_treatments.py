@@ -152,8 +152,13 @@ def test_a_rest_that_nobody_is_in_is_refused():
     frame = as_frame(played(ROADS, avoid_crowds, ROADS_TRUTH, 3, 2))
     frame = frame[(frame["agent"] == frame["agent"].iloc[0]) | (frame["time"] < 2)]
     model = mfg.TrajectoryModel(ROADS, avoid_crowds, mfg.Trajectories.from_frame(frame))
-    with pytest.raises(ValueError, match="flow of the rest of a part: no agent is observed"):
+    with pytest.raises(ValueError, match="flow of the rest of a part: no agent is observed") as got:
         cross_fit(model, folds=None, random_seed=1, init=ROADS_TRUTH)
+    assert "choose other `folds`" in str(got.value)
+    assert "prior_count" not in str(got.value)
+    rest = model.panel.subset(model.panel.agents != frame["agent"].iloc[0])
+    with pytest.raises(ValueError, match=r"say mean_field=panel.mean_field\(prior_count=1.0\)"):
+        model.with_panel(rest)
 
 
 # nested pseudo-likelihood

@@ -196,6 +196,34 @@ def test_no_progress_off_a_terminal(model, capsys):
     assert capsys.readouterr().err == ""
 
 
+class Pipe:
+    """What a service puts in place of standard error: written to, and no more."""
+
+    def __init__(self):
+        self.written = ""
+
+    def write(self, text):
+        """Keep it."""
+        self.written += text
+
+    def flush(self):
+        """Nothing waits."""
+
+
+@pytest.mark.parametrize("screen", [None, Pipe()], ids=["none", "no isatty"])
+def test_no_progress_where_standard_error_is_no_terminal(
+    model, plain, roads_model, monkeypatch, screen
+):
+    """Draws and fits are the same, and nothing is written."""
+    vars(model).pop("_kept", None)
+    usual = mfg.mle(roads_model, progressbar=False).params
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert quietly(model, progressbar=True)["posterior"].equals(plain["posterior"])
+    assert mfg.mle(roads_model, progressbar=True).params.equals(usual)
+    assert mfg.calibration.replicate(lambda seed: seed > 0, 2, random_seed=1) == [True, True]
+    assert screen is None or screen.written == ""
+
+
 def test_states_of_a_chain():
     """A chain waits, tunes, samples and is done."""
     bars = progress.ChainBars([], draws=10, tune=5, wanted=False)

@@ -114,6 +114,32 @@ def test_replications_keep_their_labels(roads_model):
     assert found.n_left_out == 1
 
 
+def test_a_tree_put_together_from_groups_is_reported_with_its_attributes(
+    result, roads_model, tmp_path
+):
+    """What needs draws alone takes it as it is; a report says what it lacks, and then takes it."""
+    groups = {name: result[name].to_dataset() for name in result.children}
+    halves = {
+        name: xr.concat([group.isel(chain=[k]) for k in range(2)], "chain")
+        if "chain" in group.dims else group
+        for name, group in groups.items()
+    }  # fmt: skip
+    merged = xr.DataTree.from_dict(halves)
+    assert mfg.policy(roads_model, merged).equals(mfg.policy(roads_model, result))
+    page = tmp_path / "page.md"
+    for given in ({}, {"model": roads_model}):
+        with pytest.raises(ValueError, match=r"'inference_library'.*merged.attrs = draws.attrs"):
+            mfg.report(merged, page, **given)
+    other = xr.DataTree.from_dict(halves)
+    other.attrs = {"inference_library": "pymc"}
+    with pytest.raises(ValueError, match="its library is 'pymc'"):
+        mfg.report(other, page)
+    assert not page.exists()
+    merged.attrs = result.attrs
+    assert mfg.report(merged, page) == page
+    assert "crowding" in page.read_text()
+
+
 USES = {
     "loo": lambda model, tree: mfg.loo(tree),
     "contraction": lambda model, tree: mfg.checks.contraction(tree, model),

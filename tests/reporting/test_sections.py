@@ -34,6 +34,31 @@ ALL = [
 POINT = [title for title in ALL if title not in ("Sensitivity to the prior", "Comparison")]
 
 
+def test_the_forest_has_a_line_at_zero():
+    """Dashed, over all rows, inside the figure also where every interval is on one side of it."""
+    import matplotlib.pyplot as plt
+
+    rows = pd.DataFrame(
+        {"estimate": [4.0, 6.0], "lower": [3.0, 5.0], "upper": [5.0, 7.0]}, ["a", "b"]
+    )
+    for sign in (1.0, -1.0):
+        turned = (
+            rows
+            if sign > 0
+            else -rows[["estimate", "upper", "lower"]].set_axis(rows.columns, axis=1)
+        )
+        ((caption, draw),) = parameters.forest_drawing(turned, 0.9, "Wald")
+        assert caption == "Estimates with Wald 90% intervals; the line is at zero"
+        (axis,) = draw().axes
+        zero = [line for line in axis.lines if line.get_linestyle() == "--"]
+        assert [list(line.get_xdata()) for line in zero] == [[0.0, 0.0]]
+        assert list(zero[0].get_ydata()) == [0.0, 1.0]  # of the axis' height
+        low, high = axis.get_xlim()
+        assert low <= 0.0 <= high
+        assert min(low, high) <= turned["lower"].min() < turned["upper"].max() <= max(low, high)
+    plt.close("all")
+
+
 def only_crowds(x):
     """Drivers who turn without effort."""
     return -pyro.sample("crowding", dist.Normal(0.0, 1.0)) * x.density

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,28 @@ def test_markdown_has_the_cells_and_escapes(fits):
     assert rows[0][2].strip() == r"a & \<b\>\_1"
     cells = [[c.strip().replace("\\", "") for c in row[1:]] for row in rows[2:]]
     assert cells == table.cells.to_numpy().tolist()
+
+
+@pytest.mark.parametrize("gap", ["\n", "\r\n", " \n\n ", "\t", "\u2028"])
+def test_a_heading_of_several_lines_stands_on_one(fits, gap):
+    """A line's end inside a row would end the table, in Markdown and in LaTeX."""
+    fit = fits["a & <b>_1"]
+    table, usual = (mfg.compare_fits({f"own{space}costs": fit}) for space in (gap, " "))
+    assert "own costs" in usual.to_markdown()
+    assert "own costs" in usual.to_latex()
+    assert table.to_markdown() == usual.to_markdown()
+    assert table.to_latex() == usual.to_latex()
+
+
+def test_a_summary_in_latex_escapes_names(fits):
+    """Of fits as of draws; an underscore by itself is an error of LaTeX."""
+    fit = fits["a & <b>_1"]
+    named = replace(fit, params=fit.params.rename(lambda name: f"{name}_of & more"))
+    for table in (named.summary(), mfg.results.summary(named)):
+        text = table.to_latex()
+        for name in fit.params.index:
+            assert rf"{name}\_of \& more &" in text
+        assert not re.search(r"(?<!\\)_", text)
 
 
 def test_a_summary_has_one_layout_for_points_and_draws(fits, draws):

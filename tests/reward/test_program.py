@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from games import ROUNDING, avoid_crowds, random_rows, shop, two_roads
+from games import ROADS_TRUTH, ROUNDING, avoid_crowds, played, random_rows, shop, two_roads
 
 import mfgppl as mfg
 from mfgppl.reward.inputs import RewardInputs
@@ -24,8 +24,11 @@ def roads(*, horizon: int = 4) -> RewardInputs:
 
 @pytest.mark.parametrize(
     ("value", "shape"),
-    [(2.0, ()), (torch.arange(2.0), (2,)), (torch.arange(4.0)[:, None, None], (4, 1, 1))],
-)
+    [
+        (2.0, ()), (torch.arange(2.0), (2,)), (torch.arange(4.0)[:, None, None], (4, 1, 1)),
+        (torch.full((1, 1, 1), 2.0), (1, 1, 1)),
+    ],
+)  # fmt: skip
 def test_what_a_program_returns_is_spread_over_the_table(value, shape):
     """A number, a row of actions or a column of times fill (T, S, A)."""
     table = reward_table(lambda x: value, roads())
@@ -33,6 +36,21 @@ def test_what_a_program_returns_is_spread_over_the_table(value, shape):
     assert table.shape == (4, 2, 2)
     assert table.dtype == torch.float64
     np.testing.assert_array_equal(table, np.broadcast_to(np.asarray(value), (4, 2, 2)))
+
+
+@pytest.mark.parametrize("ones", [(), (1,), (1, 1), (1, 1, 1)])
+def test_a_reward_alike_everywhere_moves_no_choice(ones):
+    """Of whatever shape: all actions are as likely, and no data identify what it is."""
+
+    def alike(x):
+        return pyro.sample("w", dist.Normal(0.0, 1.0)).reshape(ones)
+
+    game = two_roads()
+    model = mfg.TrajectoryModel(game, alike, played(game, avoid_crowds, ROADS_TRUTH, 20, 1))
+    with pytest.warns(mfg.exceptions.IdentificationWarning, match="do not identify w"):
+        fit = mfg.mle(model, progressbar=False)
+    assert fit.llf == pytest.approx(-fit.nobs * np.log(2), rel=1e-12)
+    assert np.isnan(fit.bse["w"])
 
 
 def test_bound_parameters_give_the_hand_written_table():
