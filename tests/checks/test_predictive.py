@@ -302,8 +302,6 @@ def test_states_that_deviate_most_are_drawn():
 
 def test_the_flow_is_drawn_where_it_deviates_most():
     """Nobody moves, so that flows deviate nowhere until one state's is said to."""
-    import matplotlib.pyplot as plt
-
     check = one_bad_state_of_thirty()
     flow = check.arrays["flow"].copy(deep=True)
     flow["deviation"].loc[{"state": "s20", "time": 2}] = 9.0
