@@ -70,12 +70,11 @@ def test_the_table_of_faults_keeps_its_words():
     assert all(fault.what in row and fault.remedy in row for fault, row in zip(FAULTS, rows[1:]))  # noqa: B905
 
 
-def fails(_):
-    raise DataError(FAULTS)
-
-
-@pytest.mark.slow
 def test_an_error_comes_back_from_a_worker():
     """A pool of processes hands on the error, and neither breaks nor waits."""
+
+    def fails(_):  # by value, since workers do not import tests
+        raise DataError(FAULTS)
+
     with pytest.raises(DataError, match="2 faults"):
         joblib.Parallel(n_jobs=2)(joblib.delayed(fails)(k) for k in range(2))

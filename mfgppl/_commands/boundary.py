@@ -29,6 +29,7 @@ class Interrupted(OneLine):
 
     def __init__(self, more: str = "") -> None:
         super().__init__(f"interrupted{more}")
+        self.args = (more,)  # what a copy is made of
 
     def show(self, file: Any = None) -> None:
         """Write the line, unless it is there already."""
