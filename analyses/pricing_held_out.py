@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from output import fixed, run, write_table
 from pricing_study import FINAL, HERD, STEPS, at, model_of, observed
-from steps import crowd_of, fit
+from steps import crowd_of, fit, gain
 
 import mfgppl as mfg
 
@@ -67,12 +67,9 @@ def is_crowd(name: str) -> bool:
 
 def compared(scores: dict[bool, Any]) -> dict[str, float]:
     """Return the score per decision, and what the crowd adds in total, with its error."""
-    gain = np.asarray(scores[True]) - np.asarray(scores[False])
+    total, error = gain(scores[True], scores[False])
     n = observed(("margin",)).n_decisions
-    return {
-        "log score": float(np.sum(scores[True])) / n, "crowd adds": float(gain.sum()),
-        "s.e.": float(np.sqrt(gain.size * gain.var(ddof=1))),
-    }  # fmt: skip
+    return {"log score": float(np.sum(scores[True])) / n, "crowd adds": total, "s.e.": error}
 
 
 # %% [markdown]

@@ -23,6 +23,7 @@ import pyro.distributions as dist
 from output import run, significant, write_table
 from pricing_study import ACTIONS, LABELS, STEPS, Step, at, game, observed, program
 from scipy.special import logsumexp
+from steps import gain
 
 import mfgppl as mfg
 
@@ -125,16 +126,15 @@ def rows_of(number: int, n: int) -> list[dict[str, Any]]:
             row["posterior s.d."] = float(posterior["crowd"].std())
             row["R-hat"] = float(arviz_stats.rhat(posterior["crowd"]).max())
     of_each = observed(("margin",)).horizon
-    row |= {"LOO": products[True].mean() / of_each} | gain(products, "LOO")
+    row |= {"LOO": products[True].mean() / of_each} | crowd_adds(products, "LOO")
     row |= {"months": months[True].mean()}
-    return [row | gain({crowd: m.sum(1) for crowd, m in months.items()}, "months")]
+    return [row | crowd_adds({crowd: m.sum(1) for crowd, m in months.items()}, "months")]
 
 
-def gain(found: dict[bool, np.ndarray], of: str) -> dict[str, float]:
+def crowd_adds(found: dict[bool, np.ndarray], of: str) -> dict[str, float]:
     """Return what the crowd adds to a score in total, with its standard error."""
-    each = found[True] - found[False]
-    error = np.sqrt(each.size * each.var(ddof=1))
-    return {f"{of}, crowd adds": float(each.sum()), f"{of}, s.e.": float(error)}
+    total, error = gain(found[True], found[False])
+    return {f"{of}, crowd adds": total, f"{of}, s.e.": error}
 
 
 # %% [markdown]

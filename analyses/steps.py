@@ -15,6 +15,12 @@ def fit(model: mfg.TrajectoryModel, init: Any = None) -> Any:
         return mfg.mle(model, init=init, svi_steps=0, flow_bias=False, progressbar=False)
 
 
+def gain(more: Any, fewer: Any) -> tuple[float, float]:
+    """Return what a model's scores have beyond those of another, in total, and its error."""
+    each = np.asarray(more) - np.asarray(fewer)
+    return float(each.sum()), float(np.sqrt(each.size * each.var(ddof=1)))
+
+
 def crowd_of(point: Any, groups: str | None = None) -> tuple[float, float]:
     """Return the crowd's coefficient, mean over kinds by share, and its clustered error."""
     names = [name for name in point.params.index if name.startswith("crowd")]

@@ -31,7 +31,7 @@ from mfgppl.equilibrium.iterations import (
 )
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, response_map_of
 from mfgppl.equilibrium.response_map import Array, flat_shape, softmax, uniform_flow
-from mfgppl.equilibrium.solution import Solution, answered, ended
+from mfgppl.equilibrium.solution import Solution, answered, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -136,11 +136,7 @@ def solved_from(
     value = answered(response_map, end.image)
     residual = end.image.residual
     converged = residual <= budget.tolerance
-    side = "within" if converged else "above"
-    reason = (
-        f"residual {residual:.1e} {side} {budget.tolerance:.1e} after {end.n_steps} steps of "
-        f"{end.how}"
-    )
+    reason = outcome("residual", residual, budget.tolerance, end.n_steps, f"steps of {end.how}")
     game, program = response_map.game, response_map.program
     if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
         value = with_derivatives(response_map, end.image)

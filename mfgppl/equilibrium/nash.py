@@ -23,7 +23,7 @@ from mfgppl.equilibrium.iterations import Budget, follow_temperatures
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, gain, valued_map
 from mfgppl.equilibrium.response import check_policy
 from mfgppl.equilibrium.response_map import Array, softmax, uniform_policy
-from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
+from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -121,9 +121,8 @@ def solve_nash(
         response_map, play, lambda end: response_map.evaluate(end[0]).flow
     )
     converged = lowest <= tolerance
-    side = "within" if converged else "above"
-    words = method.replace("_", " ")
-    reason = f"exploitability {lowest:.1e} {side} {tolerance:.1e} after {n_steps} steps of {words}"
+    steps = f"steps of {method.replace('_', ' ')}"
+    reason = outcome("exploitability", lowest, tolerance, n_steps, steps)
     value = as_equilibrium(game, response_map.evaluate(best))
     solution = Solution(value, converged, lowest, n_steps, reason)
     remedy = "try another `method`, another start `policy`, or more `max_steps`"

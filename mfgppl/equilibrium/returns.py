@@ -13,7 +13,7 @@ from mfgppl._quasi_newton import maximise
 from mfgppl.equilibrium.linearisation import confirmed, valued_map
 from mfgppl.equilibrium.response import check_policy, generate_mean_field
 from mfgppl.equilibrium.response_map import uniform_policy
-from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended
+from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram, bind, double_precision, reward_table
@@ -160,8 +160,7 @@ def social_optimum(
         polished, steps = problem.polish(best, tolerance, max_steps // 4)
         best, n_steps = problem.best([best, polished]), n_steps + steps
     slope = problem.slope(best)
-    side = "within" if slope <= tolerance else "above"
-    reason = f"slope {slope:.1e} {side} {tolerance:.1e} after {n_steps} evaluations"
+    reason = outcome("slope", slope, tolerance, n_steps, "evaluations")
     evaluation = confirmed(
         response_map, lambda: response_map.evaluate(best.numpy(), temperature), lambda t: t.flow
     )

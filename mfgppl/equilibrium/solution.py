@@ -57,6 +57,12 @@ def answered(response_map: AnyResponseMap, image: Image) -> Equilibrium:
     return in_own_units(found, own)
 
 
+def outcome(measure: str, value: float, tolerance: float, n_steps: int, steps: str) -> str:
+    """Say how a search ended: what was left of its measure, after so many steps of some kind."""
+    side = "within" if value <= tolerance else "above"
+    return f"{measure} {value:.1e} {side} {tolerance:.1e} after {n_steps} {steps}"
+
+
 def ended(solution: Solution, *, throw: bool, what: str, remedy: str) -> Solution:
     """Return a solution, or raise its reason where it has not converged and `throw` says so."""
     if throw and not solution.converged:

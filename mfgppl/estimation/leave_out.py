@@ -10,7 +10,7 @@ from mfgppl.density.curvature import unit_curvature
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.newton import Slopes, climb_from
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.estimation.refits import undetermined
+from mfgppl.estimation.refits import determined
 from mfgppl.estimation.refits_along_flows import Refits
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.panels import flow_of
@@ -75,7 +75,7 @@ class LeaveOut:
         values = constrained(theta)
         shares = np.linalg.eigvalsh(sum(self.shares[part] for part in without))
         if shares.max(initial=0.0) > MOST:
-            values = np.where(undetermined(height, theta, self.fit), np.nan, values)
+            values = determined(values, height, theta, self.fit)
         return values
 
     def cross_step(self) -> np.ndarray:

@@ -17,23 +17,30 @@ def maximum_near(model: TrajectoryModel, fit: PointEstimate) -> np.ndarray | Non
 
     NaN where the panel does not determine what the fit's panel does.
     """
-    maximum, density = climb_near(model, fit), density_of(model)
-    if not maximum.converged:
-        return None
-    values = density.constrained(maximum.theta[None])[0]
-    lost = undetermined(Objective(density, 0.0, 0.0), maximum.theta, fit)
-    return np.where(lost, np.nan, values)
+    maximum = climb_near(model, fit)
+    return values_near(model, fit, maximum.theta) if maximum.converged else None
 
 
-def undetermined(height: Slopes, theta: np.ndarray, fit: PointEstimate) -> np.ndarray:
-    """Return which parameters (P,) a panel does not determine although a fit's panel does.
+def values_near(model: TrajectoryModel, fit: PointEstimate, theta: np.ndarray) -> np.ndarray:
+    """Return the constrained estimates (P,) at a maximum near a fit, as `maximum_near` does."""
+    density = density_of(model)
+    values = density.constrained(theta[None])[0]
+    return determined(values, Objective(density, 0.0, 0.0), theta, fit)
 
-    Those which move along a direction in which the panel's likelihood has all but none of the
-    fit's curvature. A climb leaves them where it began, as where nobody is seen whom they
-    concern, or goes on until the slope is lost, as where all of these choose alike.
+
+def determined(
+    values: np.ndarray, height: Slopes, theta: np.ndarray, fit: PointEstimate
+) -> np.ndarray:
+    """Return estimates (P,), NaN where a panel does not determine what a fit's panel does.
+
+    These are parameters which move along a direction in which the panel's likelihood has all but
+    none of the fit's curvature. A climb leaves them where it began, as where nobody is seen whom
+    they concern, or goes on until the slope is lost, as where all of these choose alike.
 
     Parameters
     ----------
+    values : ndarray, shape (P,)
+        Constrained estimates.
     height : Slopes
         The panel's log likelihood.
     theta : ndarray, shape (K,)
@@ -45,11 +52,11 @@ def undetermined(height: Slopes, theta: np.ndarray, fit: PointEstimate) -> np.nd
     known = directions[:, bends]
     curvature = -bends_along(height, theta, known)
     if not np.isfinite(curvature).all():
-        return np.ones(len(fit.params), dtype=bool)
+        return np.full_like(values, np.nan)
     eigenvalues, vectors = np.linalg.eigh(curvature)
     moves = fit.jacobian @ known @ vectors
     variance, lost = (moves**2).sum(1), (moves[:, eigenvalues < NOTHING] ** 2).sum(1)
-    return np.asarray(lost > TOUCHES * variance)
+    return np.where(lost > TOUCHES * variance, np.nan, values)
 
 
 def climb_near(model: TrajectoryModel, fit: PointEstimate) -> HeldMaximum:

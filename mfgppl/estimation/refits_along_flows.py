@@ -6,14 +6,14 @@ import numpy as np
 
 from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.density.climb import HeldMaximum, Objective, maximise_held, whitening
+from mfgppl.density.climb import HeldMaximum, maximise_held, whitening
 from mfgppl.density.compiled_program import Compiled
 from mfgppl.density.coupled import compiled_parameters
 from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.linearisation import response_map_of
 from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.estimation.refits import climb_near, undetermined
+from mfgppl.estimation.refits import climb_near, determined, values_near
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.panels import flow_of
 
@@ -61,8 +61,7 @@ class Refits:
         along = self.along(self._counts(panel), flow)
         maximum = maximise_held(along, self.fit.theta, self._nothing, self._directions)
         values, log_policy = along.outcome(maximum.theta)
-        lost = undetermined(along, maximum.theta, self.fit)
-        return Refit(maximum, np.where(lost, np.nan, values), log_policy)
+        return Refit(maximum, determined(values, along, maximum.theta, self.fit), log_policy)
 
     @property
     def recorded(self) -> bool:
@@ -105,9 +104,8 @@ class Refits:
 def refit_near(model: TrajectoryModel, fit: PointEstimate) -> Refit:
     """Return the maximum of a model near the fit of a like panel."""
     maximum, density = climb_near(model, fit), density_of(model)
-    values = density.constrained(maximum.theta[None])
-    lost = undetermined(Objective(density, 0.0, 0.0), maximum.theta, fit)
-    return Refit(maximum, np.where(lost, np.nan, values[0]), density.log_policies(values)[0])
+    log_policies = density.log_policies(density.constrained(maximum.theta[None]))
+    return Refit(maximum, values_near(model, fit, maximum.theta), log_policies[0])
 
 
 class AlongFlow:

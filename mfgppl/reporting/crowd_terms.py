@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mfgppl.density.draws import flat_draws
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
@@ -65,7 +66,7 @@ def crowd_sentences(subject: Subject, rows: pd.DataFrame) -> tuple[str, ...]:
     model = subject.model
     if model is None:
         return ()
-    names = [n for n in crowd_parameters(model, _values(subject, rows)) if n in rows.index]
+    names = [n for n in crowd_parameters(model, _values(subject, model)) if n in rows.index]
     prob, said = f"{100 * subject.ci_prob:g}%", []
     for name in names[:MOST_SAID]:
         row = rows.loc[name]
@@ -76,13 +77,12 @@ def crowd_sentences(subject: Subject, rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _values(subject: Subject, rows: pd.DataFrame) -> np.ndarray:
+def _values(subject: Subject, model: TrajectoryModel) -> np.ndarray:
     """Return the parameters (P,) at which terms are looked for."""
     if isinstance(subject.fit, PointEstimate):
         return subject.fit.params.to_numpy(dtype=float)
-    posterior = subject.fit["posterior"].to_dataset()
-    means = [posterior[n].mean(("chain", "draw")).values for n in subject.fit.attrs["parameters"]]
-    return np.concatenate([np.ravel(mean) for mean in means])
+    assert subject.draws is not None
+    return np.asarray(flat_draws(density_of(model).program, subject.draws).mean((0, 1)))
 
 
 def _by_treatment(subject: Subject, name: str) -> str:

@@ -22,7 +22,7 @@ OWN_ERRORS = {"jackknife": "by the jackknife"}  # of estimates that carry their 
 SHORT = ["estimate", "error", "lower", "upper"]
 OF_PERIODS = (
     "Effects of periods sum to zero over time. The program samples contrasts of them (the mean of "
-    "the periods before against one), which mfg.summary(fit) lists."
+    "the periods before against one), which mfg.results.summary(fit) lists."
 )
 
 

@@ -28,7 +28,7 @@ from mfgppl.posterior.results import record_of
 from mfgppl.reporting.comparison_section import check_comparable
 from mfgppl.reporting.glossary import GLOSSARY, Term, term_of
 from mfgppl.reporting.json_text import json_text
-from mfgppl.reporting.subject import PARTS, Section, Subject
+from mfgppl.reporting.subject import PARTS, Section, Subject, lead_of
 from mfgppl.reporting.summary import SUMMARY_MADE_BY, method_of, summary, text_of
 
 NOTED = (
@@ -173,7 +173,7 @@ def _page(
         title=heading,
         headline=headline,
         trusted=trusted,
-        lead=_lead(sections),
+        lead=lead_of(sections),
         messages=subject.messages,
         method=method_of(subject),
         parts=[(part, [c for c in contexts if c["part"] == part]) for part in PARTS],
@@ -185,11 +185,6 @@ def _page(
         glossary=_terms_of(contexts),
         term_of=term_of,
     )
-
-
-def _lead(sections: list[Section]) -> list[str]:
-    """Return what stands at the head of the page."""
-    return [sentence for section in sections for sentence in section.lead]
 
 
 def _terms_of(contexts: list[dict[str, Any]]) -> list[Term]:
@@ -417,7 +412,7 @@ def _numbers(
         "title": heading,
         "verdict": headline,
         "trusted": trusted,
-        "lead": _lead(sections),
+        "lead": lead_of(sections),
         "warnings": subject.messages,
         "method": method_of(subject),
         "sections": [

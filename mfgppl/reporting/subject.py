@@ -1,6 +1,6 @@
 """What a report is about, and what a section of it holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,6 +148,11 @@ class Section:
     further: tuple[Drawing, ...] = ()
     part: str = SEEN
     lead: tuple[str, ...] = ()
+
+
+def lead_of(sections: Sequence[Section]) -> list[str]:
+    """Return the sentences that stand at the head of a report."""
+    return [sentence for section in sections for sentence in section.lead]
 
 
 def enumeration(names: Any) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.reporting.markdown import markdown_table, markdown_text
-from mfgppl.reporting.subject import FOUND, PARTS, Section, Subject, method_of_point
+from mfgppl.reporting.subject import FOUND, PARTS, Section, Subject, lead_of, method_of_point
 
 SUMMARY_MADE_BY = "<!-- generator: mfgppl -->"
 SIGNS = {True: "✓", False: "✗", None: "·"}
@@ -22,7 +22,7 @@ def summary(
     method = method_of(subject)
     lines = [SUMMARY_MADE_BY, f"# {markdown_text(heading)}", "", f"**{headline}**",
              f"{method[0].upper()}{method[1:]}.", ""]  # fmt: skip
-    lines += [f"- {markdown_text(s)}" for section in sections for s in section.lead]
+    lines += [f"- {markdown_text(sentence)}" for sentence in lead_of(sections)]
     lines += [f"- {markdown_text(message)}" for message in subject.messages]
     for part in PARTS:
         here = [section for section in sections if section.part == part]

@@ -444,20 +444,23 @@ def _spread(fn: Any, again: Any, size: int) -> np.ndarray:
 
 def _same_law(fn: Any, again: Any) -> bool:
     """Return whether a distribution is the same at another draw of what comes before it."""
-    inner, other = innermost(fn), innermost(again)
-    numbers = [(getattr(inner, k, None), getattr(other, k, None)) for k in inner.arg_constraints]
+    numbers = _numbers(fn, again)
     return bool(numbers) and all(
         isinstance(one, Tensor) and isinstance(two, Tensor) and torch.equal(one, two)
-        for one, two in numbers
+        for one, two in numbers.values()
     )
+
+
+def _numbers(fn: Any, again: Any) -> dict[str, tuple[Any, Any]]:
+    """Return a distribution's arguments, and those of its twin at another draw, by name."""
+    inner, other = innermost(fn), innermost(again)
+    return {k: (getattr(inner, k, None), getattr(other, k, None)) for k in inner.arg_constraints}
 
 
 def _description(fn: Any, again: Any) -> str:
     """Return a distribution as text; a number that another draw changes depends on others."""
-    inner, other = innermost(fn), innermost(again)
     shown = []
-    for name in inner.arg_constraints:
-        value, twin = getattr(inner, name, None), getattr(other, name, None)
+    for name, (value, twin) in _numbers(fn, again).items():
         if not isinstance(value, Tensor) or not isinstance(twin, Tensor):
             continue
         flat = value.detach().reshape(-1)
@@ -470,7 +473,7 @@ def _description(fn: Any, again: Any) -> str:
         shown.append(f"{name}={text}")
     shape = tuple(fn.batch_shape + fn.event_shape)
     size = f", shape {shape}" if shape else ""
-    return f"{type(inner).__name__}({', '.join(shown)}){size}"
+    return f"{type(innermost(fn)).__name__}({', '.join(shown)}){size}"
 
 
 def _entry_names(site: Site) -> list[str]:

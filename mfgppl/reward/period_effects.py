@@ -42,7 +42,8 @@ def period_effects(
         zero, no effects themselves (Helmert's: the mean of the periods before against the k-th):
         T-1 of them along its dimension "name_contrast", with labels as "before vs 1973". Types come
         before as dimensions with their labels, and by action A-1 contrasts of actions after,
-        "name_action_contrast". `mfg.summary(fit, model=model)` and reports give the effects.
+        "name_action_contrast". Reports and `mfg.results.summary(fit, model=model)` give the
+        effects.
     prior : Distribution
         Of each coordinate, a number. Under `Normal(0, spread)` each effect has the standard
         deviation `spread * sqrt(1 - 1/T)`, and two have the correlation `-1 / (T - 1)`; `spread`
