@@ -7,7 +7,6 @@ environments, and MFGLib's function judges the policies of both.
 # %% Constants
 
 import argparse
-import importlib.util
 import time
 import warnings
 from collections.abc import Callable
@@ -16,28 +15,16 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-import mfglib.alg
+import mfglib.alg  # before mfglib.scoring, which needs it
 import numpy as np
 import torch
-from mfglib.alg.q_fn import QFn
 from mfglib.env import Environment
+from mfglib.scoring import exploitability_score
 from tables import markdown
 from timing import time_in_turns
 
 import mfgppl as mfg
 from mfgppl.equilibrium.linearisation import AnyResponseMap, response_map_of
-
-if importlib.util.find_spec("mfglib.metrics") is None:  # from version 0.3 on
-    from mfglib.scoring import exploitability_score
-    from mfglib.utils import mean_field_from_policy
-else:
-    from mfglib.mean_field import mean_field
-    from mfglib.metrics import exploitability_score
-
-    def mean_field_from_policy(policy: torch.Tensor, *, env: Environment) -> torch.Tensor:
-        """Return the flow by the name and arguments of version 0.3."""
-        return mean_field(env, policy)
-
 
 ENVIRONMENTS = (
     "beach_bar", "building_evacuation", "conservative_treasure_hunting", "crowd_motion",
@@ -58,15 +45,21 @@ THEIR_STEPS, OUR_STEPS = 50, 1_000  # of a whole call
 
 def their_step(env: Environment) -> Callable[[], Any]:
     """Return one step of MFGLib's mirror descent, without its certificate."""
-    policy = torch.ones((env.T + 1, *env.S, *env.A)) / np.prod(env.A)
-    states = 1 + len(env.S)
+    descent = mfglib.alg.OnlineMirrorDescent()
+    start = descent.init_state(env, torch.ones((env.T + 1, *env.S, *env.A)) / env.n_actions)
+    return lambda: descent.step_next_state(start, None, None)
 
-    def step() -> torch.Tensor:
-        flow = mean_field_from_policy(policy, env=env)
-        scores = QFn(env, flow, verify_integrity=False).for_policy(policy)
-        return torch.softmax(scores.flatten(start_dim=states), -1).reshape(policy.shape)
 
-    return step
+def order_products(env: Environment) -> None:
+    """Let torch order the factors of MFGLib's products, or not: whichever is faster there."""
+    step = their_step(env)
+
+    def ordered(order: bool) -> None:
+        torch.backends.opt_einsum.enabled = order
+        step()
+
+    timing = time_in_turns({str(o): lambda o=o: ordered(o) for o in (True, False)}, rounds=3)
+    torch.backends.opt_einsum.enabled = timing["True"].median < timing["False"].median
 
 
 def our_world(env: Environment) -> AnyResponseMap:
@@ -84,12 +77,14 @@ def our_steps(env: Environment) -> Callable[[], Any]:
 
 def one_iteration(env: Environment, rounds: int) -> tuple[float, float]:
     """Return microseconds of a step in MFGLib and here."""
+    order_products(env)
     timing = time_in_turns({"theirs": their_step(env), "ours": our_steps(env)}, rounds=rounds)
     return timing["theirs"].median, timing["ours"].median / BATCH
 
 
 def one_of_a_call(env: Environment, rounds: int) -> tuple[float, float]:
     """Return microseconds of a step within a call, certificates included, there and here."""
+    order_products(env)
     game, reward = mfg.interop.from_mfglib(env)
     algorithm = mfglib.alg.OnlineMirrorDescent()
     calls = {
@@ -122,12 +117,17 @@ def ours(env: Environment, seconds: float) -> tuple[float, float, str]:
 
 
 def theirs(env: Environment, seconds: float) -> tuple[float, str]:
-    """Return the least exploitability of MFGLib's algorithms, each with so many seconds."""
+    """Return the least exploitability of MFGLib's algorithms, each with so many seconds.
+
+    MFGLib's fictitious play does not run where actions have several axes.
+    """
+    order_products(env)
     algorithms = [
-        mfglib.alg.FictitiousPlay(), mfglib.alg.FictitiousPlay(alpha=0.1),
         mfglib.alg.OnlineMirrorDescent(), mfglib.alg.OnlineMirrorDescent(alpha=0.1),
         mfglib.alg.PriorDescent(), mfglib.alg.PriorDescent(n_inner=10), mfglib.alg.MFOMO(),
     ]  # fmt: skip
+    if len(env.A) == 1:
+        algorithms += [mfglib.alg.FictitiousPlay(), mfglib.alg.FictitiousPlay(alpha=0.1)]
     best, name = np.inf, ""
     for algorithm in algorithms:
         with warnings.catch_warnings():
