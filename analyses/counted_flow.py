@@ -407,15 +407,15 @@ STYLES = {
 def coverage_figure(table: pd.DataFrame) -> plt.Figure:
     """Draw coverage by design and method, with 95 % bands of Monte Carlo error."""
     names = list(dict.fromkeys(table["design"]))
-    figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.62 * len(names)))
+    figure, axis = plt.subplots(figsize=(7.5, 1.0 + 0.34 * len(names)))
     axis.axvline(CI_PROB, color=GREY, lw=0.8)
     for k, (method, (colour, marker)) in enumerate(STYLES.items()):
         rows = table[table["method"] == method]
         at = np.array([names.index(name) for name in rows["design"]]) + 0.13 * (k - 2.5)
         ends = [rows["coverage"] - rows["lower"], rows["upper"] - rows["coverage"]]
         axis.errorbar(
-            rows["coverage"], at, xerr=np.maximum(ends, 0.0), fmt=marker, color=colour, ms=4.5,
-            lw=1.2, label=method,
+            rows["coverage"], at, xerr=np.maximum(ends, 0.0), fmt=marker, color=colour, ms=3.5,
+            lw=1.0, label=method,
         )  # fmt: skip
     axis.hlines(np.arange(1, len(names)) - 0.5, -0.02, 1.02, color=BAND, lw=0.8)
     axis.set_yticks(range(len(names)), names)
@@ -423,7 +423,7 @@ def coverage_figure(table: pd.DataFrame) -> plt.Figure:
     axis.set_xlim(-0.02, 1.02)
     axis.set_xlabel("share of 90% intervals that hold the truth (line: nominal)")
     figure.legend(loc="lower center", ncols=len(STYLES), frameon=False)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     return figure
 
 
@@ -446,7 +446,7 @@ def main(
     write_table(table.drop(columns=["lower", "upper"]), out, "coverage", significant(3), csv=False)
     write_table(at_a_glance(table), out, "table", csv=False)
     write_table(rules(rows), out, "warnings", significant(3))
-    write_figure(coverage_figure(table), out, "coverage")
+    write_figure(coverage_figure(table), out, "coverage", dpi=200)
 
 
 # %% [markdown]
