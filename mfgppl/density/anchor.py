@@ -205,9 +205,7 @@ class Search:
             return None
         start = image.flow if np.isfinite(image.residual) else self.anchor.flow
         help_ = None if self._system is None else self._system.closed
-        end = anderson(
-            self.response_map, start, self.temperature, BUDGET, precondition=help_
-        ).image
+        end = anderson(self.response_map, start, self.temperature, BUDGET, precondition=help_).image
         if end.residual <= TOLERANCE:
             return end
         end = find_fixed_point(self.response_map, self.anchor.flow, self.temperature, BUDGET).image
@@ -241,8 +239,8 @@ class Search:
     def _by_newton(self, image: Image) -> Image:
         """Return the last response of Newton's steps.
 
-        The system of a step serves on as long as it brings the flow much nearer. The anchor's, where
-        there is no other, ends the steps where they are slow.
+        The system of a step serves on as long as it brings the flow much nearer. Where there is none
+        but the anchor's, steps end when they are slow.
         """
         self._system, self._pace = self.anchor.system, 0.0
         residual, pace, swept = image.residual, np.inf, False
@@ -256,7 +254,7 @@ class Search:
             following = self.response_map.image(as_shares(moved), self.temperature)
             left = following.residual
             pace = self._pace = left / residual
-            if not (pace < SLOWEST or swept and np.isfinite(left)):
+            if not (pace < SLOWEST or (swept and np.isfinite(left))):
                 break
             image, residual = following, left
         return image

@@ -132,7 +132,9 @@ class Factors(NamedTuple):
         """Return the weights (T, F) of a gap from those of the change that closes it."""
         return self.solved(weights, transposed=True)
 
-    start = weighed
+    def start(self, weights: Array) -> Array:
+        """Return the same: nothing else is needed to begin with."""
+        return self.weighed(weights)
 
     def solved(self, right: Array, *, transposed: bool) -> Array:
         """Return the solution of the system, in the right side's shape."""

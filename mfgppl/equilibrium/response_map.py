@@ -283,7 +283,7 @@ class ResponseMap:
 
         J is the derivative of the flow that a flow generates.
         """
-        slopes, known = self._recorded_slopes(), self._reads
+        slopes, known = self._recorded_slopes(), self.reads
         if slopes is None or known is None:
             return None
         self.put_tables(image.flow)
@@ -291,7 +291,7 @@ class ResponseMap:
         return sweeps_at(self.arrays, slopes, known, response, temperature)
 
     @property
-    def _reads(self) -> Reads | None:
+    def reads(self) -> Reads | None:
         """What is read of the flow of each time; None where that is not all that is read."""
         slopes = self._recorded_slopes()
         if slopes is None or self._recording is None or self.game.joint:

@@ -57,7 +57,9 @@ class Sweeps(NamedTuple):
         two_point.solve_back(self.system, np.ascontiguousarray(weights), out)
         return out
 
-    start = weighed
+    def start(self, weights: Array) -> Array:
+        """Return the same: nothing else is needed to begin with."""
+        return self.weighed(weights)
 
 
 def sweeps_at(
