@@ -21,6 +21,7 @@ from mfgppl.equilibrium.linearisation import AnyResponseMap, System, inverse, sy
 from mfgppl.equilibrium.population import Population
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
+from mfgppl.equilibrium.two_point import Sweeps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -31,6 +32,7 @@ EXACT = 1e-13  # residual that a search aims at; it must reach `TOLERANCE`
 ACCURATE = 1e-12  # of lambda, relative
 MOST_STEPS, SLOWEST = 12, 0.3  # with the anchor's system alone, before it is but a help
 NEAR, QUICK = 1e-9, 0.01  # residual, and of a step to the last, up to which a system serves on
+FAR, NEARER, MOST_ANSWERS = 0.03, 0.75, 3  # residuals that plain responses lessen first
 CLOSE = 1e-4  # the same, up to which it serves for lambda
 BUDGET = Budget(TOLERANCE, 300)
 FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
@@ -176,6 +178,7 @@ class Search:
         self.response_map, self.anchor = response_map, anchor
         self.temperature = response_map.game.temperature
         self._system = anchor.system  # at the flow that was searched for last, or near it
+        self._room: Sweeps | None = None  # of systems, one after the other
         self._pace = 0.0  # residual of its last step, relative to the one before
         self._tangent = anchor.tangent.reshape(len(anchor.values), -1)
         self._still = np.zeros(response_map.game.shape)
@@ -239,10 +242,11 @@ class Search:
     def _by_newton(self, image: Image) -> Image:
         """Return the last response of Newton's steps.
 
-        The system of a step serves on as long as it brings the flow much nearer. Where there is none
-        but the anchor's, steps end when they are slow.
+        The system of a step serves on as long as it brings the flow much nearer. Where there is no
+        other than the anchor's, steps end when they are slow.
         """
         self._system, self._pace = self.anchor.system, 0.0
+        image = self._answered(image)
         residual, pace, swept = image.residual, np.inf, False
         for _ in range(MOST_STEPS):
             if not residual > EXACT:
@@ -259,12 +263,23 @@ class Search:
             image, residual = following, left
         return image
 
+    def _answered(self, image: Image) -> Image:
+        """Return a response to responses, as long as these bring a flow that is far off nearer."""
+        for _ in range(MOST_ANSWERS):
+            if not image.residual > FAR:
+                break
+            following = self.response_map.image(image.generated, self.temperature)
+            if not following.residual < NEARER * image.residual:
+                break
+            image = following
+        return image
+
     def _refresh(self, image: Image) -> bool:
         """Take the system at a response, where sweeps solve it."""
-        sweeps = self.response_map.sweeps(image, self.temperature)
+        sweeps = self.response_map.sweeps(image, self.temperature, self._room)
         if sweeps is None:
             return False
-        self._system, self._pace = sweeps, 0.0
+        self._system, self._room, self._pace = sweeps, sweeps, 0.0
         return True
 
     def _through_flow(self, image: Image, slope: Array) -> Array | None:

@@ -66,7 +66,8 @@ class Image(NamedTuple):
     @property
     def residual(self) -> float:
         """Largest change of a share."""
-        return float(np.abs(self.generated - self.flow).max())
+        largest: float = crowd.gap(self.flow, self.generated)
+        return largest
 
 
 class Evaluation(NamedTuple):
@@ -278,17 +279,18 @@ class ResponseMap:
         )
         return rows
 
-    def sweeps(self, image: Image, temperature: float) -> Sweeps | None:
+    def sweeps(self, image: Image, temperature: float, room: Sweeps | None = None) -> Sweeps | None:
         """Return `(I - J)^-1` at a response as sweeps over time; None where that is not possible.
 
-        J is the derivative of the flow that a flow generates.
+        J is the derivative of the flow that a flow generates. Its matrices take the room of a
+        system that is no longer needed, if one is given.
         """
         slopes, known = self._recorded_slopes(), self.reads
         if slopes is None or known is None:
             return None
         self.put_tables(image.flow)
         response = image.flow, image.values, image.policy, image.generated
-        return sweeps_at(self.arrays, slopes, known, response, temperature)
+        return sweeps_at(self.arrays, slopes, known, response, temperature, room)
 
     @property
     def reads(self) -> Reads | None:

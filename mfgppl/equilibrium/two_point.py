@@ -68,8 +68,9 @@ def sweeps_at(
     known: Reads,
     response: tuple[Array, Array, Array, Array],
     temperature: float,
+    room: Sweeps | None,
 ) -> Sweeps:
-    """Return the system at a response, along tables as they are.
+    """Return the system at a response, along tables as they are; in the room of another, if given.
 
     Parameters
     ----------
@@ -83,9 +84,11 @@ def sweeps_at(
         Flow (T, S), values (T, S), policy (T, S, A), and the flow generated (T, S).
     temperature : float
         Of the response.
+    room : Sweeps, optional
+        A system of the game that is no longer needed.
     """
     flow, values, policy, generated = response
-    system = two_point.room(*flow.shape)
+    system = two_point.room(*flow.shape) if room is None else room.system
     two_point.linearise(
         arrays, *slopes, known.reads, known.units, flow, temperature, values, policy, generated,
         system,

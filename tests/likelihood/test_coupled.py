@@ -265,7 +265,7 @@ def test_large_games_are_solved_without_factors(monkeypatch):
     model = coupled("market")
     plain = density_of(model)
     monkeypatch.setattr("mfgppl.equilibrium.linearisation.LARGEST_SYSTEM", 10)
-    monkeypatch.setattr(ResponseMap, "sweeps", lambda *_: None)
+    monkeypatch.setattr(ResponseMap, "sweeps", lambda *_, **__: None)
     large = density_of(model.with_panel(model.panel))
     assert large.anchor.system is None
     for theta in points(plain, 3):
