@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._compiler.shortening import shortened
 from mfgppl._compiler.tracing import Step, Trace, aten, flat, storage_of, useful_steps
 from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
@@ -111,7 +112,7 @@ def lower(trace: Trace) -> Tape:
     Unlowered
         If an operation has no instruction.
     """
-    return _Lowering(trace).tape()
+    return shortened(_Lowering(trace).tape())
 
 
 class _Lowering:

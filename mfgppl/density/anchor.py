@@ -1,27 +1,27 @@
 """Equilibria near an anchor: a search from it, and the worth of a change of the flow.
 
-Steps use the factored `I - F_mu` of the anchor; where they are slow the factors but help iterations
-that need none, and where these fail the solvers of `solve_equilibrium` take over.
+Steps are Newton's, by `I - F_mu` at the flow where sweeps over time solve it, else at the anchor;
+where they are slow it but helps iterations that need none, and where these fail the solvers of
+`solve_equilibrium` take over.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import pyro
-import scipy.linalg
 import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
 from mfgppl._kernels import bridge, crowd
 from mfgppl._kernels.dynamics import Dense
-from mfgppl.density.expansion import Expansion, continued
 from mfgppl.density.protocol import TOLERANCE
 from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, find_fixed_point
-from mfgppl.equilibrium.linearisation import AnyResponseMap, factored, inverse, solved
+from mfgppl.equilibrium.linearisation import AnyResponseMap, System, inverse, system_at
 from mfgppl.equilibrium.population import Population
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
+from mfgppl.equilibrium.two_point import Sweeps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -30,7 +30,10 @@ from mfgppl.reward.program import double_precision
 
 EXACT = 1e-13  # residual that a search aims at; it must reach `TOLERANCE`
 ACCURATE = 1e-12  # of lambda, relative
-MOST_STEPS, SLOWEST = 12, 0.3  # with the anchor's factors alone, before these are but a help
+MOST_STEPS, SLOWEST = 12, 0.3  # with the anchor's system alone, before it is but a help
+NEAR, QUICK = 1e-9, 0.01  # residual, and of a step to the last, up to which a system serves on
+FAR, NEARER, MOST_ANSWERS = 0.03, 0.75, 3  # residuals that plain responses lessen first
+CLOSE = 1e-4  # the same, up to which it serves for lambda
 BUDGET = Budget(TOLERANCE, 300)
 FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
 
@@ -48,22 +51,19 @@ class Anchor(NamedTuple):
         The flow.
     tangent : ndarray, shape (P, T, F)
         Its slopes in the constrained parameters.
-    factors : tuple of ndarray, or None
-        LU of `I - F_mu`, over what agents read of the flow where that is less; None where that is
-        too large, or the response map is not recorded.
+    system : System or None
+        `(I - F_mu)^-1`, or that of what is read of the flow; None where that is too large, or the
+        response map is not recorded.
     others : list of ndarray
         Where else a search may begin: other equilibria, and the crowd that stays where it began.
-    expansion : Expansion or None
-        What is known around it to the next order.
     """
 
     theta: Array
     values: Array
     flow: Array
     tangent: Array
-    factors: tuple[Array, Array] | None
+    system: System | None
     others: list[Array]
-    expansion: Expansion | None = None
 
 
 class Evidence(NamedTuple):
@@ -175,23 +175,21 @@ class Search:
     """Equilibria near an anchor, and what depends on them."""
 
     def __init__(self, response_map: ResponseMap, anchor: Anchor) -> None:
-        self.response_map, self.anchor, self.temperature = (
-            response_map,
-            anchor,
-            response_map.game.temperature,
-        )
-        self._factors: tuple[Array, Array] | None = None
-        self._drift: Array | None = None
-        if anchor.factors is not None:
-            lower_upper, pivots = anchor.factors
-            self._factors = lower_upper, pivots.copy()  # LAPACK's wrapper writes to it meanwhile
+        self.response_map, self.anchor = response_map, anchor
+        self.temperature = response_map.game.temperature
+        self._system = anchor.system  # at the flow that was searched for last, or near it
+        self._room: Sweeps | None = None  # of systems, one after the other
+        self._pace = 0.0  # residual of its last step, relative to the one before
+        self._tangent = anchor.tangent.reshape(len(anchor.values), -1)
         self._still = np.zeros(response_map.game.shape)
         self._unmoved = crowd.no_moves(response_map.arrays)
+        start = response_map.moving_start
+        self._unshared = None if start is None else np.zeros(response_map.arrays.initial.shape)
 
     def differentiates(self) -> bool:
         """Return whether reward and dynamics have recorded slopes."""
         image = self.response_map.image(self.anchor.flow, self.temperature)
-        return self._pull(image, self._still, np.zeros_like(image.flow), self._unmoved) is not None
+        return self._pull(image, np.zeros_like(image.flow)) is not None
 
     def put(self, values: Array) -> ResponseMap:
         """Return the response map at constrained parameters (P,)."""
@@ -202,34 +200,15 @@ class Search:
         """Return the equilibrium at constrained parameters (P,), None where none is found."""
         if not np.isfinite(values).all():
             return None
-        expansion = self.anchor.expansion
-        found = self._from(values, expansion)
-        if found is None and expansion is not None:  # which foresees nothing there
-            found = self._from(values, None)
-        return found
-
-    def _from(self, values: Array, expansion: Expansion | None) -> Image | None:
-        """Return the same, from where an expansion, or else the tangent, foresees it."""
         self.put(values)
-        image = self.response_map.image(self._begin(values, expansion), self.temperature)
-        residual = image.residual
-        for _ in range(MOST_STEPS):
-            if not residual > EXACT:
-                break
-            moved = as_shares(image.flow + self._closed(image.generated - image.flow))
-            following = self.response_map.image(moved, self.temperature)
-            left = following.residual
-            if not left < SLOWEST * residual:
-                break
-            image, residual = following, left
-        if residual <= TOLERANCE:
+        image = self._by_newton(self.response_map.image(self._begin(values), self.temperature))
+        if image.residual <= TOLERANCE:
             return image
         if not np.isfinite(self.response_map.image(self.anchor.flow, self.temperature).residual):
             return None
         start = image.flow if np.isfinite(image.residual) else self.anchor.flow
-        end = anderson(
-            self.response_map, start, self.temperature, BUDGET, precondition=self._closed
-        ).image
+        help_ = None if self._system is None else self._system.closed
+        end = anderson(self.response_map, start, self.temperature, BUDGET, precondition=help_).image
         if end.residual <= TOLERANCE:
             return end
         end = find_fixed_point(self.response_map, self.anchor.flow, self.temperature, BUDGET).image
@@ -240,136 +219,132 @@ class Search:
         image = self.at(values)
         if image is None:
             return -np.inf, np.zeros_like(values)
-        if law.moves.size:  # the search may have left the tables along a flow beside it
-            image = self.response_map.image(image.flow, self.temperature)
+        self.response_map.put_tables(image.flow)  # the search may have left them along another
         found = law.evidence(image, self.response_map)
-        slopes = self._pulled(image, found, np.zeros_like(image.flow))
-        if slopes is None or not np.isfinite(found.value) or not np.isfinite(slopes[0]).all():
+        direct = self.response_map.pull(
+            image, self.temperature, counts=found.counts, weights=np.zeros_like(image.flow),
+            moved=found.moved, shared=found.shared,
+        )  # fmt: skip
+        if direct is None or not np.isfinite(found.value) or not np.isfinite(direct[0]).all():
             return -np.inf, np.zeros_like(values)
-        worth = self._worth(image, slopes[0])
-        if worth is None:
+        through_flow = self._through_flow(image, direct[0])
+        if through_flow is None:
             return -np.inf, np.zeros_like(values)
-        _, slope = self._pulled(image, found, worth) or slopes
-        return found.value, slope
+        return found.value, direct[1] + through_flow
 
-    def _begin(self, values: Array, expansion: Expansion | None) -> Array:
+    def _begin(self, values: Array) -> Array:
         """Return the flow that the anchor foresees, its own where that leads far away."""
-        along = values - self.anchor.values
-        change = np.tensordot(along, self.anchor.tangent, 1)
-        self._drift = None
+        flow, change = self.anchor.flow, (values - self.anchor.values) @ self._tangent
         if not np.abs(change).max() <= FARTHEST:
-            return self.anchor.flow
-        if expansion is not None:
-            change, self._drift = expansion.curved(along, change), expansion.drift(along)
-        return as_shares(self.anchor.flow + change)
+            return flow
+        return as_shares(flow + change.reshape(flow.shape))
 
-    def _worth(self, image: Image, slope: Array) -> Array | None:
-        """Return lambda: by the anchor's factors, or those at the equilibrium itself.
+    def _by_newton(self, image: Image) -> Image:
+        """Return the last response of Newton's steps.
 
-        Agents answer what they read of the flow, `F(mu) = G(L mu)`, so that
-        `lambda = slope + L' y` with `y = G_z' (slope + L' y)`.
+        The system of a step serves on as long as it brings the flow much nearer. Where there is no
+        other than the anchor's, steps end when they are slow.
         """
-        scale = ACCURATE * max(float(np.abs(slope).max()), 1e-300)
-        y, last = self._first(slope), np.inf
+        self._system, self._pace = self.anchor.system, 0.0
+        image = self._answered(image)
+        residual, pace, swept = image.residual, np.inf, False
         for _ in range(MOST_STEPS):
-            worth = slope + self._lifted(y)
-            left = self._returned(image, worth) - y
+            if not residual > EXACT:
+                break
+            if residual > NEAR and pace > QUICK:
+                swept = self._refresh(image)
+            gap = image.generated - image.flow
+            moved = image.flow + (gap if self._system is None else self._system.closed(gap))
+            following = self.response_map.image(as_shares(moved), self.temperature)
+            left = following.residual
+            pace = self._pace = left / residual
+            if not (pace < SLOWEST or (swept and np.isfinite(left))):
+                break
+            image, residual = following, left
+        return image
+
+    def _answered(self, image: Image) -> Image:
+        """Return a response to responses, as long as these bring a flow that is far off nearer."""
+        for _ in range(MOST_ANSWERS):
+            if not image.residual > FAR:
+                break
+            following = self.response_map.image(image.generated, self.temperature)
+            if not following.residual < NEARER * image.residual:
+                break
+            image = following
+        return image
+
+    def _refresh(self, image: Image) -> bool:
+        """Take the system at a response, where sweeps solve it."""
+        sweeps = self.response_map.sweeps(image, self.temperature, self._room)
+        if sweeps is None:
+            return False
+        self._system, self._room, self._pace = sweeps, sweeps, 0.0
+        return True
+
+    def _through_flow(self, image: Image, slope: Array) -> Array | None:
+        """Return the slope in the parameters (P,) through the flow, of whose slope it is given.
+
+        It is that of the flow generated, weighed by lambda: `lambda = slope + F_mu' lambda`.
+        """
+        if self._pace > CLOSE:
+            self._refresh(image)
+        scale = ACCURATE * max(float(np.abs(slope).max()), 1e-300)
+        system, last = self._system, np.inf
+        worth = slope if system is None else system.start(slope)
+        for _ in range(MOST_STEPS):
+            returned, through = self._pulled(image, worth)
+            left = slope + returned - worth
             size = float(np.abs(left).max())
             if size <= scale:
-                return worth
+                return through
             if not size < SLOWEST * last:
                 break
             last = size
-            y = y + self._nearly(left)
+            worth = worth + (left if system is None else system.weighed(left))
         solution = self._by_krylov(image, slope)
-        if solution is not None:
-            return solution
-        try:
-            return inverse(self.response_map, image, self.temperature)[1](slope)
-        except ConvergenceError:  # where equilibria meet
-            return None
+        if solution is None:
+            try:
+                solution = inverse(self.response_map, image, self.temperature)[1](slope)
+            except ConvergenceError:  # where equilibria meet
+                return None
+        return self._pulled(image, solution)[1]
 
     def _by_krylov(self, image: Image, slope: Array) -> Array | None:
-        """Return lambda by GMRES, with the anchor's factors to help; None where it is slow."""
-        right = self._returned(image, slope)
-        shape = right.shape
+        """Return lambda by GMRES, with the system to help; None where it is slow.
+
+        What it adds to the slope lies in the range of `F_mu'`.
+        """
+        right = self._pulled(image, slope)[0]
+        shape, system = right.shape, self._system
 
         def residual(v: Array) -> Array:
             y = v.reshape(shape)
-            return np.asarray((y - self._returned(image, self._lifted(y))).ravel())
+            return np.asarray((y - self._pulled(image, y)[0]).ravel())
 
         def near_inverse(v: Array) -> Array:  # which must be linear
-            return self._solved(v, transposed=True)
+            return v if system is None else system.weighed(v.reshape(shape)).ravel()
 
-        system, help_ = (
+        whole, help_ = (
             scipy.sparse.linalg.LinearOperator((right.size, right.size), matvec=f, dtype=float)
             for f in (residual, near_inverse)
         )
         solution, failed = scipy.sparse.linalg.gmres(
-            system, right.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
+            whole, right.ravel(), rtol=ACCURATE, atol=0.0, restart=30, maxiter=2, M=help_
         )
-        return None if failed else slope + self._lifted(np.asarray(solution).reshape(shape))
+        return None if failed else slope + np.asarray(solution).reshape(shape)
 
-    def _first(self, slope: Array) -> Array:
-        """Return the y at which a search for lambda begins: at the anchor's own, where known."""
-        exposures = self.response_map.exposures
-        if exposures is not None:
-            return np.zeros_like(exposures.spread_transposed(slope))
-        return self._nearly(slope) - slope
-
-    def _returned(self, image: Image, weights: Array) -> Array:
-        """Return the weights of what is read of a flow that what it generates has: `G_z'`."""
-        pulled = self._pull(image, self._still, np.ascontiguousarray(weights), self._unmoved)
+    def _pulled(self, image: Image, weights: Array) -> tuple[Array, Array]:
+        """Return slopes of the flow generated, weighed, in the flow and in the parameters."""
+        pulled = self._pull(image, weights)
         assert pulled is not None
-        exposures = self.response_map.exposures
-        return pulled[0] if exposures is None else exposures.spread_transposed(pulled[0])
+        return pulled
 
-    def _lifted(self, y: Array) -> Array:
-        """Return weights of the flow from those of what is read of it: `L'`."""
-        exposures = self.response_map.exposures
-        return y if exposures is None else exposures.sums_transposed(y)
-
-    def _nearly(self, weights: Array) -> Array:
-        """Return the solution of the transposed system, nearly; itself without factors."""
-        flat = weights.ravel()
-        if self._drift is not None:
-            flat = continued(flat, self._drift.T)
-        return self._solved(flat, transposed=True).reshape(weights.shape)
-
-    def _closed(self, gap: Array) -> Array:
-        """Return what closes a gap, nearly; the gap itself where no factors are kept.
-
-        By what is read of it: the rest of each cell follows one response later.
-        """
-        exposures = self.response_map.exposures
-        if exposures is not None and self._factors is not None:
-            sums = exposures.sums(gap)
-            closed = self._solved(sums.ravel(), transposed=False).reshape(sums.shape)
-            return gap + exposures.spread(closed - sums)
-        flat = self._solved(gap.ravel(), transposed=False)
-        if self._drift is not None:
-            flat = continued(flat, self._drift)
-        return flat.reshape(gap.shape)
-
-    def _solved(self, right: Array, *, transposed: bool) -> Array:
-        """Return the solution of the anchor's system; the right side where it is not kept."""
-        if self._factors is None:
-            return right
-        return solved(self._factors, right, transposed=transposed)
-
-    def _pulled(self, image: Image, found: Evidence, worth: Array) -> tuple[Array, Array] | None:
-        """Return slopes of what the panel says, and of the flow at its worth."""
+    def _pull(self, image: Image, weights: Array) -> tuple[Array, Array] | None:
         return self.response_map.pull(
-            image, self.temperature, counts=found.counts, weights=worth, moved=found.moved,
-            shared=found.shared,
+            image, self.temperature, counts=self._still, weights=np.ascontiguousarray(weights),
+            moved=self._unmoved, shared=self._unshared,
         )  # fmt: skip
-
-    def _pull(
-        self, image: Image, counts: Array, weights: Array, moved: Array
-    ) -> tuple[Array, Array] | None:
-        return self.response_map.pull(
-            image, self.temperature, counts=counts, weights=weights, moved=moved
-        )
 
 
 def linearise(
@@ -378,12 +353,13 @@ def linearise(
     values: Array,
     program: Program,
     population: Population,
-) -> tuple[tuple[Array, Array] | None, Array]:
-    """Return the factors of `I - F_mu` at a flow, and the flow's slopes in the parameters."""
+) -> tuple[System | None, Array]:
+    """Return the system at a flow, and the flow's slopes in the parameters."""
     game = response_map.game
-    factors, solve = factored(response_map, image, game.temperature)
-    if factors is None:
+    system = system_at(response_map, image, game.temperature)
+    if system is None:
         return None, np.zeros((len(values), *image.flow.shape))
+    solve, _ = inverse(response_map, image, game.temperature)
     flow = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
 
     def generated(flat: Tensor) -> Tensor:
@@ -394,4 +370,4 @@ def linearise(
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
             moved = pushed_forward(generated, torch.from_numpy(values.copy()), along).numpy()
         tangent.append(np.nan_to_num(solve(moved.reshape(image.flow.shape))))
-    return factors, np.array(tangent)
+    return system, np.array(tangent)

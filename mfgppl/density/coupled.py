@@ -26,7 +26,6 @@ from mfgppl._kernels import bridge
 from mfgppl._quasi_newton import maximise
 from mfgppl.density.anchor import BUDGET, Anchor, Search, by_node, counted, linearise
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
-from mfgppl.density.expansion import expansion_of
 from mfgppl.density.protocol import TOLERANCE, Certificates
 from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
 from mfgppl.equilibrium.iterations import anderson, find_fixed_point
@@ -314,24 +313,6 @@ class CoupledDensity(Keeper):
             flow = torch.from_numpy(image.flow.copy()).reshape(self.population.game.flow_shape)
             self.anchor = self._anchor(theta, flow)
             self._local = threading.local()
-            self._look_around()
-
-    def _look_around(self) -> None:
-        """Add to the anchor what is known around it."""
-        search, anchor = self._search(), self.anchor
-        if search is None:
-            return
-        temperature = self.model.game.temperature
-
-        def jacobian(values: Array, image: Image) -> Array | None:
-            return search.put(values).jacobian(image, temperature)
-
-        with np.errstate(all="ignore"):
-            found = expansion_of(
-                search.at, jacobian, anchor.values, anchor.flow, anchor.tangent, anchor.factors
-            )
-        self.anchor = anchor._replace(expansion=found)
-        self._local = threading.local()
 
     def _anchor(self, theta: Array, start: Tensor) -> Anchor:
         """Return the equilibrium at a point, reached from a flow."""
@@ -351,8 +332,8 @@ class CoupledDensity(Keeper):
         image = response_map.image(flow, game.temperature)
         others = [s.value.mean_field.numpy().reshape(flow.shape) for s in known]
         others = [uniform_flow(game), *(f for f in others if np.abs(f - flow).max() > SAME)]
-        factors, tangent = linearise(response_map, image, values, self.program, self.population)
-        return Anchor(theta, values, flow, tangent, factors, others)
+        system, tangent = linearise(response_map, image, values, self.program, self.population)
+        return Anchor(theta, values, flow, tangent, system, others)
 
     def _search(self) -> Search | None:
         """Return this thread's search; None where the response map is not recorded."""

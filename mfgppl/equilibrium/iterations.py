@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
+from mfgppl._kernels import crowd
 from mfgppl.equilibrium.linearisation import AnyResponseMap, bordered_move, newton_move
 from mfgppl.equilibrium.response_map import Array, Image
 from mfgppl.exceptions import ConvergenceError
@@ -369,5 +370,6 @@ def _correction(
 
 def as_shares(flow: Array) -> Array:
     """Return a flow (T, F) without negative shares, each time's summing to one."""
-    inside = np.maximum(flow, 0.0)
-    return np.asarray(inside / inside.sum(-1, keepdims=True))
+    out = np.empty(flow.shape)
+    crowd.as_shares(np.ascontiguousarray(flow), out)
+    return out

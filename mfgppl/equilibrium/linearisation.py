@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
 from mfgppl.equilibrium.stationary_response_map import StationaryResponseMap
+from mfgppl.equilibrium.two_point import Sweeps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.parameters import Program
@@ -24,7 +25,9 @@ from mfgppl.reward.program import RewardProgram, bind, double_precision
 from mfgppl.reward.site_values import site_values
 from mfgppl.reward.valued import valued
 
+FEW_STATES = 32  # up to which sweeps over time are quicker than what else solves the system
 SMALL_SYSTEM = 400  # shares of a flow up to which a matrix of derivatives is quickest
+CLOSE = 1e-9  # of what sweeps over time solve, relative
 ACCURACY = 1e-12  # of iterative linear solutions, relative
 ROUGHLY, CLOSELY = 1e-1, 1e-4  # of those that a Newton step needs, and a move along a path
 LOG_TEMPERATURE_STEP = 1e-5  # of central differences in the logarithm of the temperature
@@ -102,6 +105,99 @@ def confirmed(
     return outcome if response_map.confirms(flow_of(outcome)) else search()
 
 
+class System(Protocol):
+    """`(I - J)^-1` at a flow, or what is near it: J is the derivative of what a flow generates."""
+
+    def closed(self, gap: Array) -> Array:
+        """Return the change of a flow (T, F) that closes a gap."""
+
+    def weighed(self, weights: Array) -> Array:
+        """Return the weights (T, F) of a gap from those of the change that closes it."""
+
+    def start(self, weights: Array) -> Array:
+        """Return weights of a gap from which to begin, where those given may be any."""
+
+
+class Factors(NamedTuple):
+    """LU factors of `I - J`."""
+
+    lower_upper: Array
+    pivots: Array
+
+    def closed(self, gap: Array) -> Array:
+        """Return the change of a flow (T, F) that closes a gap."""
+        return self.solved(gap, transposed=False)
+
+    def weighed(self, weights: Array) -> Array:
+        """Return the weights (T, F) of a gap from those of the change that closes it."""
+        return self.solved(weights, transposed=True)
+
+    def start(self, weights: Array) -> Array:
+        """Return the same: nothing else is needed to begin with."""
+        return self.weighed(weights)
+
+    def solved(self, right: Array, *, transposed: bool) -> Array:
+        """Return the solution of the system, in the right side's shape."""
+        pivots = self.pivots.copy()  # LAPACK's wrapper writes to it meanwhile
+        solution, _ = scipy.linalg.lapack.dgetrs(
+            self.lower_upper, pivots, right.ravel(), trans=int(transposed)
+        )
+        return np.asarray(solution).reshape(right.shape)
+
+
+class OfReads(NamedTuple):
+    """The system of what is read of a flow, z = L w: near the inverse of that of the flow.
+
+    A gap is closed as far as it is read; the rest follows one response later. Weights are those
+    that lie in the range of L', as those that a response returns do.
+    """
+
+    exposures: Exposures
+    factors: Factors
+
+    def closed(self, gap: Array) -> Array:
+        """Return the change of a flow (T, F) that closes what is read of a gap."""
+        sums = self.exposures.sums(gap)
+        closed = self.factors.solved(sums, transposed=False)
+        return gap + self.exposures.spread(closed - sums)
+
+    def weighed(self, weights: Array) -> Array:
+        """Return the weights (T, F) of a gap from those of the change that closes it."""
+        read = self.exposures.spread_transposed(weights)
+        return self.exposures.sums_transposed(self.factors.solved(read, transposed=True))
+
+    def start(self, weights: Array) -> Array:
+        """Return the weights themselves, of which what a response returns is not known."""
+        return weights
+
+
+def system_at(response_map: AnyResponseMap, image: Image, temperature: float) -> System | None:
+    """Return the system at a response, or that of what is read of flows.
+
+    None where that is too large or singular, or nothing is recorded.
+    """
+    sweeps = response_map.sweeps(image, temperature) if _is_swept(response_map) else None
+    exposures = response_map.exposures
+    if sweeps is not None:
+        return sweeps
+    try:
+        if exposures is not None and exposures.size(image.flow) <= LARGEST_SYSTEM:
+            if response_map.change(image, temperature, np.zeros_like(image.flow)) is None:
+                return None
+            forward = functools.partial(_forward, response_map, image, temperature)
+            return OfReads(exposures, _factored_exposures(exposures, forward, image.flow))
+        small = image.flow.size <= LARGEST_SYSTEM
+        rows = response_map.jacobian(image, temperature) if small else None
+        return None if rows is None else _factors(rows)
+    except ConvergenceError:  # where equilibria meet
+        return None
+
+
+def _is_swept(response_map: AnyResponseMap) -> bool:
+    """Return whether sweeps over time are quicker than the system of what is read of flows."""
+    return response_map.exposures is None or response_map.game.shape[1] <= FEW_STATES
+
+
 def inverse(
     response_map: AnyResponseMap, image: Image, temperature: float, *, often: bool = False
 ) -> tuple[FlowMap, FlowMap]:
@@ -125,6 +221,9 @@ def inverse(
     ConvergenceError
         If the system is singular.
     """
+    sweeps = response_map.sweeps(image, temperature) if _is_swept(response_map) else None
+    if sweeps is not None and _inverts(sweeps, response_map, image, temperature):
+        return sweeps.closed, sweeps.weighed
     exposures = response_map.exposures
     if exposures is not None and exposures.exact and exposures.size(image.flow) <= LARGEST_SYSTEM:
         return _inverse_by_exposures(response_map, image, temperature, exposures)
@@ -135,53 +234,29 @@ def inverse(
         rows = np.array([forward(entry.reshape(shape)).ravel() for entry in np.eye(size)])
     if rows is not None:
         factors = _factors(rows)
-        return (
-            functools.partial(solved, factors, transposed=False),
-            functools.partial(solved, factors, transposed=True),
-        )
+        return factors.closed, factors.weighed
     return (
         _krylov(functools.partial(_forward, response_map, image, temperature)),
         _krylov(functools.partial(_pull_back, response_map, image, temperature)),
     )
 
 
-def factored(
-    response_map: AnyResponseMap, image: Image, temperature: float
-) -> tuple[tuple[Array, Array] | None, FlowMap]:
-    """Return the factors of `I - J`, over what is read of the flow, and the map that solves it.
-
-    None, and the identity, where that is too large or singular, or nothing is recorded.
-    """
-    exposures, nothing = response_map.exposures, (None, lambda change: change)
-    try:
-        if exposures is not None and exposures.size(image.flow) <= LARGEST_SYSTEM:
-            if response_map.change(image, temperature, np.zeros_like(image.flow)) is None:
-                return nothing
-            forward = functools.partial(_forward, response_map, image, temperature)
-            factors = _factored_exposures(exposures, forward, image.flow)
-            return factors, _by_exposures(exposures, factors, forward)
-        small = image.flow.size <= LARGEST_SYSTEM
-        rows = response_map.jacobian(image, temperature) if small else None
-        if rows is None:
-            return nothing
-        factors = _factors(rows)
-    except ConvergenceError:  # where equilibria meet
-        return nothing
-    return factors, functools.partial(solved, factors, transposed=False)
+def _inverts(
+    sweeps: Sweeps, response_map: AnyResponseMap, image: Image, temperature: float
+) -> bool:
+    """Return whether sweeps solve the system, as they do where nothing else is read of flows."""
+    change = np.random.default_rng(0).standard_normal(image.flow.shape)
+    closed = sweeps.closed(change)
+    left = change + _forward(response_map, image, temperature, closed) - closed
+    return bool(np.abs(left).max() <= CLOSE * np.abs(closed).max())
 
 
-def solved(factors: tuple[Array, Array], right: Array, *, transposed: bool) -> Array:
-    """Return the solution of a factored linear system, in the right side's shape."""
-    solution, _ = scipy.linalg.lapack.dgetrs(*factors, right.ravel(), trans=int(transposed))
-    return np.asarray(solution).reshape(right.shape)
-
-
-def _factors(rows: Array) -> tuple[Array, Array]:
+def _factors(rows: Array) -> Factors:
     """Return the LU factors of `I - J`, with what each entry of a flow changes in a row."""
     lower_upper, pivots, info = scipy.linalg.lapack.dgetrf(np.eye(len(rows)) - rows.T)
     if info != 0:
         raise _singular()
-    return lower_upper, pivots
+    return Factors(lower_upper, pivots)
 
 
 def _inverse_by_exposures(
@@ -190,28 +265,19 @@ def _inverse_by_exposures(
     """Return `(I - J)^-1` and its transpose where a response reads but sums of the flow."""
     forward = functools.partial(_forward, response_map, image, temperature)
     back = functools.partial(_pull_back, response_map, image, temperature)
-    factors = _factored_exposures(exposures, forward, image.flow)
-
-    def solve_transposed(weights: Array) -> Array:
-        pulled = exposures.spread_transposed(back(weights))
-        return np.asarray(
-            weights + exposures.sums_transposed(solved(factors, pulled, transposed=True))
-        )
-
-    return _by_exposures(exposures, factors, forward), solve_transposed
-
-
-def _by_exposures(exposures: Exposures, factors: tuple[Array, Array], forward: FlowMap) -> FlowMap:
-    """Return the map that solves `(I - J) x = change` by the factors of what is read of it."""
+    near = OfReads(exposures, _factored_exposures(exposures, forward, image.flow))
 
     def solve(change: Array) -> Array:
-        sums = solved(factors, exposures.sums(change), transposed=False)
+        sums = near.factors.solved(exposures.sums(change), transposed=False)
         return np.asarray(change + forward(exposures.spread(sums)))
 
-    return solve
+    def solve_transposed(weights: Array) -> Array:
+        return weights + near.weighed(back(weights))
+
+    return solve, solve_transposed
 
 
-def _factored_exposures(exposures: Exposures, forward: FlowMap, flow: Array) -> tuple[Array, Array]:
+def _factored_exposures(exposures: Exposures, forward: FlowMap, flow: Array) -> Factors:
     """Return the LU factors of `I - L G_z`, with `forward` the derivative of the response."""
     units = np.eye(exposures.size(flow)).reshape(-1, len(flow), exposures.size(flow) // len(flow))
     return _factors(
@@ -222,6 +288,10 @@ def _factored_exposures(exposures: Exposures, forward: FlowMap, flow: Array) -> 
 def newton_move(response_map: AnyResponseMap, image: Image, temperature: float) -> Array:
     """Return the change of the flow that closes the linearised gap: `(I - J)^-1 gap`."""
     gap = image.generated - image.flow
+    if image.flow.shape[1] <= FEW_STATES:
+        sweeps = response_map.sweeps(image, temperature)
+        if sweeps is not None:
+            return sweeps.closed(gap)
     if gap.size > SMALL_SYSTEM or not response_map.recorded:
         forward = functools.partial(_forward, response_map, image, temperature)
         move, failed = _gmres(forward, gap, rtol=ROUGHLY, restarts=2)

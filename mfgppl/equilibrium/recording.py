@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from mfgppl._compiler.forward_mode import load_rules
 from mfgppl._compiler.lowering import KNOWN, Unlowered, lower
 from mfgppl._compiler.tracing import Untraceable, record
-from mfgppl._keep import keep
+from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import crowd, tape
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -41,7 +41,7 @@ def masked_reward(game: MeanFieldGame, program: RewardProgram, flow: Tensor) -> 
     return reward.masked_fill(~game.available, -torch.inf)
 
 
-class Recording:
+class Recording(Keeper):
     """Functions of a flat flow and the reward's parameters, for the tape machine.
 
     Parameters

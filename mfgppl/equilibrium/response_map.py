@@ -13,6 +13,7 @@ import pandas as pd
 import pyro
 import torch
 
+from mfgppl._keep import keep
 from mfgppl._kernels import bridge, crowd
 from mfgppl.equilibrium.exposures import exposures_of
 from mfgppl.equilibrium.moving_start import MovingStart
@@ -25,6 +26,7 @@ from mfgppl.equilibrium.recording import (
     recording_of,
 )
 from mfgppl.equilibrium.response import generate_mean_field
+from mfgppl.equilibrium.two_point import Reads, Sweeps, reads_of, sweeps_at
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.crowd import noted_reads
 from mfgppl.reward.inputs import RewardInputs
@@ -64,7 +66,8 @@ class Image(NamedTuple):
     @property
     def residual(self) -> float:
         """Largest change of a share."""
-        return float(np.abs(self.generated - self.flow).max())
+        largest: float = crowd.gap(self.flow, self.generated)
+        return largest
 
 
 class Evaluation(NamedTuple):
@@ -122,10 +125,13 @@ class ResponseMap:
         start: MovingStart | None = None,
     ) -> None:
         values = placed_values(reward, game, parameters)
-        self.game, self.program, self._reward = game, bind(reward, values), reward
+        self.game, self._reward, self._shape = game, reward, game.shape
+        self._program: RewardProgram | None = bind(reward, values)
         self.moving_start = start
-        self._values = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
-        self.values = flat_values(self._values).numpy()
+        sites = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in values.items()}
+        self._shapes = {name: value.shape for name, value in sites.items()}
+        self.values = flat_values(sites).numpy()
+        self._n_values = sum(shape.numel() for shape in self._shapes.values())
         flow = torch.from_numpy(uniform_flow(game))
         with double_precision(), torch.no_grad():
             # at the door, where the program's own errors are raised
@@ -139,13 +145,14 @@ class ResponseMap:
             self.exposures = exposures_of(game, by_cell=reads.by_cell)
         else:
             self.exposures = start.exposures
-        self._recording = recording_of(game, reward, self._values)
+        self._recording = recording_of(game, reward, sites)
         self._slopes: tuple[crowd.Played, crowd.Played] | None = None
         self._pulls: tuple[crowd.Played, crowd.Played] | None = None
         self._has_slopes = True
+        self._tables_along: Array | None = None  # the flow along which the tables are
         if self._recording is not None:
             own = [table.masked_fill(~game.available, -torch.inf).numpy(), *tables]
-            reward_tape, moves = self._recording.tapes(self._values)
+            reward_tape, moves = self._recording.tapes(sites)
             self.arrays = self.arrays._replace(reward=reward_tape, moves=moves)
             if not self._agrees(flow.numpy(), own):
                 self._recording = None
@@ -155,22 +162,39 @@ class ResponseMap:
         """Whether reward and dynamics run on the tape machine."""
         return self._recording is not None
 
+    @property
+    def program(self) -> RewardProgram:
+        """The reward program at the parameters."""
+        if self._program is None:
+            self._program = bind(self._reward, self._sites)
+        return self._program
+
+    @property
+    def _sites(self) -> dict[str, torch.Tensor]:
+        """The parameters by site."""
+        sites, start, flat = {}, 0, torch.from_numpy(self.values.copy())
+        for name, shape in self._shapes.items():
+            sites[name] = flat[start : start + shape.numel()].reshape(shape)
+            start += shape.numel()
+        return sites
+
     def image(self, flow: Array, temperature: float) -> Image:
         """Return the soft best response to a flow and the flow that it generates along it."""
-        T, S, A = self.game.shape
+        shape = self._shape
         image = Image(
             flow=np.ascontiguousarray(flow),
             generated=np.empty_like(flow),
-            reward=np.empty((T, S, A)),
-            policy=np.empty((T, S, A)),
-            values=np.empty((T, S)),
+            reward=np.empty(shape),
+            policy=np.empty(shape),
+            values=np.empty(shape[:2]),
         )
         _, generated, reward, policy, values = image
-        q_values = np.empty((T, S, A))
+        q_values = np.empty(shape)
         if self.recorded:
             crowd.image(
                 self.arrays, image.flow, temperature, reward, q_values, values, policy, generated
             )
+            self._tables_along = image.flow
             return image
         reward[:] = self._face(flow)
         self._follow(flow)
@@ -191,6 +215,7 @@ class ResponseMap:
         _, flow, reward, q_values, values = evaluation
         if self.recorded:
             crowd.turn(self.arrays, evaluation.policy, temperature, flow, reward, q_values, values)
+            self._tables_along = None
             return evaluation
         with double_precision(), torch.no_grad():
             generated = generate_mean_field(self.game, torch.from_numpy(evaluation.policy))
@@ -202,7 +227,7 @@ class ResponseMap:
 
     def best(self, evaluation: Evaluation, temperature: float = 0.0) -> tuple[Array, Array]:
         """Return values (T, S) and policy of the best response to an evaluated policy's flow."""
-        self._put_tables(evaluation.flow)
+        self.put_tables(evaluation.flow)
         values, policy = np.empty(self.game.shape[:2]), np.empty(self.game.shape)
         q_values = np.empty(self.game.shape)
         crowd.respond(self.arrays, evaluation.reward, temperature, q_values, values, policy)
@@ -210,7 +235,7 @@ class ResponseMap:
 
     def occupancy(self, evaluation: Evaluation, policy: Array) -> Array:
         """Return the shares of states and actions of a policy along an evaluated policy's flow."""
-        self._put_tables(evaluation.flow)
+        self.put_tables(evaluation.flow)
         flow = np.empty((len(policy), policy.shape[1] * policy.shape[2]))
         crowd.push(self.arrays, np.ascontiguousarray(policy), flow, False)
         return flow.reshape(policy.shape)
@@ -226,6 +251,7 @@ class ResponseMap:
         logits = logits.copy()
         flow, policy = np.empty(flat_shape(self.game)), np.empty(self.game.shape)
         crowd.mirror(self.arrays, logits, rate, n_steps, flow, policy)
+        self._tables_along = None
         return logits
 
     def change(self, image: Image, temperature: float, change: Array) -> Array | None:
@@ -234,7 +260,7 @@ class ResponseMap:
         if slopes is None:
             return None
         out = np.empty_like(image.flow)
-        crowd.follow(self.arrays, image.flow)
+        self.put_tables(image.flow)
         crowd.slope(
             self.arrays, *slopes, image.flow, np.ascontiguousarray(change), temperature,
             image.values, image.policy, out,
@@ -247,26 +273,54 @@ class ResponseMap:
         if slopes is None:
             return None
         rows = np.empty((image.flow.size, image.flow.size))
-        crowd.follow(self.arrays, image.flow)
+        self.put_tables(image.flow)
         crowd.jacobian(
             self.arrays, *slopes, image.flow, temperature, image.values, image.policy, rows
         )
         return rows
 
+    def sweeps(self, image: Image, temperature: float, room: Sweeps | None = None) -> Sweeps | None:
+        """Return `(I - J)^-1` at a response as sweeps over time; None where that is not possible.
+
+        J is the derivative of the flow that a flow generates. Its matrices take the room of a
+        system that is no longer needed, if one is given.
+        """
+        slopes, known = self._recorded_slopes(), self.reads
+        if slopes is None or known is None:
+            return None
+        self.put_tables(image.flow)
+        response = image.flow, image.values, image.policy, image.generated
+        return sweeps_at(self.arrays, slopes, known, response, temperature, room)
+
+    @property
+    def reads(self) -> Reads | None:
+        """What is read of the flow of each time; None where that is not all that is read."""
+        slopes = self._recorded_slopes()
+        if slopes is None or self._recording is None or self.game.joint:
+            return None
+        return keep(
+            self._recording,
+            "reads",
+            lambda: reads_of(self.arrays, slopes, self.values, self._shape),
+        )
+
     def put(self, values: Array) -> None:
         """Give what is recorded other parameters: flat, in the order of those given first."""
-        start, flat = 0, torch.tensor(values, dtype=torch.float64)
-        for name, value in self._values.items():
-            self._values[name] = flat[start : start + value.numel()].reshape(value.shape)
-            start += value.numel()
+        self.values, self._program = np.array(values, dtype=float), None
         for played in (self.arrays.reward, *(self._slopes or ()), *(self._pulls or ())):
             if played.inputs.size:
                 start = played.inputs[-1]
                 played.buffer[start : start + len(values)] = values
-        self.values = np.array(values, dtype=float)
-        self.program = bind(self._reward, self._values)
         if self.moving_start is not None:
             self.arrays.initial[:] = self.moving_start.initial(self.values)
+
+    def put_tables(self, flow: Array) -> None:
+        """Put the tables along a flow, unless they are."""
+        if not self.recorded:
+            self._follow(flow)
+        elif self._tables_along is not flow:
+            crowd.follow(self.arrays, flow)
+            self._tables_along = flow
 
     def pull(
         self,
@@ -303,7 +357,7 @@ class ResponseMap:
         """
         if self._recording is not None and self._has_slopes and self._pulls is None:
             try:
-                self._pulls = self._recording.pulls(self._values)
+                self._pulls = self._recording.pulls(self._sites)
             except NOT_RECORDED:
                 self._has_slopes = False
         if self._pulls is None:
@@ -311,13 +365,13 @@ class ResponseMap:
         by_reward, by_moves = self._pulls
         on_reward, on_tables = np.empty(image.policy.shape), np.empty(moved.shape)
         on_start = np.empty(self.arrays.initial.shape)
-        crowd.follow(self.arrays, image.flow)
+        self.put_tables(image.flow)
         crowd.pull(
             self.arrays, counts, weights, temperature, image.values, image.policy,
             on_reward, on_tables, on_start,
         )  # fmt: skip
         n_shares = image.flow.size
-        size = n_shares + sum(value.numel() for value in self._values.values())
+        size = n_shares + self._n_values
         slopes = crowd.pull_back(by_reward, image.flow, on_reward, size)
         if moved.size:
             slopes += crowd.pull_back(by_moves, image.flow, on_tables + moved, size)
@@ -344,17 +398,10 @@ class ResponseMap:
         """Return the tapes of the derivatives, recorded at first use; None where that fails."""
         if self._recording is not None and self._has_slopes and self._slopes is None:
             try:
-                self._slopes = self._recording.slopes(self._values)
+                self._slopes = self._recording.slopes(self._sites)
             except NOT_RECORDED:
                 self._has_slopes = False
         return self._slopes
-
-    def _put_tables(self, flow: Array) -> None:
-        """Put the tables along a flow."""
-        if self.recorded:
-            crowd.follow(self.arrays, flow)
-        else:
-            self._follow(flow)
 
     def _face(self, flow: Array) -> Array:
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
@@ -366,7 +413,7 @@ class ResponseMap:
             along = torch.from_numpy(flow.copy()).reshape(self.game.flow_shape)
             with double_precision(), torch.no_grad():
                 tables = bridge.tables_of(self.game.transition_along(along))
-            self.arrays = self.arrays._replace(tables=tables)
+            self.arrays, self._tables_along = self.arrays._replace(tables=tables), None
 
     def _agrees(self, flow: Array, own: Sequence[Array]) -> bool:
         """Compare reward and dynamics along a flow with the recorded ones there, and elsewhere."""

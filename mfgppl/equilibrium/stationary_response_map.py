@@ -119,6 +119,9 @@ class StationaryResponseMap:
     def change(self, image: Image, temperature: float, change: Array) -> None:
         """Return nothing: derivatives are autograd's."""
 
+    def sweeps(self, image: Image, temperature: float, room: None = None) -> None:
+        """Return nothing: there is no time to sweep over."""
+
     def jacobian(self, image: Image, temperature: float) -> None:
         """Return nothing: derivatives are autograd's."""
 
