@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a, one_of, positive_int
-from mfgppl._by_type import along_steps, stacked
 from mfgppl._crowd_dynamics import CrowdDynamics, crowd_shape, exposures
 from mfgppl._game_arguments import (
     AXES,
@@ -23,7 +22,6 @@ from mfgppl._game_arguments import (
     initial_distribution,
     known_beliefs,
     probabilities,
-    table_shape,
     transition_by_cell,
 )
 from mfgppl._keep import Keeper, keep
@@ -307,9 +305,23 @@ class MeanFieldGame(Keeper):
             If a callable transition returns a wrong shape or no probabilities.
         """
         if self.crowd_moves_dynamics:
-            steps = [self.transition_at(mean_field[t], t) for t in range(self.n_steps)]
-            return along_steps(steps, self.n_cells, table_shape(self._within))
+            times = range(self.n_steps)
+            return self._moved.along([mean_field[t] for t in times], times)
         return self.transition if self.tables_by_time else self.transition[None]
+
+    def steps_along(self, mean_field: Tensor, *, checked: bool = True) -> Steps:
+        """Return the dynamics along a flow step by step.
+
+        Without checks, which read values, they can be recorded.
+        """
+        if not self.crowd_moves_dynamics:
+            return self.steps
+        times = range(self.n_steps)
+        return self._moved.steps([mean_field[t] for t in times], times, checked=checked)
+
+    def step_at(self, mean_field: Tensor, time: int, *, checked: bool = True) -> Steps:
+        """Return the dynamics that the crowd of a time moves, a single step."""
+        return self._moved.steps([mean_field], range(time, time + 1), checked=checked)
 
     @differentiable_door
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
@@ -397,13 +409,7 @@ class MeanFieldGame(Keeper):
             )
         if not self.crowd_moves_dynamics:
             return keep(self, "last_move", lambda: as_steps(self._last[None], 1))
-        time = (self.horizon or 1) - 1
-        made = self._moved.tables(mean_field, time)
-        if isinstance(made, Tensor):
-            return as_steps(made[None], 1)
-        if not all(isinstance(t, Tensor) for t in made):
-            return as_steps(self.transition_at(mean_field, time)[None], 1)
-        return as_steps((made[0] if self.n_cells == 1 else stacked(made))[None], 1)
+        return self.step_at(mean_field, (self.horizon or 1) - 1, checked=False)
 
     def _check_at_start(self) -> None:
         """Raise where a callable transition returns no tables along the crowd of the start."""

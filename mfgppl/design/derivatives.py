@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._compiler.forward_mode import load_rules
-from mfgppl.control.steps import Steps, as_steps
-from mfgppl.equilibrium.response import generate_mean_field
+from mfgppl._generated_flow import flow_of_policy
+from mfgppl.control.steps import Steps
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -49,13 +49,13 @@ def program_along(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor
 
 def crowd_at_random(game: MeanFieldGame) -> Tensor:
     """Return the flow of agents who take all available actions as often."""
-    return generate_mean_field(game, torch.from_numpy(uniform_policy(game))).detach()
+    return flow_of_policy(game, torch.from_numpy(uniform_policy(game))).detach()
 
 
 def steps_of(program: Program) -> Steps:
     """Return the dynamics along a program's flow."""
-    transition = program.game.transition_along(program.mean_field)
-    return as_steps(transition.detach(), program.game.shape[0])
+    with torch.no_grad():
+        return program.game.steps_along(program.mean_field)
 
 
 def slopes_at(program: Program, theta: np.ndarray) -> Slopes:

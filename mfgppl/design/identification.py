@@ -33,7 +33,7 @@ from mfgppl.design.unseen_kinds import (
     reasons,
     scaled_scores,
 )
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import solved_at
 from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
@@ -358,7 +358,7 @@ def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) 
 def equilibrium_at(program: Program, theta: np.ndarray) -> Equilibrium:
     """Return the equilibrium at unconstrained parameters, else raise `ConvergenceError`."""
     values = program.values_at(theta)
-    return solve_equilibrium(program.game, program.reward, parameters=values, throw=True).value
+    return solved_at(program.game, program.reward, values, throw=True).value
 
 
 def effects_by_entry(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.over_draws import action_shares
 from mfgppl.design.derivatives import crowd_at_random, program_along
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import solved_at
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.exceptions import ConvergenceError
@@ -217,7 +217,7 @@ def _play(
     with double_precision(), torch.no_grad():
         values = program.run(program.split(free)).values
         if flow is None:
-            solution = solve_equilibrium(game, reward, parameters=values, max_steps=MAX_STEPS)
+            solution = solved_at(game, reward, values, max_steps=MAX_STEPS)
             if not solution.converged:
                 return None
             world, faced = solution.value, solution.value.mean_field

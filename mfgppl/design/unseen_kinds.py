@@ -9,7 +9,7 @@ from torch import Tensor
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import solved_at
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.estimation.kinds import policies_of
@@ -62,7 +62,7 @@ def scaled_scores(
 def equilibrium_of_kinds(program: Program, theta: np.ndarray) -> Tensor:
     """Return the flow of the whole crowd in the equilibrium of all kinds."""
     bound = as_types(program.game, program.reward, program.values_at(theta))
-    flow = solve_equilibrium(*bound, throw=True).value.mean_field.detach()
+    flow = solved_at(*bound, throw=True).value.mean_field
     return flow.reshape(len(flow), -1, *program.game.flow_shape[1:]).sum(1)
 
 

@@ -18,7 +18,7 @@ from mfgppl._arguments import (
     real_between,
     seed_of,
 )
-from mfgppl.equilibrium.implicit import has_gradient, with_derivatives
+from mfgppl.equilibrium.implicit import with_derivatives
 from mfgppl.equilibrium.iterations import (
     HOTTEST,
     Budget,
@@ -37,6 +37,7 @@ from mfgppl.reward.program import RewardProgram
 
 METHODS = ["auto", "damped", "anderson", "newton", "path"]
 TOLERANCE, MAX_STEPS = 1e-10, 10_000  # residual that counts as none, and responses at most
+REMEDY = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
 SAME = 1e-6  # difference of shares below which two flows are one equilibrium
 
 
@@ -112,35 +113,60 @@ def solve_equilibrium(
     budget = Budget(
         real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
     )
-    flow = uniform_flow(game)
-    if mean_field is not None:
-        start = game.check_flow("mean_field", mean_field)
-        flow = start.detach().numpy().reshape(flat_shape(game)).copy()
+    start = None if mean_field is None else game.check_flow("mean_field", mean_field).detach()
     response_map = response_map_of(game, reward, parameters)
-    solution = solved_from(response_map, flow, budget, method=method, damping=damping)
-    remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
-    return ended(solution, throw=throw, what="the equilibrium", remedy=remedy)
-
-
-def solved_from(
-    response_map: AnyResponseMap,
-    flow: Array,
-    budget: Budget,
-    *,
-    method: str = "auto",
-    damping: float | None = None,
-) -> Solution:
-    """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
-    search = functools.partial(_end_of, response_map, flow, budget, method, damping)
-    end = confirmed(response_map, search, _flow)
-    value = answered(response_map, end.image)
-    residual = end.image.residual
-    converged = residual <= budget.tolerance
-    reason = outcome("residual", residual, budget.tolerance, end.n_steps, f"steps of {end.how}")
-    game, program = response_map.game, response_map.program
-    if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
+    end = _found(response_map, _begun(game, start), budget, method, damping)
+    solution = _solution(response_map, end, budget)
+    if solution.converged and torch.is_grad_enabled():
         value = with_derivatives(response_map, end.image)
-    return Solution(value, converged, residual, end.n_steps, reason)
+        solution = solution if value is None else solution._replace(value=value)
+    return ended(solution, throw=throw, what="the equilibrium", remedy=REMEDY)
+
+
+def solved_at(
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    values: Mapping[str, Any] | None = None,
+    *,
+    start: Tensor | None = None,
+    max_steps: int = MAX_STEPS,
+    throw: bool = False,
+) -> Solution:
+    """Return the same, without derivatives, at values by site and from a flow that are known.
+
+    `throw` is as in `solve_equilibrium`.
+    """
+    budget = Budget(TOLERANCE, max_steps)
+    solution = solved_from(response_map_of(game, reward, values), _begun(game, start), budget)
+    return ended(solution, throw=throw, what="the equilibrium", remedy=REMEDY)
+
+
+def solved_from(response_map: AnyResponseMap, flow: Array, budget: Budget) -> Solution:
+    """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
+    return _solution(response_map, _found(response_map, flow, budget, "auto", None), budget)
+
+
+def _begun(game: MeanFieldGame, start: Tensor | None) -> Array:
+    """Return the flow (T, F) where a search begins; by default everybody stays."""
+    if start is None:
+        return uniform_flow(game)
+    return start.numpy().reshape(flat_shape(game)).copy()
+
+
+def _solution(response_map: AnyResponseMap, end: Found, budget: Budget) -> Solution:
+    """Return an end as a solution, without derivatives."""
+    residual = end.image.residual
+    reason = outcome("residual", residual, budget.tolerance, end.n_steps, f"steps of {end.how}")
+    value = answered(response_map, end.image)
+    return Solution(value, residual <= budget.tolerance, residual, end.n_steps, reason)
+
+
+def _found(
+    response_map: AnyResponseMap, flow: Array, budget: Budget, method: str, damping: float | None
+) -> Found:
+    """Return where a method ends, without the recording where that is wrong there."""
+    search = functools.partial(_end_of, response_map, flow, budget, method, damping)
+    return confirmed(response_map, search, _flow)
 
 
 def _end_of(

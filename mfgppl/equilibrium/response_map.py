@@ -13,6 +13,7 @@ import pandas as pd
 import pyro
 import torch
 
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl._kernels import bridge, crowd
 from mfgppl.equilibrium.exposures import exposures_of
 from mfgppl.equilibrium.moving_start import MovingStart
@@ -24,7 +25,6 @@ from mfgppl.equilibrium.recording import (
     masked_reward,
     recording_of,
 )
-from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.crowd import noted_reads
 from mfgppl.reward.inputs import RewardInputs
@@ -193,7 +193,7 @@ class ResponseMap:
             crowd.turn(self.arrays, evaluation.policy, temperature, flow, reward, q_values, values)
             return evaluation
         with double_precision(), torch.no_grad():
-            generated = generate_mean_field(self.game, torch.from_numpy(evaluation.policy))
+            generated = flow_of_policy(self.game, torch.from_numpy(evaluation.policy))
         flow[:] = generated.numpy().reshape(flow.shape)
         reward[:] = self._face(flow)
         self._follow(flow)

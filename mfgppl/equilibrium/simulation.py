@@ -16,10 +16,11 @@ from mfgppl._arguments import (
     seed_of,
 )
 from mfgppl._game_arguments import ROW_SUM
-from mfgppl.control.steps import Steps, as_steps
+from mfgppl._generated_flow import flow_of_policy
+from mfgppl.control.steps import Steps
 from mfgppl.data.periods import Clock
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.equilibrium.response import check_allowed, check_policy, generate_mean_field
+from mfgppl.equilibrium.response import check_allowed, check_policy
 from mfgppl.equilibrium.returns import discounted, return_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -81,9 +82,10 @@ def simulate(
     steps = None
     if not own:
         flow = game.check_flow("mean_field", mean_field).detach()
-        steps = as_steps(game.transition_along(flow).detach(), game.shape[0])
+        with torch.no_grad():
+            steps = game.steps_along(flow)
     elif not game.crowd_moves_dynamics:
-        steps = as_steps(game.transition_along(game.initial), game.shape[0])
+        steps = game.steps
     state = np.empty((n_agents, T), dtype=np.int64)
     action = np.empty((n_agents, T), dtype=np.int64)
     state[:, 0] = draw_category(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
@@ -161,7 +163,8 @@ def _crowd_dynamics(
         counts = np.bincount(pair, minlength=game.n_states * game.n_actions)
         crowd = torch.from_numpy(counts.reshape(game.n_states, game.n_actions) / len(state))
     when = 0 if game.stationary else t
-    return as_steps(game.transition_at(crowd.to(torch.float64), when).detach()[None], 1)
+    with torch.no_grad():
+        return game.step_at(crowd.to(torch.float64), when)
 
 
 def draw_category(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
@@ -222,7 +225,7 @@ def finite_population(
     game, program = valued(game, bind(reward, site_values("parameters", parameters)))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
-        flow = generate_mean_field(game, table)
+        flow = flow_of_policy(game, table)
         limit = float(return_of(game, program, table, flow))
     shares = flow.sum(-1) if game.joint else flow
     rows = []

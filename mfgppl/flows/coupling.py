@@ -13,7 +13,7 @@ from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, replicate
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of, redrawn
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import solved_at
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.refits_along_flows import Refit, Refits, refit_near
@@ -274,9 +274,7 @@ class _World(NamedTuple):
 def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
     """Return the null's equilibrium at its fit."""
     sites = density_of(null).program.by_site(np.array(fit.params))
-    solution = solve_equilibrium(
-        null.game, null.reward, parameters=sites, mean_field=null.mean_field, throw=True
-    )
+    solution = solved_at(null.game, null.reward, sites, start=null.mean_field, throw=True)
     known = null.with_panel(null.panel, mean_field=solution.value.mean_field)
     values = fit.params.to_numpy()[None]
     here, there = (density_of(m).rewards(values) for m in (null, known))

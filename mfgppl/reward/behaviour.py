@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mfgppl._generated_flow import flow_of_policy
 from mfgppl.control.plans import Plan, plan, plan_for_ever
-from mfgppl.control.steps import DenseSteps, Steps, as_steps
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.preferences import (
@@ -80,10 +79,9 @@ def _along(preferences: Preferences, inputs: RewardInputs, *, first: int = 0) ->
     """Return the plan against the flow of the inputs, from a time on."""
     game, agent = inputs.game, agent_of(preferences, inputs).since(first)
     available = game.available.expand(game.shape)[first:]
+    steps = game.steps_along(inputs.whole_flow, checked=game.stationary)
     if game.stationary:
-        transition = game.transition_along(inputs.whole_flow)
-        return plan_for_ever(agent, transition, available, lookahead=game.lookahead)
-    steps = steps_along(game, inputs.whole_flow)
+        return plan_for_ever(agent, steps, available, lookahead=game.lookahead)
     return plan(agent, steps, available, law=game.behaviour, lookahead=game.lookahead, first=first)
 
 
@@ -133,17 +131,3 @@ def _of_energy(preferences: Preferences, inputs: RewardInputs) -> Tensor:
     by_state = agent.temperature[:, 0] if agent.temperature.ndim else agent.temperature
     steps = game.last_move(inputs.whole_flow[-1])
     return with_last(reward, game.temperature * steps.log_expected(0, worth / by_state))
-
-
-def steps_along(game: MeanFieldGame, mean_field: Tensor) -> Steps:
-    """Return the dynamics along a flow step by step, unchecked, so that they can be recorded."""
-    if not game.crowd_moves_dynamics:
-        return game.steps
-    T = game.shape[0]
-    try:
-        tables = [game.moving_tables(mean_field[t], t) for t in range(T - 1)]
-    except TypeError:  # sparse matrices of scipy
-        return as_steps(game.transition_along(mean_field), T)
-    if not tables:
-        return as_steps(game.transition_along(mean_field), T)
-    return DenseSteps(torch.stack(tables).expand(-1, game.n_cells, -1, -1, -1))

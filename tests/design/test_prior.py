@@ -145,8 +145,8 @@ def test_the_verdict_follows_the_width_of_the_prior(scale, words):
 
 def test_draws_without_equilibrium_are_left_out_and_counted(monkeypatch):
     """Where no equilibrium is found the draw is missing, and if none is found it is said."""
-    solve = mfg.solve_equilibrium
-    module = "mfgppl.design.prior.solve_equilibrium"
+    solve = prior.solved_at
+    module = "mfgppl.design.prior.solved_at"
 
     def sometimes(game, reward, **options):
         found = solve(game, reward, **options)
