@@ -19,7 +19,7 @@ from mfgppl.posterior.behaviour import Fit, values_of
 from mfgppl.posterior.fit_values import TAILS
 from mfgppl.reward.behaviour import plan_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import agent_of, reward_and_end
+from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import asked, bind, double_precision
 
 CAUSES = ("noise", "lapses", "plan")
@@ -153,11 +153,11 @@ def _tables(model: TrajectoryModel, sites: dict[str, np.ndarray]) -> _Tables:
         flow = solved_at(game, model.reward, sites, start=flow, throw=True).value.mean_field
     inputs, program = RewardInputs(game, flow), bind(model.reward, sites)
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        preferences, ask = asked(program, inputs)
-        agent, policy = agent_of(preferences, inputs), plan_of(preferences, inputs, ask).log_policy
+        declared = asked(program, inputs)
+        agent, policy = agent_of(declared), plan_of(declared).log_policy
         available = game.available.expand(game.shape)
         policy = policy.exp().masked_fill(~available, 0.0)
-        reward = reward_and_end(preferences, inputs).masked_fill(~available, -torch.inf)
+        reward = agent.reward_and_end.masked_fill(~available, -torch.inf)
         steps = game.steps_along(inputs.whole_flow, checked=False)
         values, _ = best_response(reward, steps, discount=agent.discount)
         following = [steps.expected(t, values[t + 1]) for t in range(len(values) - 1)]

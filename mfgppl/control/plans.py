@@ -40,10 +40,22 @@ class Agent(NamedTuple):
     temperature: Tensor
     lapse: Tensor | None
 
+    @property
+    def reward_and_end(self) -> Tensor:
+        """The reward of decisions (T, S, A), the discounted ending in the last."""
+        if self.ending is None:
+            return self.reward
+        return with_last(self.reward, self.discount * self.ending)
+
     def since(self, t: int) -> "Agent":
         """Return the agent from a time on."""
         shock, lapse = (None if part is None else part[t:] for part in (self.shock, self.lapse))
         return self._replace(reward=self.reward[t:], shock=shock, lapse=lapse)
+
+
+def with_last(reward: Tensor, more: Tensor) -> Tensor:
+    """Return a reward (T, S, A) with more (S, A) at the last decision."""
+    return torch.cat([reward[:-1], (reward[-1] + more)[None]])
 
 
 class Plan(NamedTuple):

@@ -39,15 +39,18 @@ class Slopes(NamedTuple):
     largest: float
 
 
-def program_along(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor) -> Program:
-    """Return a checked reward program along a flow."""
-    inputs = RewardInputs(game, mean_field)
+def program_along(
+    game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor | None = None
+) -> Program:
+    """Return a checked reward program along a flow, by default of agents who act at random."""
+    flow = _crowd_at_random(game) if mean_field is None else mean_field
+    inputs = RewardInputs(game, flow)
     latent_sites(reward, inputs)
     check_program(reward, inputs, coupled=False)
     return Program(reward, inputs)
 
 
-def crowd_at_random(game: MeanFieldGame) -> Tensor:
+def _crowd_at_random(game: MeanFieldGame) -> Tensor:
     """Return the flow of agents who take all available actions as often."""
     return flow_of_policy(game, torch.from_numpy(uniform_policy(game))).detach()
 

@@ -17,12 +17,10 @@ from torch import Tensor
 from mfgppl._arguments import is_a, strict_keywords
 from mfgppl.density.curvature import TOUCHES, describe_direction, readable
 from mfgppl.density.draws import flat_draws, is_tree
-from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import ROUNDING
 from mfgppl.design.derivatives import (
     Slopes,
     advantages,
-    crowd_at_random,
     program_along,
     slopes_at,
     steps_of,
@@ -176,7 +174,7 @@ def identify(
        NeurIPS, theorem 1.
     """
     is_a("game", game, MeanFieldGame)
-    first = program_along(game, reward, crowd_at_random(game))
+    first = program_along(game, reward)
     if is_tree(parameters):
         law, drawn = "posterior", _posterior_points(first, parameters)
         theta = drawn.mean(0)
@@ -185,13 +183,11 @@ def identify(
         law, theta = "prior", _point(first, parameters)
         elsewhere = [first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE)]
     flows = _flows(first, theta, mean_field)
-    programs = [program_along(game, reward, flow) for flow in flows]
-    evidence = [_evidence(program) for program in programs]
-    densities = [] if first.nodes is None else densities_along(first, flows)
-    tests = [
-        _test_of_kinds(densities, point) if densities else _test(programs, evidence, point)
-        for point in (theta, *elsewhere)
-    ]
+    points = (theta, *elsewhere)
+    if first.nodes is None:
+        tests, doubts = _tested(first, flows, points)
+    else:
+        tests, doubts = _tested_kinds(first, flows, points)
     here = tests[0]
     names = first.entry_names()
     effects = effects_by_entry(here.jacobian, here.size)
@@ -206,9 +202,9 @@ def identify(
         known=pd.Series(here.known, names, name="known"),
         ranks=tuple(test.rank for test in tests),
         n_directions=first.n_dim,
-        flows=_in_words(game, len(flows)),
+        flows=_in_words(first.game, len(flows)),
         law=law,
-        reasons=reasons(densities, theta) if densities else (),
+        reasons=doubts,
     )
 
 
@@ -272,6 +268,26 @@ class _Test:
         return np.asarray(vectors[~known])
 
 
+Tested = tuple[list[_Test], tuple[str, ...]]  # at each point, and what is doubtful in words
+
+
+def _tested(first: Program, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
+    """Return the rank tests at points, of a program along flows."""
+    programs = [program_along(first.game, first.reward, flow) for flow in flows]
+    evidence = [_evidence(program) for program in programs]
+    return [_test(programs, evidence, point) for point in points], ()
+
+
+def _tested_kinds(first: Program, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
+    """Return the rank tests where kinds are not seen: of the scores of histories."""
+    densities = densities_along(first, flows)
+    tests = []
+    for point in points:
+        rows, size, slope, values = scaled_scores(densities, point)
+        tests.append(_Test(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values))
+    return tests, reasons(densities, points[0])
+
+
 def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.ndarray) -> _Test:
     """Return the rank test at a point over all flows."""
     rows, features, least = [], [], 0.0
@@ -288,12 +304,6 @@ def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.nda
     # the triangle of a QR decomposition has the null space of its rows
     triangle = np.asarray(np.linalg.qr(scaled, mode="r"))
     return _Test(triangle, size, slopes.jacobian, slopes.values)
-
-
-def _test_of_kinds(densities: Sequence[LogDensity], theta: np.ndarray) -> _Test:
-    """Return the rank test where kinds are not seen: of the scores of histories."""
-    rows, size, slope, values = scaled_scores(densities, theta)
-    return _Test(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values)
 
 
 def _effects(program: Program, slopes: Slopes) -> Tensor:

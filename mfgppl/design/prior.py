@@ -12,7 +12,7 @@ from torch import Tensor
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.over_draws import action_shares
-from mfgppl.design.derivatives import crowd_at_random, program_along
+from mfgppl.design.derivatives import program_along
 from mfgppl.equilibrium.fixed_point import solved_at
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.simulation import simulate
@@ -177,7 +177,7 @@ def prior_predictive(
         positive_int("n_agents", n_agents)
     check_choice(game)
     flow = None if mean_field is None else game.check_flow("mean_field", mean_field).detach()
-    program = program_along(game, reward, crowd_at_random(game) if flow is None else flow)
+    program = program_along(game, reward, flow)
     seeds = np.random.default_rng(random_seed).integers(2**31, size=draws)
     tried = [_play(game, program, flow, k, int(seed)) for k, seed in enumerate(seeds)]
     played = [one for one in tried if one is not None]

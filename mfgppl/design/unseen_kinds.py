@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl.density.of_model import density_of
+from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
 from mfgppl.equilibrium.fixed_point import solved_at
@@ -33,10 +33,12 @@ def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensit
     game, uniform = program.game, torch.from_numpy(uniform_policy(program.game))
     n_agents = max(HISTORIES, FOR_EACH * program.n_dim)
     n_times = DECISIONS if game.stationary else None
-    found = []
+    found: list[LogDensity] = []
     for flow in flows:
         panel = simulate(game, uniform, flow, n_agents=n_agents, random_seed=0, n_times=n_times)
-        found.append(density_of(TrajectoryModel(game, program.reward, panel, mean_field=flow)))
+        model = TrajectoryModel(game, program.reward, panel, mean_field=flow)
+        assert isinstance(model.law, KindsLikelihood)
+        found.append(PlugInDensity(model, model.law))
     return found
 
 

@@ -31,7 +31,7 @@ from mfgppl.equilibrium.iterations import (
 )
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, response_map_of
 from mfgppl.equilibrium.response_map import Array, flat_shape, softmax, uniform_flow
-from mfgppl.equilibrium.solution import Solution, answered, ended, outcome
+from mfgppl.equilibrium.solution import Solution, ended, full_response, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
@@ -157,7 +157,7 @@ def _solution(response_map: AnyResponseMap, end: Found, budget: Budget) -> Solut
     """Return an end as a solution, without derivatives."""
     residual = end.image.residual
     reason = outcome("residual", residual, budget.tolerance, end.n_steps, f"steps of {end.how}")
-    value = answered(response_map, end.image)
+    value = full_response(response_map, end.image)
     return Solution(value, residual <= budget.tolerance, residual, end.n_steps, reason)
 
 
@@ -290,7 +290,7 @@ def find_equilibria(
         residual = end.image.residual
         if residual > budget.tolerance:
             continue
-        value = answered(response_map, end.image)
+        value = full_response(response_map, end.image)
         known = [k for k, other in enumerate(solutions) if _same(other, value.mean_field)]
         if known:
             counts[known[0]] += 1

@@ -49,7 +49,7 @@ def as_equilibrium(game: MeanFieldGame, end: Image | Evaluation) -> Equilibrium:
     return Equilibrium(flow, policy, values, reward)
 
 
-def answered(response_map: AnyResponseMap, image: Image) -> Equilibrium:
+def full_response(response_map: AnyResponseMap, image: Image) -> Equilibrium:
     """Return a soft best response with what agents earn and expect along its flow."""
     game, found = response_map.game, as_equilibrium(response_map.game, image)
     with double_precision(), torch.no_grad():

@@ -109,7 +109,7 @@ def typed_program(game: MeanFieldGame, reward: RewardProgram) -> RewardProgram:
         inner = RewardInputs(game, pooled(game, x.whole_flow))
         run = ran(reward, inner)
         assert isinstance(run.nodes, Nodes)
-        each = run.nodes.preferences(run.preferences, len(inner.shape))
+        each = run.nodes.preferences(run.declared.preferences, len(inner.shape))
         return Preferences(**{name: _by_type(name, each, inner) for name in _declared(each)})
 
     return of_types

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mfgppl._arguments import known_keywords
 from mfgppl.control.plans import Agent
+from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 
 
@@ -76,8 +77,39 @@ class Preferences:
 
 Preferences.__init__ = known_keywords(Preferences.__init__)  # type: ignore[method-assign]
 
+# a program at fixed parameters, along any flow
+Asked = Callable[[RewardInputs], Preferences]
 
-def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
+
+class Declared(NamedTuple):
+    """What a program declares of agents of one kind along a flow.
+
+    Attributes
+    ----------
+    preferences : Preferences
+        What it returned.
+    inputs : RewardInputs
+        The game along that flow.
+    ask : callable
+        The program at the same parameters along other flows, which beliefs may ask for.
+    """
+
+    preferences: Preferences
+    inputs: RewardInputs
+    ask: Asked
+
+    @property
+    def game(self) -> MeanFieldGame:
+        """The game."""
+        return self.inputs.game
+
+    def along(self, mean_field: Tensor) -> "Declared":
+        """Return the same along another flow."""
+        inputs = self.inputs.along(mean_field)
+        return Declared(self.ask(inputs), inputs, self.ask)
+
+
+def check_parts(declared: Declared) -> None:
     """Raise where a part is no tensor, has a wrong shape or value, or has no place in the game.
 
     Raises
@@ -88,6 +120,7 @@ def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
         If its shape does not broadcast, a discount, temperature or lapse is out of its range, or a
         stationary game is given a terminal value, a shock or constants by type.
     """
+    preferences, inputs = declared.preferences, declared.inputs
     parts = {"reward": preferences.reward} | preferences.parts
     for name, part in parts.items():
         called = "terminal value" if name == "terminal" else name
@@ -183,44 +216,27 @@ def _shape(name: str, inputs: RewardInputs) -> tuple[tuple[int, ...], str]:
     return shape, f"(type, {axes})" if lead else f"({axes})"
 
 
-def reward_and_end(preferences: Preferences, inputs: RewardInputs) -> Tensor:
-    """Return the reward of decisions (T, S, A), the discounted terminal value in the last.
-
-    States are stacked, types leading.
-    """
-    reward, ending = _decisions(preferences, inputs), ending_of(preferences, inputs)
-    if ending is None:
-        return reward
-    discount = _constant("discount", preferences, inputs)
-    return with_last(reward, discount * ending)
-
-
-def with_last(reward: Tensor, more: Tensor) -> Tensor:
-    """Return a reward (T, S, A) with more (S, A) at the last decision."""
-    return torch.cat([reward[:-1], (reward[-1] + more)[None]])
-
-
-def agent_of(preferences: Preferences, inputs: RewardInputs) -> Agent:
+def agent_of(declared: Declared) -> Agent:
     """Return what an agent is, in tables over pairs of type and state."""
+    preferences, inputs = declared.preferences, declared.inputs
     shock, lapse = preferences.shock, preferences.lapse
     return Agent(
-        reward=_decisions(preferences, inputs),
-        ending=ending_of(preferences, inputs),
+        reward=inputs.stacked(spread("reward", preferences.reward, inputs)),
+        ending=_ending_of(declared),
         shock=None if shock is None else inputs.stacked(spread("shock", shock, inputs)),
-        discount=_constant("discount", preferences, inputs),
-        temperature=_constant("temperature", preferences, inputs),
+        discount=_constant("discount", declared),
+        temperature=_constant("temperature", declared),
         lapse=None if lapse is None else _by_state(spread("lapse", lapse, inputs), inputs),
     )
 
 
-def terminal_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
+def terminal_of(declared: Declared) -> Tensor | None:
     """Return what states are worth after the last decision, (S,)."""
-    if preferences.terminal is None:
-        return None
-    return spread("terminal", preferences.terminal, inputs).reshape(-1)
+    worth = declared.preferences.terminal
+    return None if worth is None else spread("terminal", worth, declared.inputs).reshape(-1)
 
 
-def ending_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
+def _ending_of(declared: Declared) -> Tensor | None:
     """Return its mean after the last decision, (S, A).
 
     Raises
@@ -228,14 +244,10 @@ def ending_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
     ValueError
         If the game has no table of the move after the last decision.
     """
-    worth = terminal_of(preferences, inputs)
+    worth = terminal_of(declared)
     if worth is None:
         return None
-    return inputs.game.last_move(inputs.whole_flow[-1]).expected(0, worth)
-
-
-def _decisions(preferences: Preferences, inputs: RewardInputs) -> Tensor:
-    return inputs.stacked(spread("reward", preferences.reward, inputs))
+    return declared.game.last_move(declared.inputs.whole_flow[-1]).expected(0, worth)
 
 
 def spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
@@ -243,15 +255,15 @@ def spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
     return torch.as_tensor(part, dtype=torch.float64).broadcast_to(_shape(name, inputs)[0])
 
 
-def _constant(name: str, preferences: Preferences, inputs: RewardInputs) -> Tensor:
+def _constant(name: str, declared: Declared) -> Tensor:
     """Return a constant as a number, or by stacked state (S, 1) where it differs by type."""
-    part = getattr(preferences, name)
+    part, game = getattr(declared.preferences, name), declared.game
     if part is None:
-        part = inputs.game.constants_by_type.get(name, getattr(inputs.game, name))
+        part = game.constants_by_type.get(name, getattr(game, name))
     value = torch.as_tensor(part, dtype=torch.float64)
     if value.numel() == 1:
         return value.reshape(())
-    *_, _, S, _ = inputs.shape
+    *_, _, S, _ = declared.inputs.shape
     return value.reshape(-1, 1).expand(-1, S).reshape(-1, 1)
 
 

@@ -10,6 +10,7 @@ import torch
 from games import ROADS_TRUTH, avoid_crowds, epidemic, fear, lone, random_rows, shop, two_roads
 
 import mfgppl as mfg
+from mfgppl.design import prior
 from mfgppl.design.prior import prior_predictive
 from mfgppl.design.scales import default_scales, weakly_informative
 
@@ -148,9 +149,9 @@ def test_draws_without_equilibrium_are_left_out_and_counted(monkeypatch):
     solve = prior.solved_at
     module = "mfgppl.design.prior.solved_at"
 
-    def sometimes(game, reward, **options):
-        found = solve(game, reward, **options)
-        return found._replace(converged=bool(options["parameters"]["go"] > 0))
+    def sometimes(game, reward, values, **options):
+        found = solve(game, reward, values, **options)
+        return found._replace(converged=bool(values["go"] > 0))
 
     monkeypatch.setattr(module, sometimes)
     found = prior_predictive(one_period(), taste(1.0), draws=40, random_seed=1)
