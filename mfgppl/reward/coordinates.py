@@ -3,7 +3,6 @@
 A comparison is a number, 1 where it holds and 0 elsewhere, whatever the labels are called.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from mfgppl._arguments import suggestion
 from mfgppl.data.bins import Bin
-from mfgppl.data.space import text_labels
 from mfgppl.reward.remedies import CONDITIONS as HOW_TO_COMBINE
 from mfgppl.reward.remedies import PARENTHESES
 
@@ -336,12 +334,6 @@ def one_each(name: str, labels: Sequence[Any], prior: dist.Distribution) -> dist
     made = prior.expand([len(labels)]).to_event(1)
     made.entries = ((name, tuple(labels)),)
     return made
-
-
-def entry_labels(entries: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
-    """Return the label of each entry of an array whose axes have labels: "small, 0"."""
-    axes = [text_labels(labels) for _, labels in entries]
-    return [", ".join(parts) for parts in itertools.product(*axes)]
 
 
 def axis(name: str, labels: Sequence[Any], codes: Tensor) -> Numbers | Labels:
