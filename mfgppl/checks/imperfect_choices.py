@@ -12,14 +12,13 @@ from mfgppl._arguments import positive_int, strict_keywords
 from mfgppl.control.fixed_flow import best_response
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
-from mfgppl.equilibrium.fixed_point import solved_at
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import needs_causal
 from mfgppl.posterior.behaviour import Fit, values_of
 from mfgppl.posterior.fit_values import TAILS
-from mfgppl.reward.behaviour import plan_of
+from mfgppl.reward.behaviour import agent_of, plan_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import asked, bind, double_precision
 
 CAUSES = ("noise", "lapses", "plan")
@@ -150,7 +149,7 @@ def _tables(model: TrajectoryModel, sites: dict[str, np.ndarray]) -> _Tables:
     """Return what choices lose at parameters, along the model's flow."""
     game, flow = model.game, model.mean_field
     if model.coupled:
-        flow = solved_at(game, model.reward, sites, start=flow, throw=True).value.mean_field
+        flow = settled(game, model.reward, sites, start=flow, throw=True).mean_field
     inputs, program = RewardInputs(game, flow), bind(model.reward, sites)
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
         declared = asked(program, inputs)

@@ -31,8 +31,7 @@ from mfgppl.design.unseen_kinds import (
     reasons,
     scaled_scores,
 )
-from mfgppl.equilibrium.fixed_point import solved_at
-from mfgppl.equilibrium.response import Equilibrium
+from mfgppl.equilibrium.fixed_point import Settled, settled
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
@@ -365,10 +364,9 @@ def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) 
     return theta
 
 
-def equilibrium_at(program: Program, theta: np.ndarray) -> Equilibrium:
+def equilibrium_at(program: Program, theta: np.ndarray) -> Settled:
     """Return the equilibrium at unconstrained parameters, else raise `ConvergenceError`."""
-    values = program.values_at(theta)
-    return solved_at(program.game, program.reward, values, throw=True).value
+    return settled(program.game, program.reward, program.values_at(theta), throw=True)
 
 
 def effects_by_entry(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:

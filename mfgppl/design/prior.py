@@ -13,8 +13,8 @@ from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.over_draws import action_shares
 from mfgppl.design.derivatives import program_along
-from mfgppl.equilibrium.fixed_point import solved_at
-from mfgppl.equilibrium.response import soft_response
+from mfgppl.equilibrium.fixed_point import Settled, settled
+from mfgppl.equilibrium.response import Equilibrium, soft_response
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
@@ -216,11 +216,12 @@ def _play(
     free, reward = torch.from_numpy(program.draw(seed)), program.reward
     with double_precision(), torch.no_grad():
         values = program.run(program.split(free)).values
+        world: Settled | Equilibrium
         if flow is None:
-            solution = solved_at(game, reward, values, max_steps=MAX_STEPS)
-            if not solution.converged:
+            world = settled(game, reward, values, max_steps=MAX_STEPS)
+            if not world.converged:
                 return None
-            world, faced = solution.value, solution.value.mean_field
+            faced = world.mean_field
         else:
             bound, faced = bind(reward, values), flow
             world = soft_response(game, bound, flow, temperature=game.temperature)

@@ -9,14 +9,14 @@ from torch import Tensor
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
-from mfgppl.equilibrium.fixed_point import solved_at
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.estimation.kinds import policies_of
 from mfgppl.estimation.point import scores_of
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reward.kinds_as_types import as_types
+from mfgppl.reward.kinds_as_types import pooled, typed
 from mfgppl.reward.parameters import Program
 
 HISTORIES, FOR_EACH = 200, 10  # drawn at least, and for each parameter
@@ -63,9 +63,8 @@ def scaled_scores(
 
 def equilibrium_of_kinds(program: Program, theta: np.ndarray) -> Tensor:
     """Return the flow of the whole crowd in the equilibrium of all kinds."""
-    bound = as_types(program.game, program.reward, program.values_at(theta))
-    flow = solved_at(*bound, throw=True).value.mean_field
-    return flow.reshape(len(flow), -1, *program.game.flow_shape[1:]).sum(1)
+    bound = typed(program.game, program.reward, program.values_at(theta))
+    return pooled(program.game, settled(*bound, throw=True).mean_field)
 
 
 def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:

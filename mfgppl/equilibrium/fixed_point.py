@@ -123,7 +123,28 @@ def solve_equilibrium(
     return ended(solution, throw=throw, what="the equilibrium", remedy=REMEDY)
 
 
-def solved_at(
+class Settled(NamedTuple):
+    """Where a crowd settles: an equilibrium without what it is worth to anybody.
+
+    Attributes
+    ----------
+    mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
+        The flow.
+    policy : Tensor, shape (T, S, A)
+        Probability of each action.
+    converged : bool
+        Whether the residual is within tolerance.
+    reason : str
+        How the search went and why it ended.
+    """
+
+    mean_field: Tensor
+    policy: Tensor
+    converged: bool
+    reason: str
+
+
+def settled(
     game: MeanFieldGame,
     reward: RewardProgram,
     values: Mapping[str, Any] | None = None,
@@ -131,19 +152,23 @@ def solved_at(
     start: Tensor | None = None,
     max_steps: int = MAX_STEPS,
     throw: bool = False,
-) -> Solution:
-    """Return the same, without derivatives, at values by site and from a flow that are known.
+) -> Settled:
+    """Return where the crowd settles at values by site that are known, without derivatives.
 
-    `throw` is as in `solve_equilibrium`.
+    `start` and `throw` are `mean_field` and `throw` of `solve_equilibrium`.
     """
     budget = Budget(TOLERANCE, max_steps)
-    solution = solved_from(response_map_of(game, reward, values), _begun(game, start), budget)
-    return ended(solution, throw=throw, what="the equilibrium", remedy=REMEDY)
+    end = _found(response_map_of(game, reward, values), _begun(game, start), budget)
+    flow = torch.from_numpy(end.image.flow.copy()).reshape(game.flow_shape)
+    policy = torch.from_numpy(end.image.policy.copy())
+    converged = end.image.residual <= budget.tolerance
+    found = Settled(flow, policy, converged, _reason(end, budget))
+    return ended(found, throw=throw, what="the equilibrium", remedy=REMEDY)
 
 
 def solved_from(response_map: AnyResponseMap, flow: Array, budget: Budget) -> Solution:
     """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
-    return _solution(response_map, _found(response_map, flow, budget, "auto", None), budget)
+    return _solution(response_map, _found(response_map, flow, budget), budget)
 
 
 def _begun(game: MeanFieldGame, start: Tensor | None) -> Array:
@@ -155,14 +180,22 @@ def _begun(game: MeanFieldGame, start: Tensor | None) -> Array:
 
 def _solution(response_map: AnyResponseMap, end: Found, budget: Budget) -> Solution:
     """Return an end as a solution, without derivatives."""
-    residual = end.image.residual
-    reason = outcome("residual", residual, budget.tolerance, end.n_steps, f"steps of {end.how}")
-    value = full_response(response_map, end.image)
+    residual, value = end.image.residual, full_response(response_map, end.image)
+    reason = _reason(end, budget)
     return Solution(value, residual <= budget.tolerance, residual, end.n_steps, reason)
 
 
+def _reason(end: Found, budget: Budget) -> str:
+    steps = f"steps of {end.how}"
+    return outcome("residual", end.image.residual, budget.tolerance, end.n_steps, steps)
+
+
 def _found(
-    response_map: AnyResponseMap, flow: Array, budget: Budget, method: str, damping: float | None
+    response_map: AnyResponseMap,
+    flow: Array,
+    budget: Budget,
+    method: str = "auto",
+    damping: float | None = None,
 ) -> Found:
     """Return where a method ends, without the recording where that is wrong there."""
     search = functools.partial(_end_of, response_map, flow, budget, method, damping)

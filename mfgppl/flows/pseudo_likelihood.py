@@ -14,7 +14,7 @@ from mfgppl._generated_flow import flow_of_policy
 from mfgppl.data.composition import turnover_message
 from mfgppl.density.climb import Objective, climb_held, whitening
 from mfgppl.density.of_model import density_of
-from mfgppl.equilibrium.fixed_point import solved_at
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.estimation.newton import climb_from
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -317,8 +317,8 @@ def _with_moving_flow(fits: _Fits, model: TrajectoryModel, fit: PointEstimate) -
     def score(theta: np.ndarray) -> np.ndarray:
         values = density.program.by_site(density.constrained(theta[None])[0])
         start = model.mean_field
-        world = solved_at(model.game, model.reward, values, start=start, throw=True)
-        return fits.slope(world.value.mean_field, theta)
+        world = settled(model.game, model.reward, values, start=start, throw=True)
+        return fits.slope(world.mean_field, theta)
 
     widths = STEP * np.sqrt(np.diag(curvature.covariance))
     slope = np.empty_like(fit.information)

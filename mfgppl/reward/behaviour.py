@@ -1,4 +1,4 @@
-"""What agents do along a flow, as the reward table whose soft best response it is.
+"""What agents are and do along a flow, as the reward table whose soft best response it is.
 
 Laws, solvers and tests know one agent, who answers a reward by the soft best response. Whatever
 another agent does, `temperature * log pi` is a reward to which that agent's answer is `pi`: its
@@ -7,20 +7,108 @@ beliefs are worked out here, once, and all that follows takes them. What a polic
 read from such a table, but from the reward and its end.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from mfgppl._generated_flow import flow_of_policy
-from mfgppl.control.plans import Plan, plan, plan_for_ever, with_last
-from mfgppl.reward.preferences import Declared, agent_of, terminal_of
+from mfgppl.control.plans import Agent, Plan, plan, plan_for_ever, with_last
+from mfgppl.game import MeanFieldGame
+from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.preferences import Preferences, spread
+
+# a program at fixed parameters, along any flow
+Asked = Callable[[RewardInputs], Preferences]
 
 
-def is_plain(declared: Declared) -> bool:
-    """Return whether agents are soft maximisers of the reward and its end by the game's constants.
+class Declared(NamedTuple):
+    """What a program declares of agents of one kind along a flow.
 
-    The table they answer is then the reward itself.
+    Attributes
+    ----------
+    preferences : Preferences
+        What it returned.
+    inputs : RewardInputs
+        The game along that flow.
+    ask : callable
+        The program at the same parameters along other flows, which beliefs may ask for.
     """
-    return declared.game.plain and not set(declared.preferences.parts) - {"reward", "terminal"}
+
+    preferences: Preferences
+    inputs: RewardInputs
+    ask: Asked
+
+    @property
+    def game(self) -> MeanFieldGame:
+        """The game."""
+        return self.inputs.game
+
+    @property
+    def plain(self) -> bool:
+        """Whether agents are soft maximisers of the reward and its end by the game's constants.
+
+        The table they answer is then the reward itself.
+        """
+        return self.game.plain and not set(self.preferences.parts) - {"reward", "terminal"}
+
+    def along(self, mean_field: Tensor) -> "Declared":
+        """Return the same along another flow."""
+        inputs = self.inputs.along(mean_field)
+        return Declared(self.ask(inputs), inputs, self.ask)
+
+
+def agent_of(declared: Declared) -> Agent:
+    """Return what an agent is, in tables over pairs of type and state."""
+    reward = _table("reward", declared)
+    assert reward is not None
+    return Agent(
+        reward=reward,
+        ending=_ending_of(declared),
+        shock=_table("shock", declared),
+        discount=_constant("discount", declared),
+        temperature=_constant("temperature", declared),
+        lapse=_table("lapse", declared),
+    )
+
+
+def _table(name: str, declared: Declared) -> Tensor | None:
+    """Return a part by time over stacked states, (T, S, A) or (T, S, 1); None where none is."""
+    part, inputs = getattr(declared.preferences, name), declared.inputs
+    return None if part is None else inputs.stacked(spread(name, part, inputs))
+
+
+def _worth(declared: Declared) -> Tensor | None:
+    """Return what states are worth after the last decision, (S,)."""
+    worth = declared.preferences.terminal
+    return None if worth is None else spread("terminal", worth, declared.inputs).reshape(-1)
+
+
+def _ending_of(declared: Declared) -> Tensor | None:
+    """Return its mean after the last decision, (S, A).
+
+    Raises
+    ------
+    ValueError
+        If the game has no table of the move after the last decision.
+    """
+    worth = _worth(declared)
+    if worth is None:
+        return None
+    return declared.game.last_move(declared.inputs.whole_flow[-1]).expected(0, worth)
+
+
+def _constant(name: str, declared: Declared) -> Tensor:
+    """Return a constant as a number, or by stacked state (S, 1) where it differs by type."""
+    part, game = getattr(declared.preferences, name), declared.game
+    if part is None:
+        part = game.constants_by_type.get(name, getattr(game, name))
+    value = torch.as_tensor(part, dtype=torch.float64)
+    if value.numel() == 1:
+        return value.reshape(())
+    *_, _, S, _ = declared.inputs.shape
+    return value.reshape(-1, 1).expand(-1, S).reshape(-1, 1)
 
 
 def as_reward(declared: Declared) -> Tensor:
@@ -99,7 +187,7 @@ def _of_energy(declared: Declared) -> Tensor:
         )
     game, agent = declared.game, agent_of(declared)
     reward = agent.reward * (game.temperature / agent.temperature)
-    worth = terminal_of(declared)
+    worth = _worth(declared)
     if worth is None:
         return reward
     by_state = agent.temperature[:, 0] if agent.temperature.ndim else agent.temperature

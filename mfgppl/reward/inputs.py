@@ -145,10 +145,11 @@ class RewardInputs:
         return (C, T, S // C, A) if self.game.space.types else (T, S, A)
 
     def stacked(self, table: Tensor) -> Tensor:
-        """Return a table by type (C, T, S, A) as one over pairs of type and state."""
+        """Return a table by type (C, T, S, A or 1) as one over pairs of type and state."""
         if not self.game.space.types:
             return table
-        return table.transpose(0, 1).reshape(self.game.shape)
+        T, S, _ = self.game.shape
+        return table.transpose(0, 1).reshape(T, S, table.shape[-1])
 
     def expect(self, quantity: str | Tensor, *, within: str | Sequence[str] = ()) -> Tensor:
         """Return the crowd's mean of a coordinate, a feature or a tensor; see `Crowd.expect`."""

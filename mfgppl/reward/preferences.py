@@ -1,16 +1,14 @@
-"""What an agent is: a reward for each decision, an end, shocks, patience, noise and lapses."""
+"""What a program may declare: a reward, an end, shocks, patience, noise and lapses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mfgppl._arguments import known_keywords
-from mfgppl.control.plans import Agent
-from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 
 
@@ -77,39 +75,8 @@ class Preferences:
 
 Preferences.__init__ = known_keywords(Preferences.__init__)  # type: ignore[method-assign]
 
-# a program at fixed parameters, along any flow
-Asked = Callable[[RewardInputs], Preferences]
 
-
-class Declared(NamedTuple):
-    """What a program declares of agents of one kind along a flow.
-
-    Attributes
-    ----------
-    preferences : Preferences
-        What it returned.
-    inputs : RewardInputs
-        The game along that flow.
-    ask : callable
-        The program at the same parameters along other flows, which beliefs may ask for.
-    """
-
-    preferences: Preferences
-    inputs: RewardInputs
-    ask: Asked
-
-    @property
-    def game(self) -> MeanFieldGame:
-        """The game."""
-        return self.inputs.game
-
-    def along(self, mean_field: Tensor) -> "Declared":
-        """Return the same along another flow."""
-        inputs = self.inputs.along(mean_field)
-        return Declared(self.ask(inputs), inputs, self.ask)
-
-
-def check_parts(declared: Declared) -> None:
+def check_parts(preferences: Preferences, inputs: RewardInputs) -> None:
     """Raise where a part is no tensor, has a wrong shape or value, or has no place in the game.
 
     Raises
@@ -120,7 +87,6 @@ def check_parts(declared: Declared) -> None:
         If its shape does not broadcast, a discount, temperature or lapse is out of its range, or a
         stationary game is given a terminal value, a shock or constants by type.
     """
-    preferences, inputs = declared.preferences, declared.inputs
     parts = {"reward": preferences.reward} | preferences.parts
     for name, part in parts.items():
         called = "terminal value" if name == "terminal" else name
@@ -216,58 +182,6 @@ def _shape(name: str, inputs: RewardInputs) -> tuple[tuple[int, ...], str]:
     return shape, f"(type, {axes})" if lead else f"({axes})"
 
 
-def agent_of(declared: Declared) -> Agent:
-    """Return what an agent is, in tables over pairs of type and state."""
-    preferences, inputs = declared.preferences, declared.inputs
-    shock, lapse = preferences.shock, preferences.lapse
-    return Agent(
-        reward=inputs.stacked(spread("reward", preferences.reward, inputs)),
-        ending=_ending_of(declared),
-        shock=None if shock is None else inputs.stacked(spread("shock", shock, inputs)),
-        discount=_constant("discount", declared),
-        temperature=_constant("temperature", declared),
-        lapse=None if lapse is None else _by_state(spread("lapse", lapse, inputs), inputs),
-    )
-
-
-def terminal_of(declared: Declared) -> Tensor | None:
-    """Return what states are worth after the last decision, (S,)."""
-    worth = declared.preferences.terminal
-    return None if worth is None else spread("terminal", worth, declared.inputs).reshape(-1)
-
-
-def _ending_of(declared: Declared) -> Tensor | None:
-    """Return its mean after the last decision, (S, A).
-
-    Raises
-    ------
-    ValueError
-        If the game has no table of the move after the last decision.
-    """
-    worth = terminal_of(declared)
-    if worth is None:
-        return None
-    return declared.game.last_move(declared.inputs.whole_flow[-1]).expected(0, worth)
-
-
 def spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
     """Return a part in full: all axes that it can have, (type, time, state, action) or fewer."""
     return torch.as_tensor(part, dtype=torch.float64).broadcast_to(_shape(name, inputs)[0])
-
-
-def _constant(name: str, declared: Declared) -> Tensor:
-    """Return a constant as a number, or by stacked state (S, 1) where it differs by type."""
-    part, game = getattr(declared.preferences, name), declared.game
-    if part is None:
-        part = game.constants_by_type.get(name, getattr(game, name))
-    value = torch.as_tensor(part, dtype=torch.float64)
-    if value.numel() == 1:
-        return value.reshape(())
-    *_, _, S, _ = declared.inputs.shape
-    return value.reshape(-1, 1).expand(-1, S).reshape(-1, 1)
-
-
-def _by_state(table: Tensor, inputs: RewardInputs) -> Tensor:
-    """Return a table by type (C, T, S, 1) as one over stacked states (T, S, 1)."""
-    T, S, _ = inputs.game.shape
-    return table.transpose(0, 1).reshape(T, S, 1) if table.ndim == 4 else table

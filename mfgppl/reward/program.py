@@ -17,11 +17,11 @@ from mfgppl._modes import double_precision as double_precision
 from mfgppl._modes import seeded
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AGENT_LEVEL
-from mfgppl.reward.behaviour import as_reward
+from mfgppl.reward.behaviour import Asked, Declared, as_reward
 from mfgppl.reward.coordinates import as_index
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes, NodesMet
-from mfgppl.reward.preferences import Asked, Declared, Preferences, check_parts
+from mfgppl.reward.preferences import Preferences, check_parts
 from mfgppl.reward.remedies import with_remedy
 from mfgppl.reward.site_values import ByLabel, in_shape, site_values
 
@@ -320,7 +320,7 @@ def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
 
 def checked_table(declared: Declared) -> Tensor:
     """Return the table that agents answer, its parts and entries checked."""
-    check_parts(declared)
+    check_parts(declared.preferences, declared.inputs)
     reward = as_reward(declared)
     check_finite(reward, declared.game)
     return reward

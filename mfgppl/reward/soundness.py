@@ -19,8 +19,8 @@ from torch.distributions import biject_to
 from mfgppl._compiler.tracing import GradientWatch
 from mfgppl._modes import own_modes, seeded
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.behaviour import agent_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import (
     RewardProgram,
     double_precision,

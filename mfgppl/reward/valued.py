@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mfgppl._modes import seeded
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.behaviour import is_plain, plan_of
+from mfgppl.reward.behaviour import Declared, agent_of, plan_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import Declared, Preferences, agent_of, check_parts
+from mfgppl.reward.preferences import Preferences, check_parts
 from mfgppl.reward.program import (
     RewardProgram,
     as_preferences,
@@ -56,7 +56,7 @@ def faced(program: RewardProgram, inputs: RewardInputs) -> tuple[Tensor, Outlook
 
 
 def _outlook(declared: Declared) -> Outlook | None:
-    if is_plain(declared):
+    if declared.plain:
         return None
     reward = agent_of(declared).reward_and_end
     masked = reward.masked_fill(~declared.game.available, -torch.inf)
@@ -72,7 +72,7 @@ def worth_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
         As `reward_table`.
     """
     declared = asked(program, inputs)
-    check_parts(declared)
+    check_parts(declared.preferences, declared.inputs)
     reward = agent_of(declared).reward_and_end
     check_finite(reward, inputs.game)
     return reward
@@ -101,9 +101,9 @@ def valued(game: MeanFieldGame, program: RewardProgram) -> tuple[MeanFieldGame, 
     """
     with double_precision(), torch.no_grad():
         declared = asked(program, at_start(game))
-        if is_plain(declared):
+        if declared.plain:
             return game, program
-        check_parts(declared)
+        check_parts(declared.preferences, declared.inputs)
         agent = agent_of(declared)
     constants = {}
     for name in ("discount", "temperature"):
@@ -168,7 +168,7 @@ def parts_drawn(program: RewardProgram, inputs: RewardInputs) -> list[str]:
 
 def answers_reward(program: RewardProgram, inputs: RewardInputs) -> bool:
     """Return whether agents are soft maximisers of the reward and its end, at any parameters."""
-    return is_plain(_drawn(program, inputs))
+    return _drawn(program, inputs).plain
 
 
 def _drawn(program: RewardProgram, inputs: RewardInputs) -> Declared:

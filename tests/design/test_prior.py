@@ -146,8 +146,8 @@ def test_the_verdict_follows_the_width_of_the_prior(scale, words):
 
 def test_draws_without_equilibrium_are_left_out_and_counted(monkeypatch):
     """Where no equilibrium is found the draw is missing, and if none is found it is said."""
-    solve = prior.solved_at
-    module = "mfgppl.design.prior.solved_at"
+    solve = prior.settled
+    module = "mfgppl.design.prior.settled"
 
     def sometimes(game, reward, values, **options):
         found = solve(game, reward, values, **options)
