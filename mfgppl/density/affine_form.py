@@ -44,8 +44,7 @@ def recorded_table(program: Program) -> Trace:
         If the program reads the value of a parameter.
     """
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        values = program.run(program.split(torch.from_numpy(program.draw(1)))).values
-        point = torch.cat([v.reshape(-1) for v in values.values()])
+        point = program.at(torch.from_numpy(program.draw(1))).flat_values
         return pruned(record([lambda at: table_of(program, at)], [point], KNOWN))
 
 

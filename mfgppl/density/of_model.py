@@ -14,9 +14,10 @@ from mfgppl.density.kinds import sites_of
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, effects_of, slope_at
+from mfgppl.likelihood.action_counts import FixedFlow
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+from mfgppl.likelihood.model import TrajectoryModel
 
 GROUPINGS = 4  # of agents, from which a coupled model's first fit climbs
 

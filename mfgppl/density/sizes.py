@@ -81,7 +81,7 @@ def prior_bend_at(program: Program, theta: np.ndarray) -> np.ndarray:
     """Return second derivatives (K, K) of the log prior in the unconstrained parameters."""
 
     def log_prior(free: Tensor) -> Tensor:
-        return program.run(program.split(free)).log_prior
+        return program.at(free).log_prior
 
     with double_precision(), pyro.validation_enabled(False):
         return torch.autograd.functional.hessian(log_prior, torch.from_numpy(theta.copy())).numpy()
@@ -89,8 +89,7 @@ def prior_bend_at(program: Program, theta: np.ndarray) -> np.ndarray:
 
 def _values(program: Program, free: Tensor) -> Tensor:
     """Return flat constrained parameters (P,) of unconstrained ones (K,)."""
-    run = program.run(program.split(free))
-    return torch.cat([v.reshape(-1) for v in run.values.values()])
+    return program.at(free).flat_values
 
 
 def effects_of(density: LogDensity, theta: np.ndarray) -> Effects:

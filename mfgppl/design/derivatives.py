@@ -71,8 +71,8 @@ def slopes_at(program: Program, theta: np.ndarray) -> Slopes:
     """
 
     def outcome(free: Tensor) -> tuple[Tensor, Tensor]:
-        run = program.run(program.split(free))
-        return run.reward, torch.cat([v.reshape(-1) for v in run.values.values()])
+        run = program.at(free)
+        return run.reward, run.flat_values
 
     load_rules()
     point = torch.from_numpy(theta.copy())

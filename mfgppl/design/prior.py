@@ -215,7 +215,8 @@ def _play(
     """Return how agents act at a draw from the prior; None where no equilibrium is found."""
     free, reward = torch.from_numpy(program.draw(seed)), program.reward
     with double_precision(), torch.no_grad():
-        values = program.run(program.split(free)).values
+        run = program.at(free)
+        values = run.values
         world: Settled | Equilibrium
         if flow is None:
             world = settled(game, reward, values, max_steps=MAX_STEPS)
@@ -226,7 +227,7 @@ def _play(
             bound, faced = bind(reward, values), flow
             world = soft_response(game, bound, flow, temperature=game.temperature)
     shares = world.mean_field.sum(-1) if game.joint else world.mean_field
-    flat = torch.cat([v.reshape(-1) for v in values.values()]).numpy()
+    flat = run.flat_values.numpy()
     return _Played(draw, seed, flat, world.policy.numpy(), shares.numpy(), faced)
 
 

@@ -66,6 +66,11 @@ class Run(NamedTuple):
     reward: Tensor
     n_log_priors: int
 
+    @property
+    def flat_values(self) -> Tensor:
+        """Constrained parameters, flat (P,), site by site."""
+        return torch.cat([value.reshape(-1) for value in self.values.values()])
+
 
 def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch.Size]:
     """Run a program once, with random numbers of its own, and note its latent sites.
@@ -169,6 +174,10 @@ class Program(Keeper):
             len(met.log_priors),
         )
 
+    def at(self, theta: Tensor, *, mean_field: Tensor | None = None) -> Run:
+        """Run the program at a flat unconstrained vector."""
+        return self.run(self.split(theta), mean_field=mean_field)
+
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self._forbidden, -torch.inf) if self._forbids else reward
@@ -214,7 +223,7 @@ class Program(Keeper):
     def values_at(self, theta: np.ndarray) -> dict[str, np.ndarray]:
         """Return the constrained values by site of a flat unconstrained vector."""
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            values = self.run(self.split(torch.as_tensor(theta))).values
+            values = self.at(torch.as_tensor(theta)).values
         return {s.name: values[s.name].numpy().copy() for s in self.sites}
 
     def core_at(self, values: dict[str, Tensor]) -> Tensor:
@@ -348,7 +357,7 @@ class Program(Keeper):
     def has_factors(self) -> bool:
         """Whether log densities beside those of the parameters are part of the prior."""
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            run = self.run(self.split(torch.from_numpy(self.draw(0))))
+            run = self.at(torch.from_numpy(self.draw(0)))
         return bool(run.n_log_priors > len(run.values))
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], Any]]:
