@@ -11,7 +11,7 @@ from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
 from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.equilibrium.response_map import uniform_policy
-from mfgppl.equilibrium.simulation import simulate
+from mfgppl.equilibrium.simulation import drawn_panel
 from mfgppl.estimation.kinds import policies_of
 from mfgppl.estimation.point import scores_of
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -32,11 +32,16 @@ def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensit
     """
     game, uniform = program.game, torch.from_numpy(uniform_policy(program.game))
     n_agents = max(HISTORIES, FOR_EACH * program.n_dim)
-    n_times = DECISIONS if game.stationary else None
+    n_times = game.horizon or DECISIONS
+
+    def at_random(crowd: Tensor, t: int) -> Tensor:
+        return uniform[0 if game.stationary else t]
+
     found: list[LogDensity] = []
     for flow in flows:
-        panel = simulate(game, uniform, flow, n_agents=n_agents, random_seed=0, n_times=n_times)
-        model = TrajectoryModel(game, program.reward, panel, mean_field=flow)
+        sizes = {"n_agents": n_agents, "n_times": n_times, "random_seed": 0}
+        panel = drawn_panel(game, at_random, flow, **sizes)
+        model = TrajectoryModel.of_program(program, panel, flow)
         assert isinstance(model.law, KindsLikelihood)
         found.append(PlugInDensity(model, model.law))
     return found

@@ -73,24 +73,37 @@ def simulate(
     is_a("game", game, MeanFieldGame)
     positive_int("n_agents", n_agents)
     random_seed = seed_of(random_seed)
-    rng = np.random.default_rng(random_seed)
     T = _times(game, n_times)
     own = isinstance(mean_field, str)
     if own and mean_field != "empirical":
         raise ValueError(f"`mean_field` must be a flow or 'empirical'; got {mean_field!r}.")
     choose = _chooser(game, policy, own=own)
-    steps = None
-    if not own:
-        flow = game.check_flow("mean_field", mean_field).detach()
+    flow = None if own else game.check_flow("mean_field", mean_field).detach()
+    return drawn_panel(game, choose, flow, n_agents=n_agents, n_times=T, random_seed=random_seed)
+
+
+def drawn_panel(
+    game: MeanFieldGame,
+    choose: Chooser,
+    flow: Tensor | None,
+    *,
+    n_agents: int,
+    n_times: int,
+    random_seed: int,
+) -> Trajectories:
+    """Return the same for a policy as a function of crowd and time, and a flow that is known.
+
+    Without a flow agents meet each other.
+    """
+    rng, T, steps = np.random.default_rng(random_seed), n_times, None
+    if flow is not None or not game.crowd_moves_dynamics:
         with torch.no_grad():
-            steps = game.steps_along(flow)
-    elif not game.crowd_moves_dynamics:
-        steps = game.steps
+            steps = game.steps_along(game.initial if flow is None else flow)
     state = np.empty((n_agents, T), dtype=np.int64)
     action = np.empty((n_agents, T), dtype=np.int64)
     state[:, 0] = draw_category(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
     for t in range(T):
-        crowd = _shares(game, state[:, t]) if own else game.initial
+        crowd = _shares(game, state[:, t]) if flow is None else game.initial
         acts = choose(crowd, t).numpy().cumsum(-1)
         action[:, t] = draw_category(rng, acts[state[:, t]])
         if t == T - 1:

@@ -28,6 +28,7 @@ from mfgppl.likelihood.laws import Law, causal_law, energy_law
 from mfgppl.likelihood.panels import check_panel, flow_faced
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import (
+    Program,
     is_latent,
     labelled_entries,
     latent_sites,
@@ -171,6 +172,13 @@ class TrajectoryModel(Keeper):
             check_client(client, self.law, samples_agents=self.samples_agents)
         self.observed = torch.as_tensor(self.law.counts.actions)
         self.messages = self._crowd_messages(panel)
+
+    @classmethod
+    def of_program(cls, program: Program, panel: Panel, mean_field: Tensor) -> "TrajectoryModel":
+        """Return the model of a program that has been checked, and of a panel along a flow."""
+        model = cls.__new__(cls)
+        model._set_up(program.game, program.reward, panel, "causal", "marginal", mean_field, None)
+        return model
 
     def __call__(self) -> Tensor:
         """Run the program and observe the panel; return the reward table (T, S, A).

@@ -77,9 +77,7 @@ class RewardInputs:
         self.game, self._flow, self._energy = game, mean_field, energy
         self._agent_names = agent_names
         if game.joint:
-            rows = game.exposures(mean_field)
-            seen = rows[game.meets.row] if game.n_cells > 1 else rows
-            self.occupancy = seen if game.space.types else seen[0]
+            self.occupancy = Crowd(game, mean_field).mean_field.reshape(self.shape)
             mean_field = mean_field.sum(-1)
         self._states = mean_field
         self.crowd = Crowd(game, mean_field)
