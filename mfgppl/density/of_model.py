@@ -43,7 +43,7 @@ def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> tuple[np.ndarray
     And the steps of parameters that are of order one. Where kinds are not seen it is the highest of
     those that several groupings of the agents lead to.
     """
-    density = density_of(model.along(model.mean_field), progressbar=progressbar)
+    density = density_of(model.uncoupled(), progressbar=progressbar)
     start = density.start(0)
     slope = slope_at(density.program, start)[1]
     units = climbing_units(density, effects_of(density, start), slope, prior=1.0)

@@ -45,7 +45,12 @@ def causal_law(
         are dense.
     """
     one: OfOneKind
-    one = _coupled(panel, game, transition) if coupled else _along(panel, game, transition)
+    counts = panel.counts_over(game.shape[0])
+    given = transition, counts, game.discount, game.temperature
+    if not coupled:
+        one = StationaryLikelihood(*given) if game.stationary else CausalLikelihood(*given)
+    else:
+        one = CoupledLikelihood(*given, _moves(panel, game, transition), game.stationary)
     return one if nodes is None else _of_kinds(panel, game, one, nodes)
 
 
@@ -90,27 +95,16 @@ def energy_law(
     return EnergyLikelihood(transition, counts, entry, n_groups, game.temperature)
 
 
-def _along(
-    panel: Panel, game: MeanFieldGame, transition: Tensor
-) -> CausalLikelihood | StationaryLikelihood:
-    """Return the law of agents of one kind along a flow."""
-    kind = StationaryLikelihood if game.stationary else CausalLikelihood
-    return kind(transition, panel.counts_over(game.shape[0]), game.discount, game.temperature)
-
-
-def _coupled(panel: Panel, game: MeanFieldGame, transition: Tensor) -> CoupledLikelihood:
-    """Return the law of agents of one kind in equilibrium."""
-    counts, moves = panel.counts_over(game.shape[0]), None
-    if game.crowd_moves_dynamics:
-        if transition.layout != torch.strided:
-            raise ValueError(
-                "mean_field='equilibrium' needs a `transition` that returns dense tensors computed "
-                "in torch where the crowd moves the dynamics; got scipy sparse matrices."
-            )
-        moves = moves_seen(*panel.transition_counts(), tuple(transition.shape))
-    return CoupledLikelihood(
-        transition, counts, game.discount, game.temperature, moves, game.stationary
-    )
+def _moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> Tensor | None:
+    """Return how often each move was seen, None where the crowd moves no dynamics."""
+    if not game.crowd_moves_dynamics:
+        return None
+    if transition.layout != torch.strided:
+        raise ValueError(
+            "mean_field='equilibrium' needs a `transition` that returns dense tensors computed "
+            "in torch where the crowd moves the dynamics; got scipy sparse matrices."
+        )
+    return moves_seen(*panel.transition_counts(), tuple(transition.shape))
 
 
 def _of_kinds(panel: Panel, game: MeanFieldGame, one: OfOneKind, nodes: Nodes) -> KindsLikelihood:

@@ -27,6 +27,7 @@ from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.laws import Law, causal_law, energy_law
 from mfgppl.likelihood.panels import check_panel, flow_faced
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.nodes import Nodes
 from mfgppl.reward.parameters import (
     Program,
     is_latent,
@@ -156,28 +157,47 @@ class TrajectoryModel(Keeper):
         self.mean_field = flow_faced(self.panel, game, mean_field, likelihood=likelihood)
         names = owner_names(self.panel) if isinstance(self.panel, Trajectories) else None
         energy = likelihood == "energy"
-        self.inputs = RewardInputs(game, self.mean_field, energy=energy, agent_names=names)
-        self.forbidden = ~game.available
-        self.forbids = bool(self.forbidden.any())
+        inputs = RewardInputs(game, self.mean_field, energy=energy, agent_names=names)
         transition = game.transition_along(self.mean_field)
         moves_elsewhere = self.coupled and game.crowd_moves_dynamics
         check_moves(self.panel, game, None if moves_elsewhere else transition)
-        self.sites = latent_sites(reward, self.inputs)
-        self.nodes = nodes_of(reward, self.inputs)
-        if self.coupled and self.nodes is not None:
-            check_mixture(game, reward, self.nodes)
-        self.law = self.law_of(self.panel, transition)
+        sites, nodes = latent_sites(reward, inputs), nodes_of(reward, inputs)
+        if self.coupled and nodes is not None:
+            check_mixture(game, reward, nodes)
+        self._hold(inputs, sites, nodes, transition)
         self.client = client
         if client is not None:
             check_client(client, self.law, samples_agents=self.samples_agents)
-        self.observed = torch.as_tensor(self.law.counts.actions)
         self.messages = self._crowd_messages(panel)
+
+    def _hold(
+        self,
+        inputs: RewardInputs,
+        sites: dict[str, torch.Size],
+        nodes: Nodes | None,
+        transition: Tensor,
+    ) -> None:
+        """Keep what the program is along the flow, and the law of the panel there."""
+        self.inputs, self.sites, self.nodes = inputs, sites, nodes
+        self.forbidden = ~self.game.available
+        self.forbids = bool(self.forbidden.any())
+        self.law = self.law_of(self.panel, transition)
+        self.observed = torch.as_tensor(self.law.counts.actions)
 
     @classmethod
     def of_program(cls, program: Program, panel: Panel, mean_field: Tensor) -> "TrajectoryModel":
-        """Return the model of a program that has been checked, and of a panel along a flow."""
-        model = cls.__new__(cls)
-        model._set_up(program.game, program.reward, panel, "causal", "marginal", mean_field, None)
+        """Return the model of a program that has been checked, and of a panel along a flow.
+
+        The panel is one that the program's game has drawn.
+        """
+        model, game = cls.__new__(cls), program.game
+        model.game, model.reward, model.mean_field = game, program.reward, mean_field
+        model.panel = panel.pooled() if game.stationary else panel
+        model.likelihood, model.start, model.flow_kind = "causal", "marginal", "known"
+        model.client, model.messages = None, ()
+        sites = {site.name: torch.Size(site.shape) for site in program.sites}
+        transition = game.transition_along(mean_field)
+        model._hold(program.inputs.along(mean_field), sites, program.nodes, transition)
         return model
 
     def __call__(self) -> Tensor:
@@ -260,6 +280,21 @@ class TrajectoryModel(Keeper):
         other = copy.copy(self)
         del other.panel, other.law, other.observed
         other.inputs = RewardInputs(self.game, self.mean_field)
+        return other
+
+    def uncoupled(self) -> "TrajectoryModel":
+        """Return the model of the same panel along the flow where a coupled model's search begins.
+
+        Raises
+        ------
+        DataError
+            If the panel takes steps that the crowd's dynamics rule out along that flow.
+        """
+        other = copy.copy(self)
+        other.client, other.flow_kind, other.messages = self.client, "known", ()
+        if self.game.crowd_moves_dynamics:
+            check_moves(self.panel, self.game, self.law.transition)
+        other.law = other.law_of(self.panel, self.law.transition)
         return other
 
     def along(self, mean_field: Any) -> "TrajectoryModel":
