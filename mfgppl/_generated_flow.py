@@ -1,4 +1,4 @@
-"""The flow that a policy generates where the dynamics answer that flow."""
+"""The flow that a policy generates where the dynamics answer that flow; the policy at random."""
 
 import torch
 from torch import Tensor
@@ -9,6 +9,17 @@ from mfgppl.game import MeanFieldGame
 
 MAX_ROUNDS = 10_000
 SETTLED = 1e-13  # change of a share that counts as none
+
+
+def uniform_policy(game: MeanFieldGame) -> Tensor:
+    """Return the policy (T, S, A) that takes all available actions as often."""
+    allowed = game.available.to(torch.float64)
+    return (allowed / allowed.sum(-1, keepdim=True)).expand(game.shape).clone()
+
+
+def flow_at_random(game: MeanFieldGame, *, checked: bool = True) -> Tensor:
+    """Return the flow of agents who take all available actions as often."""
+    return flow_of_policy(game, uniform_policy(game), checked=checked)
 
 
 def flow_of_policy(game: MeanFieldGame, policy: Tensor, *, checked: bool = True) -> Tensor:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pyro
 import torch
-from torch import Tensor
 
 from mfgppl._compiler.linearity import is_affine
 from mfgppl._compiler.lowering import KNOWN
@@ -30,13 +29,8 @@ class Features(NamedTuple):
     offset: np.ndarray
 
 
-def table_of(program: Program, values: Tensor) -> Tensor:
-    """Return the flat reward (T * S * A,), or all that a law reads, at flat parameters (K,)."""
-    return program.core_at(program.by_site(values)).reshape(-1)
-
-
 def recorded_table(program: Program) -> Trace:
-    """Record `table_of` as a function of the parameters.
+    """Record what a law reads as a function of the flat parameters.
 
     Raises
     ------
@@ -45,7 +39,7 @@ def recorded_table(program: Program) -> Trace:
     """
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
         point = program.at(torch.from_numpy(program.draw(1))).flat_values
-        return pruned(record([lambda at: table_of(program, at)], [point], KNOWN))
+        return pruned(record([program.flat_core], [point], KNOWN))
 
 
 def affine_form(program: Program, trace: Trace) -> Features | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from mfgppl._compiler.lowering import KNOWN, Tape, Unlowered, lower
 from mfgppl._compiler.tracing import Trace, record, replay
 from mfgppl._kernels import bridge
-from mfgppl.density.affine_form import Features, affine_form, recorded_table, table_of
+from mfgppl.density.affine_form import Features, affine_form, recorded_table
 from mfgppl.exceptions import CompilationWarning
 from mfgppl.reward.parameters import Program, Run
 from mfgppl.reward.program import double_precision
@@ -115,7 +115,7 @@ def compile_program(program: Program, *, coupled: bool = False, prior: bool = Tr
                       for v in g.values()])  # fmt: skip
 
     eager = _in_eager(forward, pullback)
-    by_values = _by_row(functools.partial(table_of, program)) if outcome is _reward else None
+    by_values = _by_row(program.flat_core) if outcome is _reward else None
     in_eager = Compiled(eager, _by_row(records), by_values, recorded, affine, "eager")
     if lost is not None:
         _warn_eager(lost)

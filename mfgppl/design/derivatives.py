@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._compiler.forward_mode import load_rules
-from mfgppl._generated_flow import flow_of_policy
+from mfgppl._generated_flow import flow_at_random
 from mfgppl.control.steps import Steps
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program, latent_sites
@@ -43,16 +42,11 @@ def program_along(
     game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor | None = None
 ) -> Program:
     """Return a checked reward program along a flow, by default of agents who act at random."""
-    flow = _crowd_at_random(game) if mean_field is None else mean_field
+    flow = flow_at_random(game).detach() if mean_field is None else mean_field
     inputs = RewardInputs(game, flow)
     latent_sites(reward, inputs)
     check_program(reward, inputs, coupled=False)
     return Program(reward, inputs)
-
-
-def _crowd_at_random(game: MeanFieldGame) -> Tensor:
-    """Return the flow of agents who take all available actions as often."""
-    return flow_of_policy(game, torch.from_numpy(uniform_policy(game))).detach()
 
 
 def steps_of(program: Program) -> Steps:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._generated_flow import uniform_policy
 from mfgppl.density.curvature import TOUCHES, describe_direction, readable
 from mfgppl.density.draws import flat_draws, is_tree
 from mfgppl.density.sizes import ROUNDING
@@ -32,12 +32,10 @@ from mfgppl.design.unseen_kinds import (
     scaled_scores,
 )
 from mfgppl.equilibrium.fixed_point import Settled, settled
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import RewardProgram
-from mfgppl.reward.valued import answers_reward
 
 NOTHING = 1e-9  # effect on the policy, relative to the reward's change, that counts as none
 NOBODY = 1e-12  # share of the crowd that counts as none
@@ -294,7 +292,7 @@ def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.nda
         slopes = slopes_at(program, theta)
         rows.append(_effects(program, slopes)[:, seen].numpy())
         features.append(slopes.features[:, seen].numpy())
-        if not answers_reward(program.reward, program.inputs):  # a table with rounding
+        if not program.answers_reward:  # a table with rounding
             least = max(least, ROUNDING * slopes.largest * np.sqrt(features[-1].shape[1]))
     size = np.linalg.norm(np.concatenate(features, axis=1), axis=1)
     idle = size <= least  # a change of rounding is none
@@ -308,14 +306,14 @@ def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.nda
 def _effects(program: Program, slopes: Slopes) -> Tensor:
     """Return what each parameter does to the uniform policy, (K, T, S, A)."""
     game = program.game
-    uniform = torch.from_numpy(uniform_policy(game))
+    uniform = uniform_policy(game)
     return advantages(slopes.features, uniform, steps_of(program), game)
 
 
 def _evidence(program: Program) -> Tensor:
     """Return the available actions (T, S, A) of the states that can be reached along its flow."""
     game, mean_field = program.game, program.mean_field
-    steps, uniform = steps_of(program), torch.from_numpy(uniform_policy(game))
+    steps, uniform = steps_of(program), uniform_policy(game)
     shares = mean_field.sum(-1) if game.joint else mean_field
     seen = shares > NOBODY
     if game.stationary:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from mfgppl._generated_flow import uniform_policy
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
 from mfgppl.equilibrium.fixed_point import settled
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.simulation import drawn_panel
 from mfgppl.estimation.kinds import policies_of
 from mfgppl.estimation.point import scores_of
@@ -30,7 +29,7 @@ def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensit
 
     Such panels have every history that can occur, whatever agents of some kind would do.
     """
-    game, uniform = program.game, torch.from_numpy(uniform_policy(program.game))
+    game, uniform = program.game, uniform_policy(program.game)
     n_agents = max(HISTORIES, FOR_EACH * program.n_dim)
     n_times = game.horizon or DECISIONS
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a, not_negative, positive_int, real_between
-from mfgppl._generated_flow import flow_of_policy
+from mfgppl._generated_flow import flow_of_policy, uniform_policy
 from mfgppl._quasi_newton import maximise
 from mfgppl.equilibrium.linearisation import confirmed, valued_map
 from mfgppl.equilibrium.response import check_policy
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -142,7 +141,7 @@ def social_optimum(
     positive_int("max_steps", max_steps)
     response_map = valued_map(game, reward, parameters)
     game = response_map.game
-    uniform = torch.from_numpy(uniform_policy(game))
+    uniform = uniform_policy(game)
     start = uniform if policy is None else check_policy(game, policy).detach()
     _check_differentiable(game, start)
     problem = _Problem(game, response_map.program, temperature)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl.data.panel import Panel
+from mfgppl.data.panel import Counts, Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.action_counts import FixedFlow
@@ -21,7 +21,13 @@ OfOneKind = CausalLikelihood | StationaryLikelihood | CoupledLikelihood
 
 
 def causal_law(
-    panel: Panel, game: MeanFieldGame, transition: Tensor, *, nodes: Nodes | None, coupled: bool
+    panel: Panel,
+    counts: Counts,
+    game: MeanFieldGame,
+    transition: Tensor,
+    *,
+    nodes: Nodes | None,
+    coupled: bool,
 ) -> Law:
     """Return the causal law of a panel.
 
@@ -29,6 +35,8 @@ def causal_law(
     ----------
     panel : Panel
         In the game's order.
+    counts : Counts
+        Of the panel, over the game's times.
     game : MeanFieldGame
         The game.
     transition : Tensor
@@ -45,7 +53,6 @@ def causal_law(
         are dense.
     """
     one: OfOneKind
-    counts = panel.counts_over(game.shape[0])
     given = transition, counts, game.discount, game.temperature
     if not coupled:
         one = StationaryLikelihood(*given) if game.stationary else CausalLikelihood(*given)
@@ -55,7 +62,7 @@ def causal_law(
 
 
 def energy_law(
-    panel: Panel,
+    counts: Counts,
     game: MeanFieldGame,
     transition: Tensor,
     mean_field: Tensor,
@@ -67,7 +74,7 @@ def energy_law(
 
     Parameters
     ----------
-    panel, game, transition, nodes
+    counts, game, transition, nodes
         As of `causal_law`.
     mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
         The flow.
@@ -91,7 +98,7 @@ def energy_law(
         by_cell = entry.reshape(len(entry), game.n_cells, -1)
         mass = by_cell.sum(-1, keepdims=True)
         entry = (by_cell / np.where(mass > 0, mass, 1.0)).reshape(entry.shape)
-    counts, n_groups = panel.counts_over(game.shape[0]), game.n_cells if by_type else 0
+    n_groups = game.n_cells if by_type else 0
     return EnergyLikelihood(transition, counts, entry, n_groups, game.temperature)
 
 

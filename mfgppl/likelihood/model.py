@@ -388,10 +388,11 @@ class TrajectoryModel(Keeper):
 
     def law_of(self, panel: Panel, transition: Tensor) -> Law:
         """Return the law of a panel of this model's game, with the dynamics along its flow."""
-        if self.likelihood == "energy":
-            flow, by_type = self.mean_field, self.start == "marginal"
-            return energy_law(panel, self.game, transition, flow, nodes=self.nodes, by_type=by_type)
-        return causal_law(panel, self.game, transition, nodes=self.nodes, coupled=self.coupled)
+        game, nodes, counts = self.game, self.nodes, panel.counts_over(self.game.shape[0])
+        if self.likelihood == "causal":
+            return causal_law(panel, counts, game, transition, nodes=nodes, coupled=self.coupled)
+        flow, by_type = self.mean_field, self.start == "marginal"
+        return energy_law(counts, game, transition, flow, nodes=nodes, by_type=by_type)
 
 
 def _digest(text: str, arrays: list[np.ndarray]) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mfgppl._generated_flow import flow_of_policy
+from mfgppl._generated_flow import flow_at_random, flow_of_policy
 from mfgppl.control.plans import Agent, Plan, plan, plan_for_ever, with_last
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -162,9 +162,7 @@ def _level(declared: Declared, level: int) -> Declared:
     """Return the same along the flow that agents of a level expect: of those a level below."""
     game = declared.game
     available = game.available.expand(game.shape)
-    uniform = available.to(torch.float64)
-    policy = uniform / uniform.sum(-1, keepdim=True)
-    expected = declared.along(flow_of_policy(game, policy, checked=False))
+    expected = declared.along(flow_at_random(game, checked=False))
     for _ in range(level - 1):
         policy = _along(expected).log_policy.exp().masked_fill(~available, 0.0)
         expected = declared.along(flow_of_policy(game, policy, checked=False))

@@ -33,6 +33,7 @@ from mfgppl.reward.program import (
 )
 from mfgppl.reward.running import Substitute, run_at
 from mfgppl.reward.site_values import Site, entry_names
+from mfgppl.reward.valued import answers_reward
 
 FIRST_SEEDS = range(20)
 
@@ -231,6 +232,10 @@ class Program(Keeper):
         with pyro.poutine.block(), Substitute(lambda name, fn: values[name]):
             return self.core(answered(self.reward, self.inputs))
 
+    def flat_core(self, values: Tensor) -> Tensor:
+        """Return the same, flat, at flat constrained parameters (P,)."""
+        return self.core_at(self.by_site(values)).reshape(-1)
+
     def free(self, values: Mapping[str, Any], *, argument: str = "values") -> np.ndarray:
         """Return the flat unconstrained vector of constrained parameters.
 
@@ -352,6 +357,11 @@ class Program(Keeper):
     def nodes(self) -> Nodes | None:
         """The nodes of agent-level sites, at parameters drawn; None without such sites."""
         return nodes_of(self.reward, self.inputs)
+
+    @functools.cached_property
+    def answers_reward(self) -> bool:
+        """Whether agents are soft maximisers of the reward and its end, at any parameters."""
+        return answers_reward(self.reward, self.inputs)
 
     @functools.cached_property
     def has_factors(self) -> bool:
