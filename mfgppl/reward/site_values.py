@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyro.distributions as dist
 import xarray as xr
 
 from mfgppl._arguments import suggestion
@@ -45,6 +46,33 @@ class Site(NamedTuple):
     def size(self) -> int:
         """Number of unconstrained values."""
         return self.stop - self.start
+
+
+def one_each(name: str, labels: Sequence[Any], prior: dist.Distribution) -> dist.Distribution:
+    """Return a prior for a vector with one independent entry per label.
+
+    Parameters
+    ----------
+    name : str
+        What the labels are of.
+    labels : sequence
+        The labels.
+    prior : Distribution
+        Of an entry, a number.
+
+    Raises
+    ------
+    TypeError
+        If the prior is no distribution of a number.
+    """
+    shape = getattr(prior, "batch_shape", None), getattr(prior, "event_shape", None)
+    if not hasattr(prior, "log_prob") or shape != ((), ()):
+        raise TypeError(
+            f"x.{name}.each takes the prior of one entry, as dist.Normal(0.0, 1.0); got {prior!r}."
+        )
+    made = prior.expand([len(labels)]).to_event(1)
+    made.entries = ((name, tuple(labels)),)
+    return made
 
 
 def entry_labels(entries: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
