@@ -19,7 +19,8 @@ def uniform_policy(game: MeanFieldGame) -> Tensor:
 
 def flow_at_random(game: MeanFieldGame, *, checked: bool = True) -> Tensor:
     """Return the flow of agents who take all available actions as often."""
-    return flow_of_policy(game, uniform_policy(game), checked=checked)
+    policy = uniform_policy(game)
+    return flow_of_policy(game, policy, checked=checked)
 
 
 def flow_of_policy(game: MeanFieldGame, policy: Tensor, *, checked: bool = True) -> Tensor:

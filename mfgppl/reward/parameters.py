@@ -32,7 +32,7 @@ from mfgppl.reward.program import (
     spread_reward,
 )
 from mfgppl.reward.running import Substitute, run_at
-from mfgppl.reward.site_values import Site, entry_names
+from mfgppl.reward.site_values import Site
 from mfgppl.reward.valued import answers_reward
 
 FIRST_SEEDS = range(20)
@@ -209,7 +209,7 @@ class Program(Keeper):
 
     def entry_names(self) -> list[str]:
         """One name a constrained parameter, site by site."""
-        return [name for site in self.sites for name in entry_names(site)]
+        return [name for site in self.sites for name in site.entry_names]
 
     def table(self, theta: Tensor, inputs: RewardInputs | None = None) -> Tensor:
         """Return the reward (T, S, A) at a flat unconstrained vector, by default along its inputs.

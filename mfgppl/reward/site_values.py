@@ -47,6 +47,15 @@ class Site(NamedTuple):
         """Number of unconstrained values."""
         return self.stop - self.start
 
+    @property
+    def entry_names(self) -> list[str]:
+        """One name a constrained parameter: the site, or the site and its entry."""
+        if not self.shape:
+            return [self.name]
+        if self.entries is not None:
+            return [f"{self.name}[{label}]" for label in entry_labels(self.entries)]
+        return [f"{self.name}[{', '.join(map(str, index))}]" for index in np.ndindex(*self.shape)]
+
 
 def one_each(name: str, labels: Sequence[Any], prior: dist.Distribution) -> dist.Distribution:
     """Return a prior for a vector with one independent entry per label.
@@ -79,15 +88,6 @@ def entry_labels(entries: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
     """Return the label of each entry of an array whose axes have labels: "small, 0"."""
     axes = [text_labels(labels) for _, labels in entries]
     return [", ".join(parts) for parts in itertools.product(*axes)]
-
-
-def entry_names(site: Site) -> list[str]:
-    """Return one name a constrained parameter: the site, or the site and its entry."""
-    if not site.shape:
-        return [site.name]
-    if site.entries is not None:
-        return [f"{site.name}[{label}]" for label in entry_labels(site.entries)]
-    return [f"{site.name}[{', '.join(map(str, index))}]" for index in np.ndindex(*site.shape)]
 
 
 class ByLabel(dict[str, float]):
