@@ -17,10 +17,10 @@ def uniform_policy(game: MeanFieldGame) -> Tensor:
     return (allowed / allowed.sum(-1, keepdim=True)).expand(game.shape).clone()
 
 
-def flow_at_random(game: MeanFieldGame, *, checked: bool = True) -> Tensor:
+def flow_at_random(game: MeanFieldGame) -> Tensor:
     """Return the flow of agents who take all available actions as often."""
     policy = uniform_policy(game)
-    return flow_of_policy(game, policy, checked=checked)
+    return flow_of_policy(game, policy)
 
 
 def flow_of_policy(game: MeanFieldGame, policy: Tensor, *, checked: bool = True) -> Tensor:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mfgppl._generated_flow import flow_at_random, flow_of_policy
+from mfgppl._generated_flow import flow_of_policy, uniform_policy
 from mfgppl.control.plans import Agent, Plan, plan, plan_for_ever, with_last
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -161,12 +161,12 @@ def _static(declared: Declared) -> Plan:
 def _level(declared: Declared, level: int) -> Declared:
     """Return the same along the flow that agents of a level expect: of those a level below."""
     game = declared.game
-    available = game.available.expand(game.shape)
-    expected = declared.along(flow_at_random(game, checked=False))
-    for _ in range(level - 1):
-        policy = _along(expected).log_policy.exp().masked_fill(~available, 0.0)
-        expected = declared.along(flow_of_policy(game, policy, checked=False))
-    return expected
+    if level == 1:
+        policy = uniform_policy(game)
+    else:
+        below = _along(_level(declared, level - 1)).log_policy.exp()
+        policy = below.masked_fill(~game.available.expand(game.shape), 0.0)
+    return declared.along(flow_of_policy(game, policy, checked=False))
 
 
 def _of_energy(declared: Declared) -> Tensor:
