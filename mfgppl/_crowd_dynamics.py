@@ -1,6 +1,6 @@
 """Dynamics that the crowd moves: functions of a crowd, as the tables of each cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,11 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from mfgppl._by_type import stacked
+from mfgppl._by_type import along_steps, stacked
 from mfgppl._game_arguments import TABLE, check_rows, probabilities, sparse_table, table_shape
 from mfgppl._keep import Keeper, keep
 from mfgppl._meeting import Meeting, ratio
+from mfgppl.control.steps import DenseSteps, Steps, as_steps
 from mfgppl.data.labelled import Order, in_order
 
 SAME = 1e-12  # difference of a probability that is rounding
@@ -37,6 +38,24 @@ class CrowdDynamics(Keeper):
     meets: Meeting
     order: Order
     joint: bool
+
+    def steps(self, crowds: Sequence[Tensor], times: range, *, checked: bool = True) -> Steps:
+        """Return the dynamics step by step along the crowds of some times.
+
+        Without checks, which read values, they can be recorded.
+        """
+        if not checked and len(times):
+            try:
+                tables = [self.dense(crowd, t) for crowd, t in zip(crowds, times, strict=True)]
+            except TypeError:  # sparse matrices of scipy, which are not recorded
+                return self.steps(crowds, times)
+            return DenseSteps(torch.stack(tables).expand(-1, len(self.meets.row), -1, -1, -1))
+        return as_steps(self.along(crowds, times), len(times) + 1)
+
+    def along(self, crowds: Sequence[Tensor], times: range) -> Tensor:
+        """Return the tables along the crowds of some times (n, S, A, S), or by cell, else raise."""
+        tables = [self.checked(crowd, t) for crowd, t in zip(crowds, times, strict=True)]
+        return along_steps(tables, len(self.meets.row), table_shape(self.order))
 
     def checked(self, mean_field: Tensor, time: int) -> Tensor:
         """Return the table (S, A, S) at a time, (C, S, A, S) of C > 1 cells, else raise.

@@ -169,6 +169,28 @@ def sparse_table(order: Order, matrix: Any, time: int | None = None) -> Tensor:
     return table.coalesce()
 
 
+def flow_shares(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
+    """Return a flow (T, S) or (T, S, A), whose shares sum to 1 at each time, else raise."""
+    flow = probabilities(name, value, shape, "(T, S, A)" if len(shape) == 3 else "(T, S)")
+    totals = flow.detach().flatten(1).sum(1)
+    wrong = ((totals - 1).abs() > ROW_SUM).nonzero()
+    if len(wrong):
+        t = int(wrong[0])
+        message = f"the shares of `{name}` must sum to 1 at each time; at time {t} they sum to"
+        single = " Rounded to float32? Build it in float64." if abs(totals[t] - 1) < 1e-5 else ""
+        raise ValueError(f"{message} {totals[t]:.10g}.{single}")
+    return flow
+
+
+def split_last(tables: Tensor, n_steps: int) -> tuple[Tensor, Tensor | None]:
+    """Return tables by time of T-1 steps and the one after the last decision, None if unknown."""
+    if len(tables) == n_steps:
+        return tables, None
+    if tables.layout == torch.strided:  # views, where cells share tables
+        return tables[:n_steps], tables[-1]
+    return torch.stack([tables[t] for t in range(n_steps)]), tables[-1]
+
+
 def check_rows(order: Order, sums: Tensor, time: int | None = None) -> None:
     """Raise a `ValueError` unless the rows of a transition, with these sums, are distributions."""
     wrong = ((sums - 1).abs() > ROW_SUM).nonzero()

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a, one_of, positive_int
-from mfgppl._by_type import along_steps, stacked
-from mfgppl._crowd_dynamics import CrowdDynamics, crowd_shape, exposures
+from mfgppl._crowd_dynamics import CrowdDynamics
 from mfgppl._game_arguments import (
     AXES,
-    ROW_SUM,
     available_actions,
     check_names,
     constants_of,
     feature_tensor,
+    flow_shares,
     initial_distribution,
     known_beliefs,
-    probabilities,
-    table_shape,
+    split_last,
     transition_by_cell,
 )
 from mfgppl._keep import Keeper, keep
@@ -185,9 +183,11 @@ class MeanFieldGame(Keeper):
         put("initial", initial_distribution(self._order, initial))
         steps = {"n_steps": self.n_steps, "stationary": self.stationary}
         put("transition", transition_by_cell(self.space, self.actions, transition, **steps))
-        tables, last = self._without_last(self.transition)
-        put("transition", tables)
-        put("_last", last)
+        put("_last", self.transition)
+        if self.tables_by_time and not self.crowd_moves_dynamics:
+            tables, last = split_last(self.transition, self.n_steps)
+            put("transition", tables)
+            put("_last", last)
         if self.crowd_moves_dynamics:
             self._check_at_start()
         put("available", available_actions(self.space, self.actions, available, self.horizon))
@@ -307,26 +307,29 @@ class MeanFieldGame(Keeper):
             If a callable transition returns a wrong shape or no probabilities.
         """
         if self.crowd_moves_dynamics:
-            steps = [self.transition_at(mean_field[t], t) for t in range(self.n_steps)]
-            return along_steps(steps, self.n_cells, table_shape(self._within))
+            times = range(self.n_steps)
+            return self._moved.along([mean_field[t] for t in times], times)
         return self.transition if self.tables_by_time else self.transition[None]
+
+    def steps_along(self, mean_field: Tensor, *, checked: bool = True) -> Steps:
+        """Return the dynamics along a flow step by step.
+
+        Without checks, which read values, they can be recorded.
+        """
+        if not self.crowd_moves_dynamics:
+            return self.steps
+        times = range(self.n_steps)
+        return self._moved.steps([mean_field[t] for t in times], times, checked=checked)
+
+    def step_at(self, mean_field: Tensor, time: int, *, checked: bool = True) -> Steps:
+        """Return the dynamics that the crowd of a time moves, a single step."""
+        return self._moved.steps([mean_field], range(time, time + 1), checked=checked)
 
     @differentiable_door
     def check_flow(self, name: str, mean_field: Any) -> Tensor:
         """Return a flow (T, S), or (T, S, A) in a joint game, as float64, else raise."""
         mean_field = self.in_order(name, mean_field, AXES[: len(self.flow_shape)])
-        hint = "(T, S, A)" if self.joint else "(T, S)"
-        flow = probabilities(name, mean_field, self.flow_shape, hint)
-        totals = flow.detach().flatten(1).sum(1)
-        wrong = ((totals - 1).abs() > ROW_SUM).nonzero()
-        if len(wrong):
-            t = int(wrong[0])
-            message = f"the shares of `{name}` must sum to 1 at each time; at time {t} they sum to"
-            single = (
-                " Rounded to float32? Build it in float64." if abs(totals[t] - 1) < 1e-5 else ""
-            )
-            raise ValueError(f"{message} {totals[t]:.10g}.{single}")
-        return flow
+        return flow_shares(name, mean_field, self.flow_shape)
 
     def in_order(self, name: str, value: Any, dims: tuple[str, ...]) -> Any:
         """Return a labelled array's values along dims in the game's order, else what came.
@@ -364,19 +367,6 @@ class MeanFieldGame(Keeper):
             lambda: CrowdDynamics(self.transition, self.meets, self._within, self.joint),
         )
 
-    def _without_last(self, tables: Any) -> tuple[Any, Any]:
-        """Return tables by time of T-1 steps and the one after the last decision, None if unknown.
-
-        Other dynamics serve as both.
-        """
-        if not self.tables_by_time or self.crowd_moves_dynamics:
-            return tables, tables
-        if len(tables) == self.n_steps:
-            return tables, None
-        if tables.layout == torch.strided:  # views, where cells share tables
-            return tables[: self.n_steps], tables[-1]
-        return torch.stack([tables[t] for t in range(self.n_steps)]), tables[-1]
-
     def last_move(self, mean_field: Tensor) -> Steps:
         """Return the dynamics after the last decision along a crowd, a single step.
 
@@ -397,13 +387,7 @@ class MeanFieldGame(Keeper):
             )
         if not self.crowd_moves_dynamics:
             return keep(self, "last_move", lambda: as_steps(self._last[None], 1))
-        time = (self.horizon or 1) - 1
-        made = self._moved.tables(mean_field, time)
-        if isinstance(made, Tensor):
-            return as_steps(made[None], 1)
-        if not all(isinstance(t, Tensor) for t in made):
-            return as_steps(self.transition_at(mean_field, time)[None], 1)
-        return as_steps((made[0] if self.n_cells == 1 else stacked(made))[None], 1)
+        return self.step_at(mean_field, (self.horizon or 1) - 1, checked=False)
 
     def _check_at_start(self) -> None:
         """Raise where a callable transition returns no tables along the crowd of the start."""
@@ -446,22 +430,6 @@ class MeanFieldGame(Keeper):
             If they are not dense tensors.
         """
         return self._moved.dense(mean_field, time)
-
-    def exposures(self, mean_field: Tensor) -> Tensor:
-        """Return the crowds that agents meet, one for each exposure that there is.
-
-        Parameters
-        ----------
-        mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
-            A flow over types and states.
-
-        Returns
-        -------
-        Tensor, shape (R, T, S), or (R, T, S, A) in a joint game
-            S is the number of states of one cell; `game.meets.row` says which exposure a cell
-            has. They sum to 1, but for an exposure matrix and a network that is not normalised.
-        """
-        return exposures(self.meets, mean_field, crowd_shape(self._within, self.joint))
 
     def named_feature(self, name: str, value: Any) -> Tensor:
         """Return a feature by named axes as a tensor that broadcasts to (T, S, A), else raise."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import torch_seed
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl.baselines.estimate import Ending
 from mfgppl.baselines.planner import entropy_of, occupancy_along
 from mfgppl.baselines.task import Task
-from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program
 
@@ -50,7 +50,7 @@ def drawn_flows(
     noise = torch.randn((n, *mean.shape), generator=draws, dtype=torch.float64)
     logits = mean + deviation * noise
     policy = torch.softmax(logits.masked_fill(~task.game.available, -torch.inf), -1)
-    flows = torch.stack([generate_mean_field(task.game, p) for p in policy])
+    flows = torch.stack([flow_of_policy(task.game, p) for p in policy])
     pairs = list(zip(policy, flows, strict=True))
     occupancy = torch.stack([occupancy_along(task.game, p, f) for p, f in pairs])
     entropy = torch.stack([entropy_of(task, p, f) for p, f in pairs])

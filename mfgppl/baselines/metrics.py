@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl.control.fixed_flow import advantages, weights_of
-from mfgppl.control.steps import as_steps
 from mfgppl.equilibrium.best_response_gain import exploitability
 from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import check_policy, generate_mean_field
+from mfgppl.equilibrium.response import check_policy
 from mfgppl.equilibrium.returns import expected_return
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -119,7 +119,7 @@ def recovery_metrics(
         table = solution.value.policy.detach()
     else:
         table = check_policy(game, policy).detach()
-    flow, expert = generate_mean_field(game, table), truth.value
+    flow, expert = flow_of_policy(game, table), truth.value
     correlation = distance = float("nan")
     if recovered is not None:
         correlation, distance = reward_distances(
@@ -145,7 +145,7 @@ def reward_distances(
     game: MeanFieldGame, reward: RewardProgram, recovered: RewardProgram, flow: Tensor
 ) -> tuple[float, float]:
     """Return the correlation of two rewards along a flow, and their distance without shaping."""
-    steps = as_steps(game.transition_along(flow).detach(), game.shape[0])
+    steps = game.steps_along(flow.detach())
     weights = weights_of(_shares(game, flow), game.available)
     with double_precision(), torch.no_grad():
         tables = [worth_table(r, RewardInputs(game, flow)) for r in (reward, recovered)]

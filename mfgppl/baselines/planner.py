@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl.baselines.task import Task
-from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program
@@ -97,7 +97,7 @@ def _value_and_slope(
     """Return the objective of a policy, its slope in the policy and the flow."""
     at = policy.detach().clone().requires_grad_(True)
     with torch.enable_grad():
-        flow = generate_mean_field(task.game, at)
+        flow = flow_of_policy(task.game, at)
         value = average_return(task, program, point.detach(), at, flow)
         value = value + task.game.temperature * entropy_of(task, at, flow)
         (slope,) = torch.autograd.grad(value, at)

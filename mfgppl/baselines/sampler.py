@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._generated_flow import uniform_policy
 from mfgppl.baselines.adversary import Moves
 from mfgppl.baselines.task import Task
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.equilibrium.simulation import draw_category
 
 RARE = 1e-6  # probability below which a policy does not let an action fall
@@ -37,7 +37,7 @@ class Sampler:
     def __init__(self, task: Task, seed: int, n_agents: int, rate: float) -> None:
         self.task, self.n_agents, self.rate = task, n_agents, rate
         self.rng = np.random.default_rng(seed)
-        self.log_policy = torch.from_numpy(uniform_policy(task.game)).log()
+        self.log_policy = uniform_policy(task.game).log()
         self.n_interactions = 0
         self.states = np.empty((0, 0), dtype=np.int64)
         self.actions = self.states

@@ -28,7 +28,7 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import TREATMENTS
 from mfgppl.reward.program import RewardProgram
-from mfgppl.reward.site_values import site_values
+from mfgppl.reward.site_values import checked_values, site_values
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,7 +183,7 @@ def recovery(
     flow = world.mean_field if mean_field == "known" else mean_field
     model = TrajectoryModel(game, reward, first, mean_field=flow)
     program = density_of(model).program
-    values = program.check_values("truth", truth, complete=True)
+    values = checked_values("truth", truth, program.sites, complete=True)
     program.free(values, argument="truth")
     flat = np.concatenate([np.ravel(values[site.name]) for site in program.sites])
     study = _Study(model, world, values, named, ci_prob, n_agents, n_times)

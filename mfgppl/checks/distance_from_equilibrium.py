@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from mfgppl._arguments import Seed, one_of, positive_int, seed_of, strict_keywords
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl._replication import seeds_of
 from mfgppl.counterfactuals.welfare import shares_of
 from mfgppl.data.panel import flow_distance
@@ -17,7 +18,7 @@ from mfgppl.density.over_draws import policies
 from mfgppl.equilibrium.fixed_point import MAX_STEPS, TOLERANCE, solved_from
 from mfgppl.equilibrium.iterations import Budget
 from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, moved_map, response_map_of
-from mfgppl.equilibrium.response import Equilibrium, generate_mean_field
+from mfgppl.equilibrium.response import Equilibrium
 from mfgppl.equilibrium.response_map import flat_shape
 from mfgppl.estimation.bootstrap import resample
 from mfgppl.game import MeanFieldGame
@@ -252,7 +253,7 @@ def _measures(
         return dict.fromkeys([*MEASURES, "filled"], np.nan)
     policy, nobody = _empirical_policy(panel, fitted)
     if response_map is None:
-        flow = generate_mean_field(model.game, torch.from_numpy(policy)).numpy()
+        flow = flow_of_policy(model.game, torch.from_numpy(policy)).numpy()
         gains = dict.fromkeys(["regularised", "plain"], np.nan)
     else:
         flow = response_map.evaluate(policy).flow

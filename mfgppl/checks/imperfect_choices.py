@@ -12,14 +12,13 @@ from mfgppl._arguments import positive_int, strict_keywords
 from mfgppl.control.fixed_flow import best_response
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import needs_causal
 from mfgppl.posterior.behaviour import Fit, values_of
 from mfgppl.posterior.fit_values import TAILS
-from mfgppl.reward.behaviour import plan_of, steps_along
+from mfgppl.reward.behaviour import agent_of, plan_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import agent_of, reward_and_end
 from mfgppl.reward.program import asked, bind, double_precision
 
 CAUSES = ("noise", "lapses", "plan")
@@ -150,16 +149,15 @@ def _tables(model: TrajectoryModel, sites: dict[str, np.ndarray]) -> _Tables:
     """Return what choices lose at parameters, along the model's flow."""
     game, flow = model.game, model.mean_field
     if model.coupled:
-        found = solve_equilibrium(game, model.reward, parameters=sites, mean_field=flow, throw=True)
-        flow = found.value.mean_field
+        flow = settled(game, model.reward, sites, start=flow, throw=True).mean_field
     inputs, program = RewardInputs(game, flow), bind(model.reward, sites)
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        preferences, ask = asked(program, inputs)
-        agent, policy = agent_of(preferences, inputs), plan_of(preferences, inputs, ask).log_policy
+        declared = asked(program, inputs)
+        agent, policy = agent_of(declared), plan_of(declared).log_policy
         available = game.available.expand(game.shape)
         policy = policy.exp().masked_fill(~available, 0.0)
-        reward = reward_and_end(preferences, inputs).masked_fill(~available, -torch.inf)
-        steps = steps_along(game, inputs.whole_flow)
+        reward = agent.reward_and_end.masked_fill(~available, -torch.inf)
+        steps = game.steps_along(inputs.whole_flow, checked=False)
         values, _ = best_response(reward, steps, discount=agent.discount)
         following = [steps.expected(t, values[t + 1]) for t in range(len(values) - 1)]
         ahead = torch.stack([*following, torch.zeros_like(reward[0])])

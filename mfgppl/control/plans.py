@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mfgppl.control.stationary_control import policy_iteration
-from mfgppl.control.steps import Steps, as_steps
+from mfgppl.control.steps import Steps
 
 LAWS = ("entropy", "mistakes", "boltzmann")
 
@@ -40,10 +40,22 @@ class Agent(NamedTuple):
     temperature: Tensor
     lapse: Tensor | None
 
+    @property
+    def reward_and_end(self) -> Tensor:
+        """The reward of decisions (T, S, A), the discounted ending in the last."""
+        if self.ending is None:
+            return self.reward
+        return with_last(self.reward, self.discount * self.ending)
+
     def since(self, t: int) -> "Agent":
         """Return the agent from a time on."""
         shock, lapse = (None if part is None else part[t:] for part in (self.shock, self.lapse))
         return self._replace(reward=self.reward[t:], shock=shock, lapse=lapse)
+
+
+def with_last(reward: Tensor, more: Tensor) -> Tensor:
+    """Return a reward (T, S, A) with more (S, A) at the last decision."""
+    return torch.cat([reward[:-1], (reward[-1] + more)[None]])
 
 
 class Plan(NamedTuple):
@@ -99,17 +111,15 @@ def plan(
     return Plan(torch.stack(values), chosen(agent, torch.stack(q_values), available))
 
 
-def plan_for_ever(
-    agent: Agent, transition: Tensor, available: Tensor, *, lookahead: int | None
-) -> Plan:
+def plan_for_ever(agent: Agent, steps: Steps, available: Tensor, *, lookahead: int | None) -> Plan:
     """Return what an agent of the entropy law does who goes on for ever, with T = 1.
 
     Parameters
     ----------
     agent : Agent
         What it is, with numbers for its discount and temperature.
-    transition : Tensor, shape (1, S, A, S) or (1, C, S, A, S)
-        Probability of the next state.
+    steps : Steps
+        Dynamics along the flow.
     available : Tensor of bool, shape (1, S, A)
         Which actions there are.
     lookahead : int, optional
@@ -118,10 +128,10 @@ def plan_for_ever(
     if lookahead is None:
         masked = _masked(agent.reward, available, -torch.inf)
         solution = policy_iteration(
-            masked, transition, discount=agent.discount, temperature=agent.temperature
+            masked, steps, discount=agent.discount, temperature=agent.temperature
         )
         return Plan(solution.soft_values, chosen(agent, solution.q_values, available))
-    steps, q_values = as_steps(transition, 1), agent.reward[0]
+    q_values = agent.reward[0]
     values = _enjoyed(q_values, available[0], agent.temperature)
     for _ in range(lookahead - 1):
         q_values = agent.reward[0] + agent.discount * steps.expected(0, values)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, real_between
-from mfgppl.control.steps import as_steps
-from mfgppl.control.tables import checked_reward, checked_shares, checked_transition
+from mfgppl.control.steps import Steps
+from mfgppl.control.tables import check_fit, checked_reward, checked_shares, checked_steps
 
 
 class SoftSolution(NamedTuple):
@@ -64,26 +64,22 @@ def soft_backward_induction(
     .. [1] Ziebart, Bagnell and Dey (2010), *Modeling interaction via the principle of maximum
        causal entropy*, ICML.
     """
+    reward = checked_reward(reward)
+    steps = checked_steps(transition, len(reward))
+    check_fit(reward, steps, " at each step")
     return backward_induction(
-        checked_reward(reward),
-        checked_transition(transition),
+        reward,
+        steps,
         discount=real_between("discount", discount, above=0.0, upto=1.0),
         temperature=real_between("temperature", temperature, above=0.0),
     )
 
 
 def backward_induction(
-    reward: Tensor, transition: Tensor, *, discount: float, temperature: float
+    reward: Tensor, steps: Steps, *, discount: float, temperature: float
 ) -> SoftSolution:
-    """Return the same for tables whose entries have been checked."""
+    """Return the same for a reward and dynamics that have been checked."""
     horizon = reward.shape[0]
-    steps = as_steps(transition, horizon)
-    expected = (reward.shape[1], reward.shape[2], reward.shape[1])
-    if steps.shape != expected:
-        raise ValueError(
-            f"`transition` must have shape (S, A, S) = {expected} at each step to match `reward` "
-            f"{tuple(reward.shape)}; got {tuple(transition.shape)}."
-        )
     q_steps: list[Tensor] = []
     v_steps: list[Tensor] = []
     values = torch.zeros_like(reward[0, :, 0])
@@ -100,7 +96,7 @@ def backward_induction(
 
 
 def policy_changes(
-    log_policy: Tensor, changes: Tensor, transition: Tensor, *, discount: float, temperature: float
+    log_policy: Tensor, changes: Tensor, steps: Steps, *, discount: float, temperature: float
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield each time, last first, and how its log policy changes in K directions, (K, S, A).
 
@@ -113,11 +109,12 @@ def policy_changes(
         The soft best response; -inf where an action is not available.
     changes : Tensor, shape (K, T, S, A)
         Of the reward.
-    transition, discount, temperature
+    steps : Steps
+        Dynamics along the flow.
+    discount, temperature
         As in `soft_backward_induction`.
     """
-    last = len(log_policy) - 1
-    steps, policy = as_steps(transition, last + 1), log_policy.exp()
+    last, policy = len(log_policy) - 1, log_policy.exp()
     values = torch.zeros_like(changes[:, 0, :, 0])
     for t in range(last, -1, -1):
         q_values = changes[:, t].masked_fill(policy[t] == 0, 0.0)
@@ -171,18 +168,11 @@ def propagate_mean_field(policy: Tensor, transition: Tensor, initial: Tensor) ->
     ValueError
         If shapes disagree, or something is no probabilities.
     """
-    return generated_flow(
-        checked_shares("policy", policy, "(T, S, A)"),
-        checked_transition(transition),
-        checked_shares("initial", initial, "(S,)"),
-    )
-
-
-def generated_flow(policy: Tensor, transition: Tensor, initial: Tensor) -> Tensor:
-    """Return the same for tables whose entries have been checked."""
+    policy = checked_shares("policy", policy, "(T, S, A)")
     if policy.ndim != 3:
         raise ValueError(f"`policy` must have shape (T, S, A); got {tuple(policy.shape)}.")
-    steps = as_steps(transition, len(policy))
+    steps = checked_steps(transition, len(policy))
+    initial = checked_shares("initial", initial, "(S,)")
     expected = steps.shape[:2]
     if tuple(policy.shape[1:]) != expected:
         raise ValueError(
@@ -191,6 +181,11 @@ def generated_flow(policy: Tensor, transition: Tensor, initial: Tensor) -> Tenso
         )
     if tuple(initial.shape) != expected[:1]:
         raise ValueError(f"`initial` must have shape {expected[:1]}; got {tuple(initial.shape)}.")
+    return generated_flow(policy, steps, initial)
+
+
+def generated_flow(policy: Tensor, steps: Steps, initial: Tensor) -> Tensor:
+    """Return the same for a policy, dynamics and a start that have been checked."""
     flow = [initial]
     for t in range(len(policy) - 1):
         flow.append(steps.pushed(t, flow[-1][:, None] * policy[t]))

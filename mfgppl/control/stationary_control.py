@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, real_between
 from mfgppl.control.soft_control import SoftSolution
-from mfgppl.control.steps import Steps, as_steps
-from mfgppl.control.tables import checked_reward, checked_shares, checked_transition
+from mfgppl.control.steps import Steps
+from mfgppl.control.tables import check_fit, checked_reward, checked_shares, checked_steps
 from mfgppl.exceptions import ConvergenceError
 
 MAX_ITERATIONS = 200
@@ -57,34 +57,26 @@ def soft_policy_iteration(
     .. [2] Geist, Scherrer and Pietquin (2019), *A theory of regularized Markov decision
        processes*, ICML, section 4.
     """
+    reward = checked_reward(reward)
+    if len(reward) != 1:
+        raise ValueError(f"`reward` must have shape (1, S, A); got {tuple(reward.shape)}.")
+    steps = checked_steps(transition, 1)
+    check_fit(reward, steps)
     return policy_iteration(
-        checked_reward(reward),
-        checked_transition(transition),
+        reward,
+        steps,
         discount=real_between("discount", discount, above=0.0, upto=1.0, strict=True),
         temperature=real_between("temperature", temperature, above=0.0),
     )
 
 
 def policy_iteration(
-    reward: Tensor,
-    transition: Tensor,
-    *,
-    discount: float | Tensor,
-    temperature: float | Tensor,
+    reward: Tensor, steps: Steps, *, discount: float | Tensor, temperature: float | Tensor
 ) -> SoftSolution:
-    """Return the same for tables whose entries have been checked."""
-    if reward.ndim != 3 or len(reward) != 1:
-        raise ValueError(f"`reward` must have shape (1, S, A); got {tuple(reward.shape)}.")
-    steps = as_steps(transition, 1)
-    expected = (reward.shape[1], reward.shape[2], reward.shape[1])
-    if steps.shape != expected:
-        raise ValueError(
-            f"`transition` must have shape (S, A, S) = {expected} to match `reward` "
-            f"{tuple(reward.shape)}; got {tuple(transition.shape)}."
-        )
+    """Return the same for a reward and dynamics that have been checked."""
     constants = {"discount": discount, "temperature": temperature}
     values = _soft_values(reward[0], steps, **constants)
-    given = (reward, transition, discount, temperature)
+    given = (reward, steps.entries, discount, temperature)
     if any(isinstance(v, Tensor) and v.requires_grad for v in given):
         for _ in range(WITH_GRADIENT):
             values = values + _newton_step(values, reward[0], steps, **constants)
@@ -174,16 +166,8 @@ def invariant_mean_field(
     ----------
     .. [1] Puterman (1994), *Markov decision processes*, Wiley, appendix A.
     """
-    return kept_flow(
-        checked_shares("policy", policy, "(1, S, A)"),
-        checked_transition(transition),
-        initial=None if initial is None else checked_shares("initial", initial, "(S,)"),
-    )
-
-
-def kept_flow(policy: Tensor, transition: Tensor, *, initial: Tensor | None) -> Tensor:
-    """Return the same for tables whose entries have been checked."""
-    steps = as_steps(transition, 1)
+    policy, steps = checked_shares("policy", policy, "(1, S, A)"), checked_steps(transition, 1)
+    initial = None if initial is None else checked_shares("initial", initial, "(S,)")
     if policy.ndim != 3 or tuple(policy.shape) != (1, *steps.shape[:2]):
         raise ValueError(
             f"`policy` must have shape (1, S, A) with (S, A) = {steps.shape[:2]} to match "
@@ -193,6 +177,11 @@ def kept_flow(policy: Tensor, transition: Tensor, *, initial: Tensor | None) -> 
         raise ValueError(
             f"`initial` must have shape {steps.shape[:1]}; got {tuple(initial.shape)}."
         )
+    return kept_flow(policy, steps, initial=initial)
+
+
+def kept_flow(policy: Tensor, steps: Steps, *, initial: Tensor | None) -> Tensor:
+    """Return the same for a policy, dynamics and a start that have been checked."""
     moved = steps.under(0, policy[0])
     classes = _closed_classes(moved)
     if len(classes) > 1 and initial is None:

@@ -45,6 +45,11 @@ class DenseSteps(NamedTuple):
     tables: Tensor
 
     @property
+    def entries(self) -> Tensor:
+        """Probabilities."""
+        return self.tables
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(S, A, S)."""
         _, C, S, A, _ = self.tables.shape

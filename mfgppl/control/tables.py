@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._arrays import as_numbers, is_labelled
+from mfgppl.control.steps import Steps, as_steps
 
 # how far shares may be from 1 and 0: differences that stand for derivatives leave the simplex
 NEAR = 1e-3
@@ -43,6 +44,21 @@ def checked_transition(transition: Any) -> Tensor:
         values = transition.detach()
         _check_shares("transition", values, values.sum(-1))
     return transition
+
+
+def checked_steps(transition: Any, horizon: int) -> Steps:
+    """Return a transition whose rows are probabilities as its steps, else raise."""
+    return as_steps(checked_transition(transition), horizon)
+
+
+def check_fit(reward: Tensor, steps: Steps, each: str = "") -> None:
+    """Raise a `ValueError` where a reward (T, S, A) and dynamics have other states or actions."""
+    _, S, A = reward.shape
+    if steps.shape != (S, A, S):
+        raise ValueError(
+            f"`transition` must have shape (S, A, S) = {(S, A, S)}{each} to match `reward` "
+            f"{tuple(reward.shape)}; got {steps.shape}."
+        )
 
 
 def checked_shares(name: str, value: Any, hint: str) -> Tensor:

@@ -20,7 +20,6 @@ import torch
 from scipy.special import ndtri
 
 from mfgppl._arguments import names_of, positive_int, real_between, strict_keywords, suggestion
-from mfgppl.control.steps import as_steps
 from mfgppl.counterfactuals.effects_record import (
     AVERAGE,
     CHOICE,
@@ -221,12 +220,9 @@ class _World:
 
     def _arrivals(self, flow: Array) -> Array:
         """Return what a choice adds to the share of next states that are one moved (M, T, S, A)."""
-        steps = self.game.steps if not self.game.crowd_moves_dynamics else as_steps(
-            self.game.transition_along(
-                torch.from_numpy(flow.copy()).reshape(self.game.flow_shape)
-            ).detach(),
-            self.game.shape[0],
-        )  # fmt: skip
+        with torch.no_grad():
+            along = torch.from_numpy(flow.copy()).reshape(self.game.flow_shape)
+            steps = self.game.steps_along(along)
         found = np.zeros((len(self.moved), *self.game.shape))
         for place, state in zip(found, self.moved, strict=True):
             there = torch.zeros(self.game.shape[1] // self.within, self.within, dtype=torch.float64)

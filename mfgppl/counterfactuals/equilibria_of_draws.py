@@ -16,7 +16,7 @@ from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibr
 from mfgppl.equilibrium.iterations import Budget, Found, anderson
 from mfgppl.equilibrium.linearisation import confirmed, response_map_of
 from mfgppl.equilibrium.response_map import flat_shape, uniform_flow
-from mfgppl.equilibrium.solution import Solution, answered
+from mfgppl.equilibrium.solution import Solution, full_response
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram, bind
@@ -195,7 +195,7 @@ def _accelerated(
         return []
     return [
         Solution(
-            answered(response_map, one.image),
+            full_response(response_map, one.image),
             one.image.residual <= search.tolerance,
             one.image.residual,
             one.n_steps,

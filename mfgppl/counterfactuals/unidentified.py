@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._generated_flow import uniform_policy
 from mfgppl.design.derivatives import advantages, program_along, slopes_at, steps_of
 from mfgppl.design.identification import NOBODY, free_point, identify
-from mfgppl.equilibrium.response_map import uniform_policy
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import RewardProgram
@@ -58,7 +58,7 @@ def untold_that_matters(
         slopes = slopes_at(program, free_point(program, parameters))
     except ValueError:  # at the edge of a prior's support
         return None
-    uniform = torch.from_numpy(uniform_policy(changed))
+    uniform = uniform_policy(changed)
     effects = advantages(slopes.features, uniform, steps_of(program), changed)
     shares = mean_field.sum(-1) if changed.joint else mean_field
     seen = (shares > NOBODY)[:, :, None] & changed.available

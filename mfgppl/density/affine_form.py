@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import pyro
 import torch
-from torch import Tensor
 
 from mfgppl._compiler.linearity import is_affine
 from mfgppl._compiler.lowering import KNOWN
@@ -30,13 +29,8 @@ class Features(NamedTuple):
     offset: np.ndarray
 
 
-def table_of(program: Program, values: Tensor) -> Tensor:
-    """Return the flat reward (T * S * A,), or all that a law reads, at flat parameters (K,)."""
-    return program.core_at(program.by_site(values)).reshape(-1)
-
-
 def recorded_table(program: Program) -> Trace:
-    """Record `table_of` as a function of the parameters.
+    """Record what a law reads as a function of the flat parameters.
 
     Raises
     ------
@@ -44,9 +38,8 @@ def recorded_table(program: Program) -> Trace:
         If the program reads the value of a parameter.
     """
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        values = program.run(program.split(torch.from_numpy(program.draw(1)))).values
-        point = torch.cat([v.reshape(-1) for v in values.values()])
-        return pruned(record([lambda at: table_of(program, at)], [point], KNOWN))
+        point = program.at(torch.from_numpy(program.draw(1))).flat_values
+        return pruned(record([program.flat_core], [point], KNOWN))
 
 
 def affine_form(program: Program, trace: Trace) -> Features | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from mfgppl._compiler.lowering import KNOWN, Tape, Unlowered, lower
 from mfgppl._compiler.tracing import Trace, record, replay
 from mfgppl._kernels import bridge
-from mfgppl.density.affine_form import Features, affine_form, recorded_table, table_of
+from mfgppl.density.affine_form import Features, affine_form, recorded_table
 from mfgppl.exceptions import CompilationWarning
 from mfgppl.reward.parameters import Program, Run
 from mfgppl.reward.program import double_precision
@@ -93,13 +93,13 @@ def compile_program(program: Program, *, coupled: bool = False, prior: bool = Tr
     outcome = _reward if affine is None and not coupled else _parameters
     point = torch.from_numpy(program.draw(1))
     with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-        run = program.run(program.split(point))
+        run = program.at(point)
     groups = (run.values, run.deterministics, run.site_log_priors)
     recorded = [(k, name, tuple(v.shape)) for k, g in enumerate(groups) for name, v in g.items()]
     n_core = sum(v.numel() for v in outcome(run))
 
     def forward(theta: Tensor, *_: Tensor) -> Tensor:
-        run = program.run(program.split(theta))
+        run = program.at(theta)
         log_prior = run.log_prior if prior else torch.zeros(())
         return _flat([log_prior, run.log_jacobian, *outcome(run)])
 
@@ -110,12 +110,12 @@ def compile_program(program: Program, *, coupled: bool = False, prior: bool = Tr
 
     def records(at: Tensor) -> Tensor:
         theta, flow = at[: program.n_dim], at[program.n_dim :]
-        run = program.run(program.split(theta), mean_field=flow if coupled else None)
+        run = program.at(theta, mean_field=flow if coupled else None)
         return _flat([v for g in (run.values, run.deterministics, run.site_log_priors)
                       for v in g.values()])  # fmt: skip
 
     eager = _in_eager(forward, pullback)
-    by_values = _by_row(functools.partial(table_of, program)) if outcome is _reward else None
+    by_values = _by_row(program.flat_core) if outcome is _reward else None
     in_eager = Compiled(eager, _by_row(records), by_values, recorded, affine, "eager")
     if lost is not None:
         _warn_eager(lost)
@@ -166,7 +166,7 @@ def _repeats(program: Program, affine: Features) -> bool:
     """Return whether an affine form gives the program's own reward at draws from the prior."""
     for theta in _points(program):
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            run = program.run(program.split(torch.from_numpy(theta)))
+            run = program.at(torch.from_numpy(theta))
         values, reward = (_flat(list(v)).numpy() for v in (_parameters(run), _reward(run)))
         if not _close(reward, affine.offset + values @ affine.matrix):
             return False

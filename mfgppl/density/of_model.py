@@ -14,9 +14,10 @@ from mfgppl.density.kinds import sites_of
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, effects_of, slope_at
+from mfgppl.likelihood.action_counts import FixedFlow
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+from mfgppl.likelihood.model import TrajectoryModel
 
 GROUPINGS = 4  # of agents, from which a coupled model's first fit climbs
 
@@ -42,7 +43,7 @@ def _plug_in_mode(model: TrajectoryModel, progressbar: bool) -> tuple[np.ndarray
     And the steps of parameters that are of order one. Where kinds are not seen it is the highest of
     those that several groupings of the agents lead to.
     """
-    density = density_of(model.along(model.mean_field), progressbar=progressbar)
+    density = density_of(model.uncoupled(), progressbar=progressbar)
     start = density.start(0)
     slope = slope_at(density.program, start)[1]
     units = climbing_units(density, effects_of(density, start), slope, prior=1.0)

@@ -27,10 +27,11 @@ from mfgppl.density.divided import Divided
 from mfgppl.density.protocol import STARTS
 from mfgppl.density.sizes import effects_of, idle_at, slope_at
 from mfgppl.density.table_changes import table_changes
+from mfgppl.likelihood.action_counts import FixedFlow
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.model import FixedFlow, TrajectoryModel
+from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.reward.parameters import Program, Run
 from mfgppl.reward.program import double_precision
@@ -251,7 +252,7 @@ class PlugInDensity(Keeper):
         """Return the reward of a run summed by what it is worth, by its parameters where linear."""
         if self.compiled.affine is not None:
             weights = torch.from_numpy(self.compiled.affine.matrix @ gradient.numpy().ravel())
-            return lambda run: weights @ torch.cat([v.reshape(-1) for v in run.values.values()])
+            return lambda run: weights @ run.flat_values
         never = ~torch.isfinite(reward)
         return lambda run: (run.reward.masked_fill(never, 0.0) * gradient).sum()
 
@@ -267,7 +268,7 @@ class PlugInDensity(Keeper):
         program = self.program
 
         def value(free: Tensor) -> Tensor:
-            run = program.run(program.split(free))
+            run = program.at(free)
             parts = ((prior, run.log_prior), (jacobian, run.log_jacobian))
             weighted = [weight * part for weight, part in parts if weight]
             return sum(weighted, function(run))

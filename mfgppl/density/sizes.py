@@ -17,7 +17,6 @@ from mfgppl.density.protocol import LogDensity
 from mfgppl.density.table_changes import table_changes
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
-from mfgppl.reward.valued import answers_reward
 
 ROUNDING = 1e-14  # change of a reward by a unit of a parameter, relative to it, that is none
 PRIOR_DRAWS = 5  # at which the slope of the log prior is looked at
@@ -81,7 +80,7 @@ def prior_bend_at(program: Program, theta: np.ndarray) -> np.ndarray:
     """Return second derivatives (K, K) of the log prior in the unconstrained parameters."""
 
     def log_prior(free: Tensor) -> Tensor:
-        return program.run(program.split(free)).log_prior
+        return program.at(free).log_prior
 
     with double_precision(), pyro.validation_enabled(False):
         return torch.autograd.functional.hessian(log_prior, torch.from_numpy(theta.copy())).numpy()
@@ -89,8 +88,7 @@ def prior_bend_at(program: Program, theta: np.ndarray) -> np.ndarray:
 
 def _values(program: Program, free: Tensor) -> Tensor:
     """Return flat constrained parameters (P,) of unconstrained ones (K,)."""
-    run = program.run(program.split(free))
-    return torch.cat([v.reshape(-1) for v in run.values.values()])
+    return program.at(free).flat_values
 
 
 def effects_of(density: LogDensity, theta: np.ndarray) -> Effects:
@@ -143,7 +141,7 @@ def idle_at(density: LogDensity, theta: np.ndarray) -> np.ndarray:
 def _moved(density: LogDensity, values: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Return the largest change of the reward along directions (n, P), 0 where it is rounding."""
     least = 0.0
-    if not answers_reward(density.model.reward, density.model.inputs):
+    if not density.program.answers_reward:
         table = density.rewards(np.array(values, dtype=float)[None])
         least = ROUNDING * float(np.abs(table[np.isfinite(table)]).max(initial=0.0))
     changes = table_changes(density.program, np.array(values, dtype=float), directions)

@@ -11,7 +11,6 @@ from mfgppl._compiler.lowering import KNOWN, lower
 from mfgppl._compiler.tracing import pruned, record
 from mfgppl._keep import keep
 from mfgppl._kernels import bridge
-from mfgppl.density.affine_form import table_of
 from mfgppl.equilibrium.recording import NOT_RECORDED, pushed_forward
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
@@ -57,7 +56,7 @@ def _by_program(program: Program, values: np.ndarray, direction: np.ndarray) -> 
     """Return a change by running the program."""
     at, along = (torch.from_numpy(np.array(v, dtype=float)) for v in (values, direction))
     with double_precision(), pyro.validation_enabled(False):
-        found = torch.func.jvp(lambda v: table_of(program, v), (at,), (along,))[1]
+        found = torch.func.jvp(program.flat_core, (at,), (along,))[1]
     return np.asarray(found.detach().nan_to_num(0.0, 0.0, 0.0).numpy())
 
 
@@ -66,9 +65,7 @@ def _recorded(program: Program, values: np.ndarray) -> Change | None:
     size = len(values)
 
     def change(both: torch.Tensor) -> torch.Tensor:
-        return pushed_forward(
-            lambda at: table_of(program, at), both[:size], both[size:]
-        ).contiguous()
+        return pushed_forward(program.flat_core, both[:size], both[size:]).contiguous()
 
     both = torch.from_numpy(np.concatenate([values, np.ones(size)]))
     try:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._compiler.forward_mode import load_rules
-from mfgppl.control.steps import Steps, as_steps
-from mfgppl.equilibrium.response import generate_mean_field
-from mfgppl.equilibrium.response_map import uniform_policy
+from mfgppl._generated_flow import flow_at_random
+from mfgppl.control.steps import Steps
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.parameters import Program, latent_sites
@@ -39,23 +38,21 @@ class Slopes(NamedTuple):
     largest: float
 
 
-def program_along(game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor) -> Program:
-    """Return a checked reward program along a flow."""
-    inputs = RewardInputs(game, mean_field)
+def program_along(
+    game: MeanFieldGame, reward: RewardProgram, mean_field: Tensor | None = None
+) -> Program:
+    """Return a checked reward program along a flow, by default of agents who act at random."""
+    flow = flow_at_random(game).detach() if mean_field is None else mean_field
+    inputs = RewardInputs(game, flow)
     latent_sites(reward, inputs)
     check_program(reward, inputs, coupled=False)
     return Program(reward, inputs)
 
 
-def crowd_at_random(game: MeanFieldGame) -> Tensor:
-    """Return the flow of agents who take all available actions as often."""
-    return generate_mean_field(game, torch.from_numpy(uniform_policy(game))).detach()
-
-
 def steps_of(program: Program) -> Steps:
     """Return the dynamics along a program's flow."""
-    transition = program.game.transition_along(program.mean_field)
-    return as_steps(transition.detach(), program.game.shape[0])
+    with torch.no_grad():
+        return program.game.steps_along(program.mean_field)
 
 
 def slopes_at(program: Program, theta: np.ndarray) -> Slopes:
@@ -68,8 +65,8 @@ def slopes_at(program: Program, theta: np.ndarray) -> Slopes:
     """
 
     def outcome(free: Tensor) -> tuple[Tensor, Tensor]:
-        run = program.run(program.split(free))
-        return run.reward, torch.cat([v.reshape(-1) for v in run.values.values()])
+        run = program.at(free)
+        return run.reward, run.flat_values
 
     load_rules()
     point = torch.from_numpy(theta.copy())

@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
+from mfgppl._generated_flow import uniform_policy
 from mfgppl.density.curvature import TOUCHES, describe_direction, readable
 from mfgppl.density.draws import flat_draws, is_tree
-from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import ROUNDING
 from mfgppl.design.derivatives import (
     Slopes,
     advantages,
-    crowd_at_random,
     program_along,
     slopes_at,
     steps_of,
@@ -33,14 +31,11 @@ from mfgppl.design.unseen_kinds import (
     reasons,
     scaled_scores,
 )
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import Equilibrium
-from mfgppl.equilibrium.response_map import uniform_policy
+from mfgppl.equilibrium.fixed_point import Settled, settled
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import RewardProgram
-from mfgppl.reward.valued import answers_reward
 
 NOTHING = 1e-9  # effect on the policy, relative to the reward's change, that counts as none
 NOBODY = 1e-12  # share of the crowd that counts as none
@@ -176,7 +171,7 @@ def identify(
        NeurIPS, theorem 1.
     """
     is_a("game", game, MeanFieldGame)
-    first = program_along(game, reward, crowd_at_random(game))
+    first = program_along(game, reward)
     if is_tree(parameters):
         law, drawn = "posterior", _posterior_points(first, parameters)
         theta = drawn.mean(0)
@@ -185,13 +180,11 @@ def identify(
         law, theta = "prior", _point(first, parameters)
         elsewhere = [first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE)]
     flows = _flows(first, theta, mean_field)
-    programs = [program_along(game, reward, flow) for flow in flows]
-    evidence = [_evidence(program) for program in programs]
-    densities = [] if first.nodes is None else densities_along(first, flows)
-    tests = [
-        _test_of_kinds(densities, point) if densities else _test(programs, evidence, point)
-        for point in (theta, *elsewhere)
-    ]
+    points = (theta, *elsewhere)
+    if first.nodes is None:
+        tests, doubts = _tested(first, flows, points)
+    else:
+        tests, doubts = _tested_kinds(first, flows, points)
     here = tests[0]
     names = first.entry_names()
     effects = effects_by_entry(here.jacobian, here.size)
@@ -206,9 +199,9 @@ def identify(
         known=pd.Series(here.known, names, name="known"),
         ranks=tuple(test.rank for test in tests),
         n_directions=first.n_dim,
-        flows=_in_words(game, len(flows)),
+        flows=_in_words(first.game, len(flows)),
         law=law,
-        reasons=reasons(densities, theta) if densities else (),
+        reasons=doubts,
     )
 
 
@@ -272,6 +265,26 @@ class _Test:
         return np.asarray(vectors[~known])
 
 
+Tested = tuple[list[_Test], tuple[str, ...]]  # at each point, and what is doubtful in words
+
+
+def _tested(first: Program, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
+    """Return the rank tests at points, of a program along flows."""
+    programs = [program_along(first.game, first.reward, flow) for flow in flows]
+    evidence = [_evidence(program) for program in programs]
+    return [_test(programs, evidence, point) for point in points], ()
+
+
+def _tested_kinds(first: Program, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
+    """Return the rank tests where kinds are not seen: of the scores of histories."""
+    densities = densities_along(first, flows)
+    tests = []
+    for point in points:
+        rows, size, slope, values = scaled_scores(densities, point)
+        tests.append(_Test(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values))
+    return tests, reasons(densities, points[0])
+
+
 def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.ndarray) -> _Test:
     """Return the rank test at a point over all flows."""
     rows, features, least = [], [], 0.0
@@ -279,7 +292,7 @@ def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.nda
         slopes = slopes_at(program, theta)
         rows.append(_effects(program, slopes)[:, seen].numpy())
         features.append(slopes.features[:, seen].numpy())
-        if not answers_reward(program.reward, program.inputs):  # a table with rounding
+        if not program.answers_reward:  # a table with rounding
             least = max(least, ROUNDING * slopes.largest * np.sqrt(features[-1].shape[1]))
     size = np.linalg.norm(np.concatenate(features, axis=1), axis=1)
     idle = size <= least  # a change of rounding is none
@@ -290,23 +303,17 @@ def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.nda
     return _Test(triangle, size, slopes.jacobian, slopes.values)
 
 
-def _test_of_kinds(densities: Sequence[LogDensity], theta: np.ndarray) -> _Test:
-    """Return the rank test where kinds are not seen: of the scores of histories."""
-    rows, size, slope, values = scaled_scores(densities, theta)
-    return _Test(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values)
-
-
 def _effects(program: Program, slopes: Slopes) -> Tensor:
     """Return what each parameter does to the uniform policy, (K, T, S, A)."""
     game = program.game
-    uniform = torch.from_numpy(uniform_policy(game))
+    uniform = uniform_policy(game)
     return advantages(slopes.features, uniform, steps_of(program), game)
 
 
 def _evidence(program: Program) -> Tensor:
     """Return the available actions (T, S, A) of the states that can be reached along its flow."""
     game, mean_field = program.game, program.mean_field
-    steps, uniform = steps_of(program), torch.from_numpy(uniform_policy(game))
+    steps, uniform = steps_of(program), uniform_policy(game)
     shares = mean_field.sum(-1) if game.joint else mean_field
     seen = shares > NOBODY
     if game.stationary:
@@ -355,10 +362,9 @@ def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) 
     return theta
 
 
-def equilibrium_at(program: Program, theta: np.ndarray) -> Equilibrium:
+def equilibrium_at(program: Program, theta: np.ndarray) -> Settled:
     """Return the equilibrium at unconstrained parameters, else raise `ConvergenceError`."""
-    values = program.values_at(theta)
-    return solve_equilibrium(program.game, program.reward, parameters=values, throw=True).value
+    return settled(program.game, program.reward, program.values_at(theta), throw=True)
 
 
 def effects_by_entry(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ from mfgppl.density.curvature import (
 )
 from mfgppl.design.derivatives import (
     advantages,
-    crowd_at_random,
     program_along,
     slopes_at,
     steps_of,
@@ -242,7 +241,7 @@ class _Play(NamedTuple):
 def _play(game: Any, reward: RewardProgram, parameters: Parameters, n_times: int | None) -> _Play:
     is_a("game", game, MeanFieldGame, " Several plays are a list of them.")
     n_decisions = _decisions(game, n_times)
-    program = program_along(game, reward, crowd_at_random(game))
+    program = program_along(game, reward)
     theta = free_point(program, parameters)
     world = equilibrium_at(program, theta)
     program = program_along(game, reward, world.mean_field)

@@ -12,9 +12,9 @@ from torch import Tensor
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.over_draws import action_shares
-from mfgppl.design.derivatives import crowd_at_random, program_along
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import soft_response
+from mfgppl.design.derivatives import program_along
+from mfgppl.equilibrium.fixed_point import Settled, settled
+from mfgppl.equilibrium.response import Equilibrium, soft_response
 from mfgppl.equilibrium.simulation import simulate
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
@@ -177,7 +177,7 @@ def prior_predictive(
         positive_int("n_agents", n_agents)
     check_choice(game)
     flow = None if mean_field is None else game.check_flow("mean_field", mean_field).detach()
-    program = program_along(game, reward, crowd_at_random(game) if flow is None else flow)
+    program = program_along(game, reward, flow)
     seeds = np.random.default_rng(random_seed).integers(2**31, size=draws)
     tried = [_play(game, program, flow, k, int(seed)) for k, seed in enumerate(seeds)]
     played = [one for one in tried if one is not None]
@@ -215,17 +215,19 @@ def _play(
     """Return how agents act at a draw from the prior; None where no equilibrium is found."""
     free, reward = torch.from_numpy(program.draw(seed)), program.reward
     with double_precision(), torch.no_grad():
-        values = program.run(program.split(free)).values
+        run = program.at(free)
+        values = run.values
+        world: Settled | Equilibrium
         if flow is None:
-            solution = solve_equilibrium(game, reward, parameters=values, max_steps=MAX_STEPS)
-            if not solution.converged:
+            world = settled(game, reward, values, max_steps=MAX_STEPS)
+            if not world.converged:
                 return None
-            world, faced = solution.value, solution.value.mean_field
+            faced = world.mean_field
         else:
             bound, faced = bind(reward, values), flow
             world = soft_response(game, bound, flow, temperature=game.temperature)
     shares = world.mean_field.sum(-1) if game.joint else world.mean_field
-    flat = torch.cat([v.reshape(-1) for v in values.values()]).numpy()
+    flat = run.flat_values.numpy()
     return _Played(draw, seed, flat, world.policy.numpy(), shares.numpy(), faced)
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import is_a, real_between, strict_keywords
+from mfgppl._generated_flow import flow_of_policy, uniform_policy
 from mfgppl.density.affine_form import affine_form, recorded_table
 from mfgppl.design.derivatives import advantages, program_along, steps_of
 from mfgppl.design.identification import NOTHING
 from mfgppl.design.prior import check_choice
-from mfgppl.equilibrium.response import generate_mean_field
-from mfgppl.equilibrium.response_map import Array, softmax, uniform_policy
+from mfgppl.equilibrium.response_map import Array, softmax
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.linear import Features, linear_reward
 from mfgppl.reward.parameters import Program
@@ -166,7 +166,7 @@ def _mean_square(program: Program, features: Tensor, flow: Tensor, game: MeanFie
     Advantages A have mean zero over the n available actions of a state, so that the mean square
     over ordered pairs is `2 / (n - 1) sum_a A_a^2`.
     """
-    uniform = torch.from_numpy(uniform_policy(game))
+    uniform = uniform_policy(game)
     gains = advantages(features, uniform, steps_of(program), game)
     n = game.available.sum(-1)
     visits = (flow.sum(-1) if game.joint else flow) * (n > 1)
@@ -184,7 +184,7 @@ def _crowds(game: MeanFieldGame) -> list[Tensor]:
         logits = SPREAD * rng.standard_normal(allowed.shape)
         policy = softmax(np.where(allowed, logits, -np.inf))
         everywhere = torch.from_numpy(np.broadcast_to(policy, game.shape).copy())
-        flows.append(generate_mean_field(game, everywhere).detach())
+        flows.append(flow_of_policy(game, everywhere).detach())
     return flows
 
 

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from mfgppl.density.of_model import density_of
+from mfgppl._generated_flow import uniform_policy
+from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response_map import uniform_policy
-from mfgppl.equilibrium.simulation import simulate
+from mfgppl.equilibrium.fixed_point import settled
+from mfgppl.equilibrium.simulation import drawn_panel
 from mfgppl.estimation.kinds import policies_of
 from mfgppl.estimation.point import scores_of
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reward.kinds_as_types import as_types
+from mfgppl.reward.kinds_as_types import pooled, typed
 from mfgppl.reward.parameters import Program
 
 HISTORIES, FOR_EACH = 200, 10  # drawn at least, and for each parameter
@@ -30,13 +29,20 @@ def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensit
 
     Such panels have every history that can occur, whatever agents of some kind would do.
     """
-    game, uniform = program.game, torch.from_numpy(uniform_policy(program.game))
+    game, uniform = program.game, uniform_policy(program.game)
     n_agents = max(HISTORIES, FOR_EACH * program.n_dim)
-    n_times = DECISIONS if game.stationary else None
-    found = []
+    n_times = game.horizon or DECISIONS
+
+    def at_random(crowd: Tensor, t: int) -> Tensor:
+        return uniform[0 if game.stationary else t]
+
+    found: list[LogDensity] = []
     for flow in flows:
-        panel = simulate(game, uniform, flow, n_agents=n_agents, random_seed=0, n_times=n_times)
-        found.append(density_of(TrajectoryModel(game, program.reward, panel, mean_field=flow)))
+        sizes = {"n_agents": n_agents, "n_times": n_times, "random_seed": 0}
+        panel = drawn_panel(game, at_random, flow, **sizes)
+        model = TrajectoryModel.of_program(program, panel, flow)
+        assert isinstance(model.law, KindsLikelihood)
+        found.append(PlugInDensity(model, model.law))
     return found
 
 
@@ -61,9 +67,8 @@ def scaled_scores(
 
 def equilibrium_of_kinds(program: Program, theta: np.ndarray) -> Tensor:
     """Return the flow of the whole crowd in the equilibrium of all kinds."""
-    bound = as_types(program.game, program.reward, program.values_at(theta))
-    flow = solve_equilibrium(*bound, throw=True).value.mean_field.detach()
-    return flow.reshape(len(flow), -1, *program.game.flow_shape[1:]).sum(1)
+    bound = typed(program.game, program.reward, program.values_at(theta))
+    return pooled(program.game, settled(*bound, throw=True).mean_field)
 
 
 def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from mfgppl._arguments import (
     real_between,
     seed_of,
 )
-from mfgppl.equilibrium.implicit import has_gradient, with_derivatives
+from mfgppl.equilibrium.implicit import with_derivatives
 from mfgppl.equilibrium.iterations import (
     HOTTEST,
     Budget,
@@ -31,12 +31,13 @@ from mfgppl.equilibrium.iterations import (
 )
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, response_map_of
 from mfgppl.equilibrium.response_map import Array, flat_shape, softmax, uniform_flow
-from mfgppl.equilibrium.solution import Solution, answered, ended, outcome
+from mfgppl.equilibrium.solution import Solution, ended, full_response, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
 
 METHODS = ["auto", "damped", "anderson", "newton", "path"]
 TOLERANCE, MAX_STEPS = 1e-10, 10_000  # residual that counts as none, and responses at most
+REMEDY = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
 SAME = 1e-6  # difference of shares below which two flows are one equilibrium
 
 
@@ -112,35 +113,93 @@ def solve_equilibrium(
     budget = Budget(
         real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
     )
-    flow = uniform_flow(game)
-    if mean_field is not None:
-        start = game.check_flow("mean_field", mean_field)
-        flow = start.detach().numpy().reshape(flat_shape(game)).copy()
+    start = None if mean_field is None else game.check_flow("mean_field", mean_field).detach()
     response_map = response_map_of(game, reward, parameters)
-    solution = solved_from(response_map, flow, budget, method=method, damping=damping)
-    remedy = "raise the game's `temperature`, give `mean_field` another start, or more `max_steps`"
-    return ended(solution, throw=throw, what="the equilibrium", remedy=remedy)
+    end = _found(response_map, _begun(game, start), budget, method, damping)
+    solution = _solution(response_map, end, budget)
+    if solution.converged and torch.is_grad_enabled():
+        value = with_derivatives(response_map, end.image)
+        solution = solution if value is None else solution._replace(value=value)
+    return ended(solution, throw=throw, what="the equilibrium", remedy=REMEDY)
 
 
-def solved_from(
+class Settled(NamedTuple):
+    """Where a crowd settles: an equilibrium without what it is worth to anybody.
+
+    Attributes
+    ----------
+    mean_field : Tensor, shape (T, S), or (T, S, A) in a joint game
+        The flow.
+    policy : Tensor, shape (T, S, A)
+        Probability of each action.
+    converged : bool
+        Whether the residual is within tolerance.
+    reason : str
+        How the search went and why it ended.
+    """
+
+    mean_field: Tensor
+    policy: Tensor
+    converged: bool
+    reason: str
+
+
+def settled(
+    game: MeanFieldGame,
+    reward: RewardProgram,
+    values: Mapping[str, Any] | None = None,
+    *,
+    start: Tensor | None = None,
+    max_steps: int = MAX_STEPS,
+    throw: bool = False,
+) -> Settled:
+    """Return where the crowd settles at values by site that are known, without derivatives.
+
+    `start` and `throw` are `mean_field` and `throw` of `solve_equilibrium`.
+    """
+    budget = Budget(TOLERANCE, max_steps)
+    end = _found(response_map_of(game, reward, values), _begun(game, start), budget)
+    flow = torch.from_numpy(end.image.flow.copy()).reshape(game.flow_shape)
+    policy = torch.from_numpy(end.image.policy.copy())
+    converged = end.image.residual <= budget.tolerance
+    found = Settled(flow, policy, converged, _reason(end, budget))
+    return ended(found, throw=throw, what="the equilibrium", remedy=REMEDY)
+
+
+def solved_from(response_map: AnyResponseMap, flow: Array, budget: Budget) -> Solution:
+    """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
+    return _solution(response_map, _found(response_map, flow, budget), budget)
+
+
+def _begun(game: MeanFieldGame, start: Tensor | None) -> Array:
+    """Return the flow (T, F) where a search begins; by default everybody stays."""
+    if start is None:
+        return uniform_flow(game)
+    return start.numpy().reshape(flat_shape(game)).copy()
+
+
+def _solution(response_map: AnyResponseMap, end: Found, budget: Budget) -> Solution:
+    """Return an end as a solution, without derivatives."""
+    residual, value = end.image.residual, full_response(response_map, end.image)
+    reason = _reason(end, budget)
+    return Solution(value, residual <= budget.tolerance, residual, end.n_steps, reason)
+
+
+def _reason(end: Found, budget: Budget) -> str:
+    steps = f"steps of {end.how}"
+    return outcome("residual", end.image.residual, budget.tolerance, end.n_steps, steps)
+
+
+def _found(
     response_map: AnyResponseMap,
     flow: Array,
     budget: Budget,
-    *,
     method: str = "auto",
     damping: float | None = None,
-) -> Solution:
-    """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
+) -> Found:
+    """Return where a method ends, without the recording where that is wrong there."""
     search = functools.partial(_end_of, response_map, flow, budget, method, damping)
-    end = confirmed(response_map, search, _flow)
-    value = answered(response_map, end.image)
-    residual = end.image.residual
-    converged = residual <= budget.tolerance
-    reason = outcome("residual", residual, budget.tolerance, end.n_steps, f"steps of {end.how}")
-    game, program = response_map.game, response_map.program
-    if converged and torch.is_grad_enabled() and has_gradient(game, program, value):
-        value = with_derivatives(response_map, end.image)
-    return Solution(value, converged, residual, end.n_steps, reason)
+    return confirmed(response_map, search, _flow)
 
 
 def _end_of(
@@ -264,7 +323,7 @@ def find_equilibria(
         residual = end.image.residual
         if residual > budget.tolerance:
             continue
-        value = answered(response_map, end.image)
+        value = full_response(response_map, end.image)
         known = [k for k, other in enumerate(solutions) if _same(other, value.mean_field)]
         if known:
             counts[known[0]] += 1

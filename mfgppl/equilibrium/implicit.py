@@ -15,9 +15,8 @@ from mfgppl.equilibrium.linearisation import AnyResponseMap, FlowMap, inverse
 from mfgppl.equilibrium.recording import not_nested
 from mfgppl.equilibrium.response import Equilibrium, soft_response
 from mfgppl.equilibrium.response_map import Image
-from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.program import RewardProgram, double_precision, spread_reward
+from mfgppl.reward.program import double_precision, spread_reward
 
 
 class _Implicit(torch.autograd.Function):
@@ -43,21 +42,10 @@ def _apply_inverse(function: FlowMap, change: Tensor, flat: tuple[int, int]) -> 
     return torch.from_numpy(moved).reshape(change.shape)
 
 
-def has_gradient(game: MeanFieldGame, program: RewardProgram, at: Equilibrium) -> bool:
-    """Return whether start, reward or dynamics depend on a tensor that is differentiated."""
-    with double_precision():
-        outputs = [game.initial, spread_reward(program, RewardInputs(game, at.mean_field))]
-        if game.crowd_moves_dynamics:
-            outputs.append(game.transition_along(at.mean_field))
-    if any(value.requires_grad for value in outputs):
-        return True
-    if not_nested():
-        return False
-    return any(forward_ad.unpack_dual(value).tangent is not None for value in outputs)
+def with_derivatives(response_map: AnyResponseMap, image: Image) -> Equilibrium | None:
+    """Return the equilibrium with its derivatives in what start, reward and dynamics depend on.
 
-
-def with_derivatives(response_map: AnyResponseMap, image: Image) -> Equilibrium:
-    """Return the equilibrium with its derivatives in what the reward depends on.
+    None where they depend on no tensor that is differentiated.
 
     Raises
     ------
@@ -66,7 +54,12 @@ def with_derivatives(response_map: AnyResponseMap, image: Image) -> Equilibrium:
     """
     game, program = response_map.game, response_map.program
     point = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
-    if game.crowd_moves_dynamics and game.transition_along(point).layout != torch.strided:
+    moved = [game.transition_along(point)] if game.crowd_moves_dynamics else []
+    with double_precision():
+        reward = spread_reward(program, RewardInputs(game, point))
+    if not any(map(_is_differentiated, (game.initial, reward, *moved))):
+        return None
+    if any(transition.layout != torch.strided for transition in moved):
         raise ValueError(
             "an equilibrium is not differentiated through a `transition` that returns scipy sparse "
             "matrices; return a dense tensor computed in torch, or solve under torch.no_grad()."
@@ -77,3 +70,10 @@ def with_derivatives(response_map: AnyResponseMap, image: Image) -> Equilibrium:
         flow = _Implicit.apply(generated, point, maps)
         response = soft_response(game, program, flow, temperature=game.temperature)
     return response._replace(mean_field=flow)
+
+
+def _is_differentiated(value: Tensor) -> bool:
+    """Return whether a derivative of a tensor is asked for, backwards or forwards."""
+    if value.requires_grad:
+        return True
+    return not not_nested() and forward_ad.unpack_dual(value).tangent is not None

@@ -19,10 +19,11 @@ from mfgppl._arguments import (
     positive_int,
     real_between,
 )
+from mfgppl._generated_flow import uniform_policy
 from mfgppl.equilibrium.iterations import Budget, follow_temperatures
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, gain, valued_map
 from mfgppl.equilibrium.response import check_policy
-from mfgppl.equilibrium.response_map import Array, softmax, uniform_policy
+from mfgppl.equilibrium.response_map import Array, softmax
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram
@@ -110,7 +111,7 @@ def solve_nash(
         if method not in RATES:
             raise ValueError(f"`rate` belongs to {', '.join(RATES)}; got method={method!r}.")
     response_map = valued_map(game, reward, parameters)
-    first = uniform_policy(game)
+    first = uniform_policy(game).numpy()
     if policy is not None:
         first = check_policy(game, policy).detach().numpy().copy()
     step = RATES.get(method, 0.0) if rate is None else rate

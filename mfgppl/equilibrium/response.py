@@ -11,14 +11,10 @@ from mfgppl._game_arguments import AXES, ROW_SUM
 from mfgppl._generated_flow import flow_of_policy
 from mfgppl.control.soft_control import backward_induction, generated_flow
 from mfgppl.control.stationary_control import kept_flow, policy_iteration
-from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import RewardProgram
 from mfgppl.reward.valued import Outlook, faced
-
-MAX_ROUNDS = 10_000
-SETTLED = 1e-13  # change of a share that counts as none
 
 
 class Equilibrium(NamedTuple):
@@ -50,14 +46,14 @@ def soft_response(
     """Return the soft best response to a flow and the flow that it generates along it."""
     table, own = faced(reward, RewardInputs(game, mean_field))
     masked = table.masked_fill(~game.available, -torch.inf)
-    transition = game.transition_along(mean_field)
+    steps = game.steps_along(mean_field)
     control = policy_iteration if game.stationary else backward_induction
-    solution = control(masked, transition, discount=game.discount, temperature=temperature)
+    solution = control(masked, steps, discount=game.discount, temperature=temperature)
     policy = solution.log_policy.exp()
     if game.stationary:
-        shares = kept_flow(policy, transition, initial=game.initial)
+        shares = kept_flow(policy, steps, initial=game.initial)
     else:
-        shares = generated_flow(policy, transition, game.initial)
+        shares = generated_flow(policy, steps, game.initial)
     flow = shares[..., None] * policy if game.joint else shares
     return in_own_units(Equilibrium(flow, policy, solution.soft_values, masked), own)
 
@@ -92,28 +88,7 @@ def generate_mean_field(game: MeanFieldGame, policy: Any) -> Tensor:
         If the dynamics of a stationary game settle at no distribution.
     """
     is_a("game", game, MeanFieldGame)
-    policy = check_policy(game, policy)
-    if game.stationary:
-        return _stationary_flow(game, policy)
-    return flow_of_policy(game, policy)
-
-
-def _stationary_flow(game: MeanFieldGame, policy: Tensor) -> Tensor:
-    """Return the flow of a stationary policy."""
-    flow = game.initial[None]
-    flow = flow[..., None] * policy if game.joint else flow
-    for _ in range(MAX_ROUNDS):
-        along = game.transition_along(flow)
-        shares = kept_flow(policy, along, initial=game.initial)
-        following = shares[..., None] * policy if game.joint else shares
-        change = float((following - flow).detach().abs().max())
-        flow = following
-        if change <= SETTLED or not game.crowd_moves_dynamics:
-            return flow
-    raise ConvergenceError(
-        f"the policy's distribution did not settle in {MAX_ROUNDS} rounds (last change "
-        f"{change:.1e}): the dynamics answer the crowd too strongly."
-    )
+    return flow_of_policy(game, check_policy(game, policy))
 
 
 def check_policy(game: MeanFieldGame, policy: Any) -> Tensor:

@@ -13,6 +13,7 @@ import pandas as pd
 import pyro
 import torch
 
+from mfgppl._generated_flow import flow_of_policy, uniform_policy
 from mfgppl._keep import keep
 from mfgppl._kernels import bridge, crowd
 from mfgppl.equilibrium.exposures import exposures_of
@@ -25,7 +26,6 @@ from mfgppl.equilibrium.recording import (
     masked_reward,
     recording_of,
 )
-from mfgppl.equilibrium.response import generate_mean_field
 from mfgppl.equilibrium.two_point import Reads, Sweeps, reads_of, sweeps_at
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.crowd import noted_reads
@@ -218,7 +218,7 @@ class ResponseMap:
             self._tables_along = None
             return evaluation
         with double_precision(), torch.no_grad():
-            generated = generate_mean_field(self.game, torch.from_numpy(evaluation.policy))
+            generated = flow_of_policy(self.game, torch.from_numpy(evaluation.policy))
         flow[:] = generated.numpy().reshape(flow.shape)
         reward[:] = self._face(flow)
         self._follow(flow)
@@ -446,18 +446,12 @@ def flat_shape(game: MeanFieldGame) -> tuple[int, int]:
     return T, S * A if game.joint else S
 
 
-def uniform_policy(game: MeanFieldGame) -> Array:
-    """Return the policy that takes all available actions as often."""
-    allowed = game.available.numpy().astype(float)
-    return np.broadcast_to(allowed / allowed.sum(-1, keepdims=True), game.shape).copy()
-
-
 def uniform_flow(game: MeanFieldGame) -> Array:
     """Return the flow (T, F) of those who stay where they began and take all actions as often."""
     shares = np.tile(game.initial.detach().numpy(), (game.shape[0], 1))
     if not game.joint:
         return shares
-    return (shares[..., None] * uniform_policy(game)).reshape(flat_shape(game))
+    return (shares[..., None] * uniform_policy(game).numpy()).reshape(flat_shape(game))
 
 
 def mirrored_by_evaluations(

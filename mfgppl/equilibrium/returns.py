@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a, not_negative, positive_int, real_between
+from mfgppl._generated_flow import flow_of_policy, uniform_policy
 from mfgppl._quasi_newton import maximise
 from mfgppl.equilibrium.linearisation import confirmed, valued_map
-from mfgppl.equilibrium.response import check_policy, generate_mean_field
-from mfgppl.equilibrium.response_map import uniform_policy
+from mfgppl.equilibrium.response import check_policy
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -56,7 +56,7 @@ def expected_return(
     game, program = valued(game, bind(reward, site_values("parameters", parameters)))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
-        return float(return_of(game, program, table, generate_mean_field(game, table)))
+        return float(return_of(game, program, table, flow_of_policy(game, table)))
 
 
 def return_of(game: MeanFieldGame, program: RewardProgram, policy: Tensor, flow: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def social_optimum(
     positive_int("max_steps", max_steps)
     response_map = valued_map(game, reward, parameters)
     game = response_map.game
-    uniform = torch.from_numpy(uniform_policy(game))
+    uniform = uniform_policy(game)
     start = uniform if policy is None else check_policy(game, policy).detach()
     _check_differentiable(game, start)
     problem = _Problem(game, response_map.program, temperature)
@@ -172,7 +172,7 @@ def social_optimum(
 
 
 def _check_differentiable(game: MeanFieldGame, policy: Tensor) -> None:
-    flow = generate_mean_field(game, policy)
+    flow = flow_of_policy(game, policy)
     if game.crowd_moves_dynamics and game.transition_along(flow).layout != torch.strided:
         raise ValueError(
             "the social optimum is not sought through a `transition` that returns scipy sparse "
@@ -192,12 +192,12 @@ class _Problem:
 
     def spread(self, policy: Tensor) -> float:
         with double_precision(), torch.no_grad():
-            flow = generate_mean_field(self.game, policy)
+            flow = flow_of_policy(self.game, policy)
             rewards = reward_table(self.program, RewardInputs(self.game, flow))
         return max(float(rewards.max() - rewards.min()), 1e-12)
 
     def objective(self, policy: Tensor, temperature: float) -> Tensor:
-        flow = generate_mean_field(self.game, policy)
+        flow = flow_of_policy(self.game, policy)
         value = return_of(self.game, self.program, policy, flow)
         if temperature == 0.0:
             return value
@@ -245,7 +245,7 @@ class _Problem:
         """
         rate, value, n_steps = 1.0 / self.spread(policy), self.value(policy), 0
         while n_steps < max_steps and self.slope(policy) > tolerance and rate > 1e-9:
-            flow = generate_mean_field(self.game, policy)
+            flow = flow_of_policy(self.game, policy)
             shares = flow.sum(-1) if self.game.joint else flow
             gains = self.slopes(policy) / shares.clamp_min(1e-12)[..., None]
             gains = gains - torch.where(policy > 0, policy * gains, 0.0).sum(-1, keepdim=True)

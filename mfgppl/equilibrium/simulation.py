@@ -16,10 +16,11 @@ from mfgppl._arguments import (
     seed_of,
 )
 from mfgppl._game_arguments import ROW_SUM
-from mfgppl.control.steps import Steps, as_steps
+from mfgppl._generated_flow import flow_of_policy
+from mfgppl.control.steps import Steps
 from mfgppl.data.periods import Clock
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.equilibrium.response import check_allowed, check_policy, generate_mean_field
+from mfgppl.equilibrium.response import check_allowed, check_policy
 from mfgppl.equilibrium.returns import discounted, return_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -72,23 +73,37 @@ def simulate(
     is_a("game", game, MeanFieldGame)
     positive_int("n_agents", n_agents)
     random_seed = seed_of(random_seed)
-    rng = np.random.default_rng(random_seed)
     T = _times(game, n_times)
     own = isinstance(mean_field, str)
     if own and mean_field != "empirical":
         raise ValueError(f"`mean_field` must be a flow or 'empirical'; got {mean_field!r}.")
     choose = _chooser(game, policy, own=own)
-    steps = None
-    if not own:
-        flow = game.check_flow("mean_field", mean_field).detach()
-        steps = as_steps(game.transition_along(flow).detach(), game.shape[0])
-    elif not game.crowd_moves_dynamics:
-        steps = as_steps(game.transition_along(game.initial), game.shape[0])
+    flow = None if own else game.check_flow("mean_field", mean_field).detach()
+    return drawn_panel(game, choose, flow, n_agents=n_agents, n_times=T, random_seed=random_seed)
+
+
+def drawn_panel(
+    game: MeanFieldGame,
+    choose: Chooser,
+    flow: Tensor | None,
+    *,
+    n_agents: int,
+    n_times: int,
+    random_seed: int,
+) -> Trajectories:
+    """Return the same for a policy as a function of crowd and time, and a flow that is known.
+
+    Without a flow agents meet each other.
+    """
+    rng, T, steps = np.random.default_rng(random_seed), n_times, None
+    if flow is not None or not game.crowd_moves_dynamics:
+        with torch.no_grad():
+            steps = game.steps_along(game.initial if flow is None else flow)
     state = np.empty((n_agents, T), dtype=np.int64)
     action = np.empty((n_agents, T), dtype=np.int64)
     state[:, 0] = draw_category(rng, np.tile(game.initial.numpy().cumsum(), (n_agents, 1)))
     for t in range(T):
-        crowd = _shares(game, state[:, t]) if own else game.initial
+        crowd = _shares(game, state[:, t]) if flow is None else game.initial
         acts = choose(crowd, t).numpy().cumsum(-1)
         action[:, t] = draw_category(rng, acts[state[:, t]])
         if t == T - 1:
@@ -161,7 +176,8 @@ def _crowd_dynamics(
         counts = np.bincount(pair, minlength=game.n_states * game.n_actions)
         crowd = torch.from_numpy(counts.reshape(game.n_states, game.n_actions) / len(state))
     when = 0 if game.stationary else t
-    return as_steps(game.transition_at(crowd.to(torch.float64), when).detach()[None], 1)
+    with torch.no_grad():
+        return game.step_at(crowd.to(torch.float64), when)
 
 
 def draw_category(rng: np.random.Generator, cumulative: np.ndarray) -> np.ndarray:
@@ -222,7 +238,7 @@ def finite_population(
     game, program = valued(game, bind(reward, site_values("parameters", parameters)))
     table = check_policy(game, policy).detach()
     with double_precision(), torch.no_grad():
-        flow = generate_mean_field(game, table)
+        flow = flow_of_policy(game, table)
         limit = float(return_of(game, program, table, flow))
     shares = flow.sum(-1) if game.joint else flow
     rows = []

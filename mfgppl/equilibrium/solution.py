@@ -1,6 +1,6 @@
 """What a solver found, and whether to believe it."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -40,6 +40,21 @@ class Solution(NamedTuple):
     reason: str
 
 
+class HasEnded(Protocol):
+    """What a search returns that says how it ended."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the residual is within tolerance."""
+
+    @property
+    def reason(self) -> str:
+        """How it went and why it ended."""
+
+
+Ended = TypeVar("Ended", bound=HasEnded)
+
+
 def as_equilibrium(game: MeanFieldGame, end: Image | Evaluation) -> Equilibrium:
     """Return arrays as an equilibrium's tensors."""
     flow = torch.from_numpy(end.flow.copy()).reshape(game.flow_shape)
@@ -49,7 +64,7 @@ def as_equilibrium(game: MeanFieldGame, end: Image | Evaluation) -> Equilibrium:
     return Equilibrium(flow, policy, values, reward)
 
 
-def answered(response_map: AnyResponseMap, image: Image) -> Equilibrium:
+def full_response(response_map: AnyResponseMap, image: Image) -> Equilibrium:
     """Return a soft best response with what agents earn and expect along its flow."""
     game, found = response_map.game, as_equilibrium(response_map.game, image)
     with double_precision(), torch.no_grad():
@@ -63,7 +78,7 @@ def outcome(measure: str, value: float, tolerance: float, n_steps: int, steps: s
     return f"{measure} {value:.1e} {side} {tolerance:.1e} after {n_steps} {steps}"
 
 
-def ended(solution: Solution, *, throw: bool, what: str, remedy: str) -> Solution:
+def ended(solution: Ended, *, throw: bool, what: str, remedy: str) -> Ended:
     """Return a solution, or raise its reason where it has not converged and `throw` says so."""
     if throw and not solution.converged:
         raise ConvergenceError(f"{what} was not reached: {solution.reason}; {remedy}.")

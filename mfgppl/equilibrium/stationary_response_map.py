@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl.control.stationary_control import kept_flow, policy_iteration
 from mfgppl.control.steps import Steps, as_steps
 from mfgppl.equilibrium.recording import masked_reward
-from mfgppl.equilibrium.response import generate_mean_field, soft_response
+from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import (
     Array,
     Evaluation,
@@ -62,9 +63,9 @@ class StationaryResponseMap:
     def evaluate(self, policy: Array, temperature: float = 0.0) -> Evaluation:
         """Return the flow that a policy keeps, the reward along it and the policy's values."""
         with double_precision(), torch.no_grad():
-            flow = generate_mean_field(self.game, torch.from_numpy(policy))
+            flow = flow_of_policy(self.game, torch.from_numpy(policy))
             reward = masked_reward(self.game, self.program, flow)
-            steps = as_steps(self.game.transition_along(flow), 1)
+            steps = self.game.steps_along(flow)
             chances = torch.from_numpy(policy[0])
             q_values, values = self._evaluate(chances, reward[0], steps, temperature)
         flat = flow.numpy().reshape(flat_shape(self.game))
@@ -75,16 +76,16 @@ class StationaryResponseMap:
     def best(self, evaluation: Evaluation, temperature: float = 0.0) -> tuple[Array, Array]:
         """Return values (1, S) and policy of the best response to an evaluated policy's flow."""
         reward = torch.from_numpy(evaluation.reward)
-        transition = self.game.transition_along(self._tensor(evaluation.flow))
+        steps = self.game.steps_along(self._tensor(evaluation.flow))
         if temperature > 0.0:
             solution = policy_iteration(
                 reward,
-                transition,
+                steps,
                 discount=self.game.discount,
                 temperature=temperature,
             )
             return solution.soft_values.numpy(), solution.log_policy.exp().numpy()
-        choice, steps = reward[0].argmax(-1), as_steps(transition, 1)
+        choice = reward[0].argmax(-1)
         for _ in range(MAX_POLICIES):
             policy = torch.nn.functional.one_hot(choice, reward.shape[-1]).to(reward.dtype)
             q_values, values = self._evaluate(policy, reward[0], steps, 0.0)
@@ -98,10 +99,10 @@ class StationaryResponseMap:
 
     def occupancy(self, evaluation: Evaluation, policy: Array) -> Array:
         """Return the shares of states and actions of a policy along an evaluated policy's flow."""
-        steps = as_steps(self.game.transition_along(self._tensor(evaluation.flow)), 1)
+        steps = self.game.steps_along(self._tensor(evaluation.flow))
         along = steps.under(0, torch.from_numpy(policy[0]))[:, None]
         alone = torch.ones(1, len(policy[0]), 1, dtype=along.dtype)
-        shares = kept_flow(alone, along, initial=self.game.initial)
+        shares = kept_flow(alone, as_steps(along, 1), initial=self.game.initial)
         return np.asarray(shares.numpy()[..., None] * policy)
 
     def start(self, evaluation: Evaluation) -> Array:

@@ -13,6 +13,7 @@ from mfgppl._arguments import one_of, real_between, strict_keywords
 from mfgppl.density.curvature import Curvature, analyse_curvature
 from mfgppl.estimation.latex import Table
 from mfgppl.reward.parameters import Program
+from mfgppl.reward.site_values import checked_values
 
 if TYPE_CHECKING:
     from mfgppl.estimation.counted_flow import CountedFlow
@@ -289,7 +290,7 @@ def point_values(
 ) -> dict[str, Any]:
     """Return constrained values by site of a point fit or of a mapping, else raise."""
     if not isinstance(fit, PointEstimate):
-        return program.check_values(argument, fit, complete=True)
+        return checked_values(argument, fit, program.sites, complete=True)
     if list(fit.params.index) != program.entry_names():
         raise ValueError(
             f"`{argument}` has the parameters {list(fit.params.index)}; the model has "

@@ -13,6 +13,7 @@ from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.reward.parameters import Program
+from mfgppl.reward.site_values import checked_values
 
 OPEN = 30.0  # temperatures up to which a parameter may move a reward at the default start
 
@@ -71,7 +72,7 @@ def _given_values(density: LogDensity, init: Any) -> dict[str, Any]:
             "`init` must be a mapping or Series of parameters to values, or a fit (a PointEstimate "
             f"or draws); got {init!r}."
         )
-    return program.check_values("init", init, complete=False)
+    return checked_values("init", init, program.sites, complete=False)
 
 
 def _series_values(program: Program, given: pd.Series) -> dict[str, Any]:

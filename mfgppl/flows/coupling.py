@@ -13,7 +13,7 @@ from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, replicate
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of, redrawn
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.refits_along_flows import Refit, Refits, refit_near
@@ -274,15 +274,13 @@ class _World(NamedTuple):
 def _world(null: TrajectoryModel, fit: PointEstimate) -> _World:
     """Return the null's equilibrium at its fit."""
     sites = density_of(null).program.by_site(np.array(fit.params))
-    solution = solve_equilibrium(
-        null.game, null.reward, parameters=sites, mean_field=null.mean_field, throw=True
-    )
-    known = null.with_panel(null.panel, mean_field=solution.value.mean_field)
+    solution = settled(null.game, null.reward, sites, start=null.mean_field, throw=True)
+    known = null.with_panel(null.panel, mean_field=solution.mean_field)
     values = fit.params.to_numpy()[None]
     here, there = (density_of(m).rewards(values) for m in (null, known))
     blind = not null.game.crowd_moves_dynamics and np.array_equal(here, there)
     # a reward that does not look at the flow is compiled once, not for each panel's flow
-    return _World(known, solution.value.policy.numpy(), known if blind else null)
+    return _World(known, solution.policy.numpy(), known if blind else null)
 
 
 def _refits(model: TrajectoryModel, fit: PointEstimate) -> Callable[[Trajectories], Refit]:

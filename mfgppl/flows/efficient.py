@@ -161,7 +161,7 @@ def efficient_pseudo_likelihood(
     real_between("tolerance", tolerance, above=0.0, upto=LARGEST_CHANGE)
     positive_int("max_steps", max_steps)
     seed = seed_of(random_seed)
-    here = model.along(model.mean_field) if model.coupled else model
+    here = model.uncoupled() if model.coupled else model
     if mean_field is not None:
         here = model.along(model.game.check_flow("mean_field", mean_field))
     steps = _Steps(here, init, seed, tolerance)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import Seed, is_a, positive_int, real_between, strict_keywords
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl.data.composition import turnover_message
 from mfgppl.density.climb import Objective, climb_held, whitening
 from mfgppl.density.of_model import density_of
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
-from mfgppl.equilibrium.response import generate_mean_field
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.estimation.newton import climb_from
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
@@ -182,7 +182,7 @@ def nested_pseudo_likelihood(
     steps: list[_Step] = []
     reason, found = "", fits.first()
     while not reason and found is not None:
-        generated = generate_mean_field(here.game, found.log_policy.exp())
+        generated = flow_of_policy(here.game, found.log_policy.exp())
         steps.append(_Step(flow, found, generated - flow))
         reason = _ending(steps, tolerance, max_steps)
         if not reason:
@@ -315,11 +315,10 @@ def _with_moving_flow(fits: _Fits, model: TrajectoryModel, fit: PointEstimate) -
     density = density_of(model)
 
     def score(theta: np.ndarray) -> np.ndarray:
-        world = solve_equilibrium(
-            model.game, model.reward, mean_field=model.mean_field, throw=True,
-            parameters=density.program.by_site(density.constrained(theta[None])[0]),
-        )  # fmt: skip
-        return fits.slope(world.value.mean_field, theta)
+        values = density.program.by_site(density.constrained(theta[None])[0])
+        start = model.mean_field
+        world = settled(model.game, model.reward, values, start=start, throw=True)
+        return fits.slope(world.mean_field, theta)
 
     widths = STEP * np.sqrt(np.diag(curvature.covariance))
     slope = np.empty_like(fit.information)

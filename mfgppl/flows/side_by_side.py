@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import torch
 
 from mfgppl._arguments import Seed, is_a, positive_int, seed_of, strict_keywords
 from mfgppl._replication import or_reason, seeds_of
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
-from mfgppl.equilibrium.fixed_point import solve_equilibrium
+from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.group_jackknife import jackknife
 from mfgppl.estimation.parts import random_parts
@@ -263,19 +262,17 @@ def _p_of_equilibrium(
     if fit is None or model.game.stationary or model.nodes is not None:
         return float("nan")
     sites = density_of(model).program.by_site(fit.params.to_numpy(copy=True))
-    solution = solve_equilibrium(
-        model.game, model.reward, parameters=sites, mean_field=model.mean_field
-    )
+    solution = settled(model.game, model.reward, sites, start=model.mean_field)
     if not solution.converged:
         return float("nan")
-    flow = solution.value.mean_field.detach()
+    flow = solution.mean_field
     known, share = model.along(flow), flow.numpy()
 
     def distance(seen: Trajectories) -> float:
         gap = flow_of(seen, model.game) - share
         return float((gap**2 / np.maximum(share, 1 / panel.n_agents)).sum())
 
-    policy = torch.as_tensor(solution.value.policy).detach()
+    policy = solution.policy
 
     def redrawn_distance(stream: int) -> float:
         begun = _started_anew(known, panel, stream)

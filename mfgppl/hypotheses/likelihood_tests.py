@@ -29,6 +29,7 @@ from mfgppl.hypotheses.comparable import (
 )
 from mfgppl.hypotheses.restrictions import restrictions_of
 from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.reward.site_values import checked_values
 
 WEBB = np.sqrt([0.5, 1.0, 1.5])  # sizes of the weights of a wild bootstrap
 TIED = 1e-9  # slope of a restriction, relative to its terms', that is no more than rounding
@@ -253,7 +254,7 @@ def score_test(
     random_seed = seed_of(random_seed)
     density = density_of(model)
     program = density.program
-    given = program.check_values("values", values, complete=False)
+    given = checked_values("values", values, program.sites, complete=False)
     if not given:
         raise ValueError("`values` must name a site and its value, as in {'gap2': 0.0}.")
     if kind != "observed":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, is_a
-from mfgppl.control.steps import Steps, as_steps
+from mfgppl.control.steps import Steps
 from mfgppl.equilibrium.simulation import draw_category
 from mfgppl.game import MeanFieldGame
 from mfgppl.interop.imported import require
@@ -75,7 +75,7 @@ def to_gymnasium(
     program = bind(reward, site_values("parameters", parameters))
     with double_precision(), torch.no_grad():
         table = worth_table(program, RewardInputs(game, flow))
-        steps = as_steps(game.transition_along(flow), game.shape[0])
+        steps = game.steps_along(flow)
     return _environment()(game, table, steps)
 
 

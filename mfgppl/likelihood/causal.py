@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mfgppl._kernels import bridge, laws
 from mfgppl.control.soft_control import backward_induction, bend_of_values, policy_changes
+from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
@@ -71,9 +72,9 @@ class CausalLikelihood(WithDynamics):
 
     def tables(self, reward: Tensor) -> tuple[Tensor]:
         """Return the log policy (T, S, A), whose entries add up to the log likelihood, in torch."""
-        transition = self.transition.to(reward.device)
+        steps = as_steps(self.transition.to(reward.device), len(reward))
         solution = backward_induction(
-            reward, transition, discount=self.discount, temperature=self.temperature
+            reward, steps, discount=self.discount, temperature=self.temperature
         )
         return (solution.log_policy,)
 
@@ -108,7 +109,8 @@ class CausalLikelihood(WithDynamics):
     ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         log_policy = torch.from_numpy(self.log_policy(reward.numpy()))
         constants = {"discount": self.discount, "temperature": self.temperature}
-        return log_policy.exp(), policy_changes(log_policy, changes, self.transition, **constants)
+        steps = as_steps(self.transition, len(log_policy))
+        return log_policy.exp(), policy_changes(log_policy, changes, steps, **constants)
 
     def table_arrays(self, rewards: np.ndarray) -> tuple[np.ndarray]:
         """Return the same by kernel, for rewards (..., T, S, A) with axes in front kept."""

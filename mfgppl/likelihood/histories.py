@@ -48,7 +48,7 @@ class Histories(NamedTuple):
         return np.repeat(np.arange(len(self.start)), np.diff(self.offsets))
 
 
-def known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
+def _known_nodes(panel: Trajectories, nodes: Nodes) -> np.ndarray | None:
     """Return -inf where a node is ruled out by what is seen of an agent's kind, (n_agents, N).
 
     None where nothing is seen.
@@ -103,9 +103,7 @@ def _places(panel: Trajectories, agents: tuple[str, ...]) -> np.ndarray:
     return np.array([places[name] for name in owner_names(panel)])
 
 
-def histories_of(
-    panel: Trajectories, shape: Sequence[int], known: np.ndarray | None = None
-) -> Histories:
+def histories_of(panel: Trajectories, shape: Sequence[int], nodes: Nodes) -> Histories:
     """Return what the agents of a panel do, each distinct history once.
 
     Parameters
@@ -114,9 +112,15 @@ def histories_of(
         The panel, coded as the game.
     shape : sequence of int
         (T, S, A).
-    known : ndarray, shape (n_agents, N), optional
-        -inf where a node is ruled out.
+    nodes : Nodes
+        The kinds that there are.
+
+    Raises
+    ------
+    ValueError
+        If what is seen of an agent's kind is none of them.
     """
+    known = _known_nodes(panel, nodes)
     trajectory, entry = decisions(panel, (shape[0], shape[1], shape[2]))
     owner = panel.owner[trajectory]
     order = np.argsort(owner, kind="stable")

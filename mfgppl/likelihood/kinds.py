@@ -24,7 +24,7 @@ from mfgppl.data.trajectories import Counts, Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.dynamics import HasTables
-from mfgppl.likelihood.histories import Histories, histories_of, known_nodes, packed_histories
+from mfgppl.likelihood.histories import Histories, histories_of, packed_histories
 from mfgppl.likelihood.stationary import StationaryLikelihood
 from mfgppl.likelihood.terms import decisions, moves
 from mfgppl.reward.nodes import Nodes
@@ -303,7 +303,7 @@ class KindsLikelihood(Keeper):
 
     def of_panel(self, panel: Trajectories) -> "KindsLikelihood":
         """Return the law of another panel's agents, with the same dynamics."""
-        found = histories_of(panel, self.shape[1:], known_nodes(panel, self.nodes))
+        found = histories_of(panel, self.shape[1:], self.nodes)
         law = replace(self, histories=found)
         law.share_dynamics(self)
         return law

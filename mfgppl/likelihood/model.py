@@ -14,23 +14,22 @@ from mfgppl._arguments import differentiable_door, one_of
 from mfgppl._keep import Keeper, keep
 from mfgppl._modes import seeded
 from mfgppl.data.composition import composition_changes, turnover_message
-from mfgppl.data.panel import Counts, Panel
+from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.equilibrium.admissible import check_moves
 from mfgppl.equilibrium.population import Population, check_mixture
-from mfgppl.equilibrium.response_map import uniform_flow
 from mfgppl.game import MeanFieldGame
-from mfgppl.likelihood.action_counts import ActionCounts, FixedFlow
-from mfgppl.likelihood.causal import CausalLikelihood
-from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
+from mfgppl.likelihood.action_counts import ActionCounts
+from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.division import check_client
-from mfgppl.likelihood.energy import EnergyLikelihood
-from mfgppl.likelihood.histories import histories_of, known_nodes, owner_names
+from mfgppl.likelihood.histories import owner_names
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.panels import check_centres, check_periods, flow_of, needs_crowd, shows_flow
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.laws import Law, causal_law, energy_law
+from mfgppl.likelihood.panels import check_panel, flow_faced
 from mfgppl.reward.inputs import RewardInputs
+from mfgppl.reward.nodes import Nodes
 from mfgppl.reward.parameters import (
+    Program,
     is_latent,
     labelled_entries,
     latent_sites,
@@ -43,10 +42,6 @@ from mfgppl.reward.program import (
     nodes_of,
 )
 from mfgppl.reward.soundness import check_program
-
-FLOWS = ["empirical", "equilibrium"]  # that have a name
-
-Law = FixedFlow | CoupledLikelihood
 
 
 class TrajectoryModel(Keeper):
@@ -141,8 +136,7 @@ class TrajectoryModel(Keeper):
                 f"`panel` must be Trajectories or a CountedPanel; got {type(panel).__name__}. "
                 "Read a table with Trajectories.from_frame."
             )
-        check_periods(game, panel)
-        check_centres(game, panel)
+        check_panel(panel, game)
         one_of("likelihood", likelihood, ["causal", "energy"])
         one_of("start", start, ["marginal", "conditional"])
         if likelihood == "energy" and game.discount < 1.0:
@@ -160,27 +154,51 @@ class TrajectoryModel(Keeper):
         self.panel = panel.pooled() if game.stationary else panel
         self.likelihood, self.start = likelihood, start
         self.flow_kind = mean_field if isinstance(mean_field, str) else "known"
-        self.mean_field = self._flow(mean_field)
+        self.mean_field = flow_faced(self.panel, game, mean_field, likelihood=likelihood)
         names = owner_names(self.panel) if isinstance(self.panel, Trajectories) else None
         energy = likelihood == "energy"
-        self.inputs = RewardInputs(game, self.mean_field, energy=energy, agent_names=names)
-        self.forbidden = ~game.available
-        self.forbids = bool(self.forbidden.any())
+        inputs = RewardInputs(game, self.mean_field, energy=energy, agent_names=names)
         transition = game.transition_along(self.mean_field)
-        if self.coupled:
-            self._check_coupled(transition)
         moves_elsewhere = self.coupled and game.crowd_moves_dynamics
         check_moves(self.panel, game, None if moves_elsewhere else transition)
-        self.sites = latent_sites(reward, self.inputs)
-        self.nodes = nodes_of(reward, self.inputs)
-        if self.coupled and self.nodes is not None:
-            check_mixture(game, reward, self.nodes)
-        self.law = self.law_of(self.panel, transition)
+        sites, nodes = latent_sites(reward, inputs), nodes_of(reward, inputs)
+        if self.coupled and nodes is not None:
+            check_mixture(game, reward, nodes)
+        self._hold(inputs, sites, nodes, transition)
         self.client = client
         if client is not None:
             check_client(client, self.law, samples_agents=self.samples_agents)
-        self.observed = torch.as_tensor(self.law.counts.actions)
         self.messages = self._crowd_messages(panel)
+
+    def _hold(
+        self,
+        inputs: RewardInputs,
+        sites: dict[str, torch.Size],
+        nodes: Nodes | None,
+        transition: Tensor,
+    ) -> None:
+        """Keep what the program is along the flow, and the law of the panel there."""
+        self.inputs, self.sites, self.nodes = inputs, sites, nodes
+        self.forbidden = ~self.game.available
+        self.forbids = bool(self.forbidden.any())
+        self.law = self.law_of(self.panel, transition)
+        self.observed = torch.as_tensor(self.law.counts.actions)
+
+    @classmethod
+    def of_program(cls, program: Program, panel: Panel, mean_field: Tensor) -> "TrajectoryModel":
+        """Return the model of a program that has been checked, and of a panel along a flow.
+
+        The panel is one that the program's game has drawn.
+        """
+        model, game = cls.__new__(cls), program.game
+        model.game, model.reward, model.mean_field = game, program.reward, mean_field
+        model.panel = panel.pooled() if game.stationary else panel
+        model.likelihood, model.start, model.flow_kind = "causal", "marginal", "known"
+        model.client, model.messages = None, ()
+        sites = {site.name: torch.Size(site.shape) for site in program.sites}
+        transition = game.transition_along(mean_field)
+        model._hold(program.inputs.along(mean_field), sites, program.nodes, transition)
+        return model
 
     def __call__(self) -> Tensor:
         """Run the program and observe the panel; return the reward table (T, S, A).
@@ -264,6 +282,21 @@ class TrajectoryModel(Keeper):
         other.inputs = RewardInputs(self.game, self.mean_field)
         return other
 
+    def uncoupled(self) -> "TrajectoryModel":
+        """Return the model of the same panel along the flow where a coupled model's search begins.
+
+        Raises
+        ------
+        DataError
+            If the panel takes steps that the crowd's dynamics rule out along that flow.
+        """
+        other = copy.copy(self)
+        other.client, other.flow_kind, other.messages = self.client, "known", ()
+        if self.game.crowd_moves_dynamics:
+            check_moves(self.panel, self.game, self.law.transition)
+        other.law = other.law_of(self.panel, self.law.transition)
+        return other
+
     def along(self, mean_field: Any) -> "TrajectoryModel":
         """Return the model of the same panel along another flow, as the constructor takes it."""
         return self.with_panel(self.panel, mean_field=mean_field)
@@ -323,40 +356,6 @@ class TrajectoryModel(Keeper):
     def __repr__(self) -> str:
         return f"TrajectoryModel({self.likelihood}, {self.game}, {self.panel})"
 
-    def _flow(self, mean_field: Any) -> Tensor:
-        T = self.game.shape[0]
-        if isinstance(mean_field, str) and mean_field not in FLOWS:
-            raise ValueError(
-                "`mean_field` must be 'empirical', 'equilibrium' or an array (T, S); got "
-                f"{mean_field!r}."
-            )
-        if self.panel.horizon > T:
-            raise ValueError(
-                f"the panel has {self.panel.horizon} decision times, more than the horizon {T}."
-            )
-        if self.flow_is_empirical:
-            if self.panel.horizon != T:
-                raise ValueError(
-                    f"the panel has {self.panel.horizon} decision times and the game a horizon of "
-                    f"{T}; make them equal, or pass `mean_field` as an array (T, S)."
-                )
-            return self._own_flow()
-        if self.coupled:
-            if shows_flow(self.panel, self.game):
-                return self._own_flow()
-            return torch.from_numpy(uniform_flow(self.game)).reshape(self.game.flow_shape)
-        return self.game.check_flow("mean_field", mean_field)
-
-    def _own_flow(self) -> Tensor:
-        """Return the panel's flow."""
-        try:
-            return torch.as_tensor(flow_of(self.panel, self.game))
-        except ValueError as error:
-            way = "occupancy" if self.game.joint else "mean_field"
-            raise ValueError(
-                f"{error}; give it, say mean_field=panel.{way}(prior_count=1.0)."
-            ) from None
-
     def _crowd_messages(self, panel: Panel) -> tuple[str, ...]:
         """Say how a panel's comings and goings change its flow, if the flow is read."""
         if self.coupled:
@@ -387,70 +386,13 @@ class TrajectoryModel(Keeper):
         with double_precision(), seeded(0), torch.no_grad():
             return answered(self.reward, self.inputs.along(mean_field), checked=True).core
 
-    def _check_coupled(self, transition: Tensor) -> None:
-        """Raise where the equilibrium's flow has no likelihood here."""
-        if self.likelihood != "causal":
-            raise ValueError(
-                "mean_field='equilibrium' needs likelihood='causal': the equilibrium is one of "
-                "agents who act by the causal law."
-            )
-        needs_crowd(self.panel, "mean_field='equilibrium'")
-        if self.game.crowd_moves_dynamics and transition.layout != torch.strided:
-            raise ValueError(
-                "mean_field='equilibrium' needs a `transition` that returns dense tensors computed "
-                "in torch where the crowd moves the dynamics; got scipy sparse matrices."
-            )
-
-    def _law_of_kinds(
-        self, panel: Panel, one: CausalLikelihood | StationaryLikelihood | CoupledLikelihood
-    ) -> KindsLikelihood:
-        """Return the law of a panel whose agents have sites of their own, else raise."""
-        assert self.nodes is not None
-        site = self.nodes.sites[-1].name
-        if not isinstance(panel, Trajectories):
-            raise ValueError(
-                f"the agent-level site {site!r} is summed over for each agent, which needs the "
-                f"trajectories one by one; a {type(panel).__name__} does not keep them. Read the "
-                "table with Trajectories.from_frame."
-            )
-        known = known_nodes(panel, self.nodes)
-        return KindsLikelihood(one, histories_of(panel, self.game.shape, known), self.nodes)
-
     def law_of(self, panel: Panel, transition: Tensor) -> Law:
         """Return the law of a panel of this model's game, with the dynamics along its flow."""
-        game, counts = self.game, panel.counts_over(self.game.shape[0])
+        game, nodes, counts = self.game, self.nodes, panel.counts_over(self.game.shape[0])
         if self.likelihood == "causal":
-            one = self._law_of_one(panel, transition, counts)
-            return one if self.nodes is None else self._law_of_kinds(panel, one)
-        if self.nodes is not None:
-            raise ValueError(
-                "likelihood='energy' knows agents of one kind; the reward program has the "
-                f"agent-level site {self.nodes.sites[-1].name!r}: use likelihood='causal'."
-            )
-        flow = self.mean_field.sum(-1) if game.joint else self.mean_field
-        entry = flow.numpy().copy()
-        entry[0] = game.initial.numpy()
-        if game.n_cells > 1:  # of each type
-            by_cell = entry.reshape(len(entry), game.n_cells, -1)
-            mass = by_cell.sum(-1, keepdims=True)
-            entry = (by_cell / np.where(mass > 0, mass, 1.0)).reshape(entry.shape)
-        n_groups = game.n_cells if self.start == "marginal" else 0
-        return EnergyLikelihood(transition, counts, entry, n_groups, game.temperature)
-
-    def _law_of_one(
-        self, panel: Panel, transition: Tensor, counts: Counts
-    ) -> CausalLikelihood | StationaryLikelihood | CoupledLikelihood:
-        """Return the causal law of agents of one kind."""
-        game = self.game
-        if self.coupled:
-            moved = game.crowd_moves_dynamics
-            seen = panel.transition_counts() if moved else None
-            moves = None if seen is None else moves_seen(*seen, tuple(transition.shape))
-            return CoupledLikelihood(
-                transition, counts, game.discount, game.temperature, moves, game.stationary
-            )
-        one = StationaryLikelihood if game.stationary else CausalLikelihood
-        return one(transition, counts, game.discount, game.temperature)
+            return causal_law(panel, counts, game, transition, nodes=nodes, coupled=self.coupled)
+        flow, by_type = self.mean_field, self.start == "marginal"
+        return energy_law(counts, game, transition, flow, nodes=nodes, by_type=by_type)
 
 
 def _digest(text: str, arrays: list[np.ndarray]) -> str:

@@ -1,14 +1,27 @@
 """What a model asks of a panel beside its game, and the flow that it reads from it."""
 
+from typing import Any
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from mfgppl.data.orders import bins_of
 from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.equilibrium.response_map import uniform_flow
 from mfgppl.game import MeanFieldGame
 
+FLOWS = ["empirical", "equilibrium"]  # that have a name
 
-def check_periods(game: MeanFieldGame, panel: Panel) -> None:
+
+def check_panel(panel: Panel, game: MeanFieldGame) -> None:
+    """Raise a `ValueError` where times or bins are called otherwise than in the game."""
+    _check_periods(panel, game)
+    _check_centres(panel, game)
+
+
+def _check_periods(panel: Panel, game: MeanFieldGame) -> None:
     """Raise a `ValueError` where the game calls times otherwise than the panel."""
     ours, theirs = game.periods, panel.periods
     if ours is not None and (ours.first, ours.clock) != (theirs.first, theirs.clock):
@@ -18,7 +31,7 @@ def check_periods(game: MeanFieldGame, panel: Panel) -> None:
         )
 
 
-def check_centres(game: MeanFieldGame, panel: Panel) -> None:
+def _check_centres(panel: Panel, game: MeanFieldGame) -> None:
     """Raise a `ValueError` where bins of game and panel have one name and two centres."""
     theirs = bins_of(panel.space)
     for name, ours in bins_of(game.space).items():
@@ -59,3 +72,63 @@ def shows_flow(panel: Panel, game: MeanFieldGame) -> bool:
     """Return whether agents are seen at each of a game's times."""
     seen = panel.counts.actions.sum(-1) if game.joint else panel.visits[: panel.horizon]
     return panel.horizon == game.shape[0] and bool((seen.sum(-1) > 0).all())
+
+
+def flow_faced(panel: Panel, game: MeanFieldGame, mean_field: Any, *, likelihood: str) -> Tensor:
+    """Return the flow that agents face, or where the search for the equilibrium's begins.
+
+    Parameters
+    ----------
+    panel : Panel
+        In the game's order.
+    game : MeanFieldGame
+        The game.
+    mean_field : str or array
+        As a model takes it.
+    likelihood : str
+        The model's.
+
+    Raises
+    ------
+    ValueError
+        If the panel shows no such flow, or it has no likelihood.
+    """
+    T = game.shape[0]
+    if isinstance(mean_field, str) and mean_field not in FLOWS:
+        raise ValueError(
+            "`mean_field` must be 'empirical', 'equilibrium' or an array (T, S); got "
+            f"{mean_field!r}."
+        )
+    if panel.horizon > T:
+        raise ValueError(
+            f"the panel has {panel.horizon} decision times, more than the horizon {T}."
+        )
+    if not isinstance(mean_field, str):
+        return game.check_flow("mean_field", mean_field)
+    if mean_field == "empirical":
+        if panel.horizon != T:
+            raise ValueError(
+                f"the panel has {panel.horizon} decision times and the game a horizon of "
+                f"{T}; make them equal, or pass `mean_field` as an array (T, S)."
+            )
+        return _own_flow(panel, game)
+    if likelihood != "causal":
+        raise ValueError(
+            "mean_field='equilibrium' needs likelihood='causal': the equilibrium is one of "
+            "agents who act by the causal law."
+        )
+    needs_crowd(panel, "mean_field='equilibrium'")
+    if shows_flow(panel, game):
+        return _own_flow(panel, game)
+    return torch.from_numpy(uniform_flow(game)).reshape(game.flow_shape)
+
+
+def _own_flow(panel: Panel, game: MeanFieldGame) -> Tensor:
+    """Return a panel's flow, else say what else to give."""
+    try:
+        return torch.as_tensor(flow_of(panel, game))
+    except ValueError as error:
+        way = "occupancy" if game.joint else "mean_field"
+        raise ValueError(
+            f"{error}; give it, say mean_field=panel.{way}(prior_count=1.0)."
+        ) from None

@@ -4,13 +4,14 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mfgppl._arguments import Seed, is_a, seed_of, strict_keywords
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl._keep import keep
-from mfgppl.control.steps import as_steps
 from mfgppl.data.trajectories import Trajectories, with_rows
-from mfgppl.equilibrium.response import check_policy, generate_mean_field
+from mfgppl.equilibrium.response import check_policy
 from mfgppl.equilibrium.simulation import draw_category
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -51,7 +52,7 @@ def replay(model: TrajectoryModel, policy: Any, *, random_seed: Seed = None) -> 
     game, panel = model.game, with_rows(model.panel, "replay")
     flow = model.mean_field
     if model.coupled and game.crowd_moves_dynamics:  # which answer the crowd that the policy makes
-        flow = generate_mean_field(game, check_policy(game, policy)).detach()
+        flow = flow_of_policy(game, check_policy(game, policy)).detach()
     return draw_again(game, panel, policy, flow, random_seed)
 
 
@@ -121,10 +122,10 @@ def _drawn(
     random_seed: int,
 ) -> Trajectories:
     """Draw a panel by the policies (N, T, S, A), summed up over actions, of trajectories' nodes."""
-    transition = game.transition_along(flow).detach()
     if game.tables_by_time:
         panel = _before(panel, game.shape[0])
-    steps = as_steps(transition, game.shape[0])
+    with torch.no_grad():
+        steps = game.steps_along(flow)
     rng = np.random.default_rng(random_seed)
     state, action = panel.state.copy(), panel.action.copy()
     of_row = node[panel.trajectory]

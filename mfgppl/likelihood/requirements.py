@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import one_of
-from mfgppl.likelihood.model import FLOWS, TrajectoryModel
-from mfgppl.likelihood.panels import flow_of, shows_flow
+from mfgppl.likelihood.model import TrajectoryModel
+from mfgppl.likelihood.panels import FLOWS, flow_of, shows_flow
 
 TREATMENTS = ["known", *FLOWS]  # of the flow, in fits of several panels
 

@@ -102,9 +102,9 @@ class StationaryLikelihood(WithDynamics):
 
     def tables(self, reward: Tensor) -> tuple[Tensor]:
         """Return the log policy (1, S, A), whose entries add up to the log likelihood, in torch."""
-        transition = self.transition.to(reward.device)
+        steps = as_steps(self.transition.to(reward.device), 1)
         solution = policy_iteration(
-            reward, transition, discount=self.discount, temperature=self.temperature
+            reward, steps, discount=self.discount, temperature=self.temperature
         )
         return (solution.log_policy,)
 

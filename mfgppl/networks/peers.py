@@ -12,7 +12,6 @@ import pandas as pd
 import xarray as xr
 
 from mfgppl._arguments import Seed, boolean, is_a, real_between, seed_of, strict_keywords
-from mfgppl.control.steps import as_steps
 from mfgppl.data.exposure import Exposure
 from mfgppl.data.space import StateSpace, index_of
 from mfgppl.data.trajectories import Trajectories
@@ -144,7 +143,7 @@ def simulate(
     if game.space.coordinates != panel.space.coordinates or game.actions != panel.actions:
         raise ValueError("`game` must have the panel's states and actions, in the same order.")
     acts = check_policy(game, policy).detach().numpy().cumsum(-1)
-    moves = as_steps(game.transition_along(game.initial).detach(), game.shape[0])
+    moves = game.steps
     rng = np.random.default_rng(seed_of(random_seed))
     who = pd.factorize(panel.agents)[0]
     n = who.max() + 1

@@ -3,7 +3,7 @@
 import functools
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from mfgppl._progress import Watch
 from mfgppl._replication import seeds_of
 from mfgppl.data.trajectories import with_rows
 from mfgppl.density.of_model import density_of
+from mfgppl.density.protocol import LogDensity
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.chain_starts import starts_of_chains
-from mfgppl.posterior.chains import Chain, Settings, complete_chains, run_chains
+from mfgppl.posterior.chain_starts import Start, starts_of_chains
+from mfgppl.posterior.chains import Chain, RunChain, Settings, complete_chains, run_chains
 from mfgppl.posterior.convergence import convergence_messages
 from mfgppl.posterior.nutpie_chain import nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
@@ -144,10 +145,6 @@ def nuts(
     # one stream a chain, one for predictions
     streams = seeds_of(random_seed, chains + 1)
     starts = starts_of_chains(density, init, streams[:-1])
-    settings = Settings(draws, tune, target_accept, max_treedepth)
-    run_one = nutpie_chain if sampler == "nutpie" else pyro_chain
-    if sampler == "nutpie":
-        import nutpie.compile_pymc  # noqa: F401 - imports once, before the chains fork
     attrs: dict[str, Any] = {
         "sampler": sampler,
         "random_seed": kept_seed(random_seed),
@@ -158,23 +155,11 @@ def nuts(
         "chains_asked": chains,
         "draws_asked": draws,
     }
-    run_store = None
-    if path is not None:
-        example = recorded(density, starts[0].theta[None])
-        create_store(path, fixed_datatree(density, attrs), example)
-        run_store = RunStore(path, chains)
-
-    def keep_in_store(k: int, new: Chain) -> None:
-        if run_store is not None and len(new.theta):
-            run_store.append(k, recorded(density, new.theta) | {"sample_stats": new.stats})
-
-    def run(k: int, watch: Watch) -> Chain:
-        keep = functools.partial(keep_in_store, k)
-        return run_one(density, settings, starts[k], streams[k], watch, keep)
-
+    run_store = None if path is None else _begun_store(path, density, attrs, starts)
+    settings = Settings(draws, tune, target_accept, max_treedepth)
     away = model.client is not None  # whose wires to its workers no fork can share
     done, interrupted = run_chains(
-        run,
+        _chain_of(sampler, density, settings, starts, streams, run_store),
         chains,
         cores=1 if away and sampler == "pyro" else min(cores, chains),
         draws=draws,
@@ -199,3 +184,35 @@ def nuts(
         warnings.warn(unstored, stacklevel=3)
     warn_of_draws(messages, flat, stacklevel=4)
     return tree
+
+
+def _begun_store(
+    path: Path, density: LogDensity, attrs: dict[str, Any], starts: Sequence[Start]
+) -> RunStore:
+    """Return a new store, with what a run knows before its first draw."""
+    example = recorded(density, starts[0].theta[None])
+    create_store(path, fixed_datatree(density, attrs), example)
+    return RunStore(path, len(starts))
+
+
+def _chain_of(
+    sampler: str,
+    density: LogDensity,
+    settings: Settings,
+    starts: Sequence[Start],
+    streams: Sequence[int],
+    store: RunStore | None,
+) -> RunChain:
+    """Return what samples a chain, and puts its draws into the store as they come."""
+    sample = nutpie_chain if sampler == "nutpie" else pyro_chain
+    if sampler == "nutpie":
+        import nutpie.compile_pymc  # noqa: F401 - imports once, before the chains fork
+
+    def keep(k: int, new: Chain) -> None:
+        if store is not None and len(new.theta):
+            store.append(k, recorded(density, new.theta) | {"sample_stats": new.stats})
+
+    def run(k: int, watch: Watch) -> Chain:
+        return sample(density, settings, starts[k], streams[k], watch, functools.partial(keep, k))
+
+    return run

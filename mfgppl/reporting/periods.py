@@ -13,9 +13,8 @@ from mfgppl.estimation.delta_method import variances_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.groups import SAMPLES
-from mfgppl.reward.coordinates import entry_labels
-from mfgppl.reward.parameters import Site
 from mfgppl.reward.period_effects import Entries, effects_of_contrasts
+from mfgppl.reward.site_values import Site, entry_labels
 
 
 def sites_of_periods(model: TrajectoryModel) -> dict[str, tuple[Entries, np.ndarray]]:

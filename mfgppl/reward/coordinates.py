@@ -3,7 +3,6 @@
 A comparison is a number, 1 where it holds and 0 elsewhere, whatever the labels are called.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from mfgppl._arguments import suggestion
 from mfgppl.data.bins import Bin
-from mfgppl.data.space import text_labels
 from mfgppl.reward.remedies import CONDITIONS as HOW_TO_COMBINE
 from mfgppl.reward.remedies import PARENTHESES
+from mfgppl.reward.site_values import one_each
 
 # functions of torch that take a condition, and where among their arguments
 CONDITIONS = {
@@ -309,39 +308,6 @@ class Numbers(InMiddle, Tensor):
     @property
     def _arguments(self) -> tuple[Any, ...]:
         return self.called, self.labels, vars(self).get("codes")
-
-
-def one_each(name: str, labels: Sequence[Any], prior: dist.Distribution) -> dist.Distribution:
-    """Return a prior for a vector with one independent entry per label.
-
-    Parameters
-    ----------
-    name : str
-        What the labels are of.
-    labels : sequence
-        The labels.
-    prior : Distribution
-        Of an entry, a number.
-
-    Raises
-    ------
-    TypeError
-        If the prior is no distribution of a number.
-    """
-    shape = getattr(prior, "batch_shape", None), getattr(prior, "event_shape", None)
-    if not hasattr(prior, "log_prob") or shape != ((), ()):
-        raise TypeError(
-            f"x.{name}.each takes the prior of one entry, as dist.Normal(0.0, 1.0); got {prior!r}."
-        )
-    made = prior.expand([len(labels)]).to_event(1)
-    made.entries = ((name, tuple(labels)),)
-    return made
-
-
-def entry_labels(entries: Sequence[tuple[str, Sequence[Any]]]) -> list[str]:
-    """Return the label of each entry of an array whose axes have labels: "small, 0"."""
-    axes = [text_labels(labels) for _, labels in entries]
-    return [", ".join(parts) for parts in itertools.product(*axes)]
 
 
 def axis(name: str, labels: Sequence[Any], codes: Tensor) -> Numbers | Labels:

@@ -77,9 +77,7 @@ class RewardInputs:
         self.game, self._flow, self._energy = game, mean_field, energy
         self._agent_names = agent_names
         if game.joint:
-            rows = game.exposures(mean_field)
-            seen = rows[game.meets.row] if game.n_cells > 1 else rows
-            self.occupancy = seen if game.space.types else seen[0]
+            self.occupancy = Crowd(game, mean_field).mean_field.reshape(self.shape)
             mean_field = mean_field.sum(-1)
         self._states = mean_field
         self.crowd = Crowd(game, mean_field)
@@ -145,10 +143,11 @@ class RewardInputs:
         return (C, T, S // C, A) if self.game.space.types else (T, S, A)
 
     def stacked(self, table: Tensor) -> Tensor:
-        """Return a table by type (C, T, S, A) as one over pairs of type and state."""
+        """Return a table by type (C, T, S, A or 1) as one over pairs of type and state."""
         if not self.game.space.types:
             return table
-        return table.transpose(0, 1).reshape(self.game.shape)
+        T, S, _ = self.game.shape
+        return table.transpose(0, 1).reshape(T, S, table.shape[-1])
 
     def expect(self, quantity: str | Tensor, *, within: str | Sequence[str] = ()) -> Tensor:
         """Return the crowd's mean of a coordinate, a feature or a tensor; see `Crowd.expect`."""

@@ -51,7 +51,14 @@ def as_types(
         called as a coordinate of the game.
     """
     is_a("game", game, MeanFieldGame)
-    bound = bind(reward, site_values("parameters", parameters))
+    return typed(game, reward, site_values("parameters", parameters))
+
+
+def typed(
+    game: MeanFieldGame, reward: RewardProgram, values: Mapping[str, Any]
+) -> tuple[MeanFieldGame, RewardProgram]:
+    """Return the same at values by site that are known."""
+    bound = bind(reward, values)
     with double_precision(), torch.no_grad():
         nodes = ran(bound, at_start(game)).nodes
     if nodes is None:
@@ -109,7 +116,7 @@ def typed_program(game: MeanFieldGame, reward: RewardProgram) -> RewardProgram:
         inner = RewardInputs(game, pooled(game, x.whole_flow))
         run = ran(reward, inner)
         assert isinstance(run.nodes, Nodes)
-        each = run.nodes.preferences(run.preferences, len(inner.shape))
+        each = run.nodes.preferences(run.declared.preferences, len(inner.shape))
         return Preferences(**{name: _by_type(name, each, inner) for name in _declared(each)})
 
     return of_types

@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from mfgppl._arguments import suggestion, torch_seed
+from mfgppl._arguments import torch_seed
 from mfgppl._keep import Keeper, keep
 from mfgppl._modes import seeded
-from mfgppl.reward.coordinates import entry_labels
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.names import check_site_names
 from mfgppl.reward.nodes import Nodes
+from mfgppl.reward.priors import description, is_standard_normal, same_law, spread
 from mfgppl.reward.program import (
     Answered,
     RewardProgram,
@@ -26,7 +25,6 @@ from mfgppl.reward.program import (
     check_callable,
     check_shape,
     double_precision,
-    innermost,
     is_subsample,
     meet_sites,
     nodes_of,
@@ -34,40 +32,10 @@ from mfgppl.reward.program import (
     spread_reward,
 )
 from mfgppl.reward.running import Substitute, run_at
-from mfgppl.reward.site_values import in_shape, site_values
+from mfgppl.reward.site_values import Site
+from mfgppl.reward.valued import answers_reward
 
 FIRST_SEEDS = range(20)
-
-
-class Site(NamedTuple):
-    """Where a latent site stands in the flat unconstrained vector.
-
-    Attributes
-    ----------
-    name : str
-        The site.
-    shape : tuple of int
-        Shape of its value.
-    free_shape : tuple of int
-        Shape of its unconstrained value.
-    start, stop : int
-        Its place in the flat vector.
-    entries : tuple of (str, tuple), or None
-        Of what its entries are, and their labels, axis by axis, where its prior says
-        (`x.size.each(prior)`).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    free_shape: tuple[int, ...]
-    start: int
-    stop: int
-    entries: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of unconstrained values."""
-        return self.stop - self.start
 
 
 class Run(NamedTuple):
@@ -98,6 +66,11 @@ class Run(NamedTuple):
     site_log_priors: dict[str, Tensor]
     reward: Tensor
     n_log_priors: int
+
+    @property
+    def flat_values(self) -> Tensor:
+        """Constrained parameters, flat (P,), site by site."""
+        return torch.cat([value.reshape(-1) for value in self.values.values()])
 
 
 def latent_sites(reward: RewardProgram, inputs: RewardInputs) -> dict[str, torch.Size]:
@@ -202,6 +175,10 @@ class Program(Keeper):
             len(met.log_priors),
         )
 
+    def at(self, theta: Tensor, *, mean_field: Tensor | None = None) -> Run:
+        """Run the program at a flat unconstrained vector."""
+        return self.run(self.split(theta), mean_field=mean_field)
+
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""
         return reward.masked_fill(self._forbidden, -torch.inf) if self._forbids else reward
@@ -232,7 +209,7 @@ class Program(Keeper):
 
     def entry_names(self) -> list[str]:
         """One name a constrained parameter, site by site."""
-        return [name for s in self.sites for name in _entry_names(s)]
+        return [name for site in self.sites for name in site.entry_names]
 
     def table(self, theta: Tensor, inputs: RewardInputs | None = None) -> Tensor:
         """Return the reward (T, S, A) at a flat unconstrained vector, by default along its inputs.
@@ -247,7 +224,7 @@ class Program(Keeper):
     def values_at(self, theta: np.ndarray) -> dict[str, np.ndarray]:
         """Return the constrained values by site of a flat unconstrained vector."""
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            values = self.run(self.split(torch.as_tensor(theta))).values
+            values = self.at(torch.as_tensor(theta)).values
         return {s.name: values[s.name].numpy().copy() for s in self.sites}
 
     def core_at(self, values: dict[str, Tensor]) -> Tensor:
@@ -255,33 +232,9 @@ class Program(Keeper):
         with pyro.poutine.block(), Substitute(lambda name, fn: values[name]):
             return self.core(answered(self.reward, self.inputs))
 
-    def check_values(self, argument: str, values: Any, *, complete: bool) -> dict[str, Any]:
-        """Return values by site, else raise what is wrong with them in the user's terms.
-
-        Parameters
-        ----------
-        argument : str
-            What the caller calls them.
-        values : mapping of str to value
-            Constrained values.
-        complete : bool
-            Whether each site must have one.
-        """
-        values = site_values(argument, values)
-        names = [s.name for s in self.sites]
-        for name in values:
-            if name not in names:
-                hint = suggestion(name, names)
-                known = ", ".join(names)
-                raise ValueError(f"`{argument}` names {name!r}; the parameters are {known}.{hint}")
-        missing = [n for n in names if n not in values]
-        if complete and missing:
-            raise ValueError(f"`{argument}` lacks the parameter {missing[0]!r}.")
-        sites = {site.name: site for site in self.sites}
-        return {
-            k: np.asarray(in_shape(argument, k, v, sites[k].shape, sites[k].entries), dtype=float)
-            for k, v in values.items()
-        }
+    def flat_core(self, values: Tensor) -> Tensor:
+        """Return the same, flat, at flat constrained parameters (P,)."""
+        return self.core_at(self.by_site(values)).reshape(-1)
 
     def free(self, values: Mapping[str, Any], *, argument: str = "values") -> np.ndarray:
         """Return the flat unconstrained vector of constrained parameters.
@@ -338,7 +291,7 @@ class Program(Keeper):
         All at once, unless the prior of a site depends on the sites before it.
         """
         laws, others = self._distributions(0), self._distributions(1)
-        if not all(_same_law(laws[s.name], others[s.name]) for s in self.sites):
+        if not all(same_law(laws[s.name], others[s.name]) for s in self.sites):
             return np.stack([self.draw(seed) for seed in range(n)])
         with double_precision(), seeded(torch_seed(0)), torch.no_grad():
             found = [(laws[s.name].support, laws[s.name].sample((n,))) for s in self.sites]
@@ -364,7 +317,7 @@ class Program(Keeper):
     def priors(self) -> dict[str, str]:
         """Describe the prior of each site: its family and its numbers, unless these vary."""
         first, second = self._distributions(0), self._distributions(1)
-        return {s.name: _description(first[s.name], second[s.name]) for s in self.sites}
+        return {s.name: description(first[s.name], second[s.name]) for s in self.sites}
 
     def spreads(self) -> np.ndarray:
         """Return prior standard deviations (P,), NaN where priors depend on other parameters.
@@ -372,7 +325,7 @@ class Program(Keeper):
         NaN as well where a distribution does not know its own.
         """
         first, second = self._distributions(0), self._distributions(1)
-        known = [_spread(first[s.name], second[s.name], math.prod(s.shape)) for s in self.sites]
+        known = [spread(first[s.name], second[s.name], math.prod(s.shape)) for s in self.sites]
         return np.concatenate(known) if known else np.zeros(0)
 
     def _distributions(self, seed: int) -> dict[str, Any]:
@@ -396,11 +349,8 @@ class Program(Keeper):
         mask = np.zeros(self.n_dim, dtype=bool)
         priors = self._distributions(0)
         for site in self.sites:
-            prior = innermost(priors[site.name])
-            standard = isinstance(prior, dist.Normal) and bool(
-                ((prior.loc == 0) & (prior.scale == 1)).all()
-            )
-            mask[site.start : site.stop] = standard and site.size > 1
+            standard = site.size > 1 and is_standard_normal(priors[site.name])
+            mask[site.start : site.stop] = standard
         return mask
 
     @functools.cached_property
@@ -409,10 +359,15 @@ class Program(Keeper):
         return nodes_of(self.reward, self.inputs)
 
     @functools.cached_property
+    def answers_reward(self) -> bool:
+        """Whether agents are soft maximisers of the reward and its end, at any parameters."""
+        return answers_reward(self.reward, self.inputs)
+
+    @functools.cached_property
     def has_factors(self) -> bool:
         """Whether log densities beside those of the parameters are part of the prior."""
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
-            run = self.run(self.split(torch.from_numpy(self.draw(0))))
+            run = self.at(torch.from_numpy(self.draw(0)))
         return bool(run.n_log_priors > len(run.values))
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], Any]]:
@@ -430,55 +385,3 @@ class Program(Keeper):
 
 def _free_shape(fn: Any, value: Tensor) -> tuple[int, ...]:
     return tuple(biject_to(fn.support).inv(value).shape)  # inverse_shape would import sympy
-
-
-def _spread(fn: Any, again: Any, size: int) -> np.ndarray:
-    """Return the standard deviations (n,) of a distribution, NaN where another draw changes it."""
-    try:
-        variances = [law.variance.detach().reshape(-1) for law in (fn, again)]
-    except (NotImplementedError, AttributeError):
-        return np.full(size, np.nan)
-    alike = len(variances[0]) == size and torch.equal(*variances)
-    return variances[0].sqrt().numpy() if alike else np.full(size, np.nan)
-
-
-def _same_law(fn: Any, again: Any) -> bool:
-    """Return whether a distribution is the same at another draw of what comes before it."""
-    numbers = _numbers(fn, again)
-    return bool(numbers) and all(
-        isinstance(one, Tensor) and isinstance(two, Tensor) and torch.equal(one, two)
-        for one, two in numbers.values()
-    )
-
-
-def _numbers(fn: Any, again: Any) -> dict[str, tuple[Any, Any]]:
-    """Return a distribution's arguments, and those of its twin at another draw, by name."""
-    inner, other = innermost(fn), innermost(again)
-    return {k: (getattr(inner, k, None), getattr(other, k, None)) for k in inner.arg_constraints}
-
-
-def _description(fn: Any, again: Any) -> str:
-    """Return a distribution as text; a number that another draw changes depends on others."""
-    shown = []
-    for name, (value, twin) in _numbers(fn, again).items():
-        if not isinstance(value, Tensor) or not isinstance(twin, Tensor):
-            continue
-        flat = value.detach().reshape(-1)
-        if not torch.equal(value.detach(), twin.detach()):
-            text = "(depends on other parameters)"
-        elif flat.numel() and bool((flat == flat[0]).all()):
-            text = f"{flat[0]:.4g}"
-        else:
-            text = "..."
-        shown.append(f"{name}={text}")
-    shape = tuple(fn.batch_shape + fn.event_shape)
-    size = f", shape {shape}" if shape else ""
-    return f"{type(innermost(fn)).__name__}({', '.join(shown)}){size}"
-
-
-def _entry_names(site: Site) -> list[str]:
-    if not site.shape:
-        return [site.name]
-    if site.entries is not None:
-        return [f"{site.name}[{label}]" for label in entry_labels(site.entries)]
-    return [f"{site.name}[{', '.join(map(str, index))}]" for index in np.ndindex(*site.shape)]

@@ -1,4 +1,4 @@
-"""What an agent is: a reward for each decision, an end, shocks, patience, noise and lapses."""
+"""What a program may declare: a reward, an end, shocks, patience, noise and lapses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import known_keywords
-from mfgppl.control.plans import Agent
 from mfgppl.reward.inputs import RewardInputs
 
 
@@ -183,79 +182,6 @@ def _shape(name: str, inputs: RewardInputs) -> tuple[tuple[int, ...], str]:
     return shape, f"(type, {axes})" if lead else f"({axes})"
 
 
-def reward_and_end(preferences: Preferences, inputs: RewardInputs) -> Tensor:
-    """Return the reward of decisions (T, S, A), the discounted terminal value in the last.
-
-    States are stacked, types leading.
-    """
-    reward, ending = _decisions(preferences, inputs), ending_of(preferences, inputs)
-    if ending is None:
-        return reward
-    discount = _constant("discount", preferences, inputs)
-    return with_last(reward, discount * ending)
-
-
-def with_last(reward: Tensor, more: Tensor) -> Tensor:
-    """Return a reward (T, S, A) with more (S, A) at the last decision."""
-    return torch.cat([reward[:-1], (reward[-1] + more)[None]])
-
-
-def agent_of(preferences: Preferences, inputs: RewardInputs) -> Agent:
-    """Return what an agent is, in tables over pairs of type and state."""
-    shock, lapse = preferences.shock, preferences.lapse
-    return Agent(
-        reward=_decisions(preferences, inputs),
-        ending=ending_of(preferences, inputs),
-        shock=None if shock is None else inputs.stacked(spread("shock", shock, inputs)),
-        discount=_constant("discount", preferences, inputs),
-        temperature=_constant("temperature", preferences, inputs),
-        lapse=None if lapse is None else _by_state(spread("lapse", lapse, inputs), inputs),
-    )
-
-
-def terminal_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
-    """Return what states are worth after the last decision, (S,)."""
-    if preferences.terminal is None:
-        return None
-    return spread("terminal", preferences.terminal, inputs).reshape(-1)
-
-
-def ending_of(preferences: Preferences, inputs: RewardInputs) -> Tensor | None:
-    """Return its mean after the last decision, (S, A).
-
-    Raises
-    ------
-    ValueError
-        If the game has no table of the move after the last decision.
-    """
-    worth = terminal_of(preferences, inputs)
-    if worth is None:
-        return None
-    return inputs.game.last_move(inputs.whole_flow[-1]).expected(0, worth)
-
-
-def _decisions(preferences: Preferences, inputs: RewardInputs) -> Tensor:
-    return inputs.stacked(spread("reward", preferences.reward, inputs))
-
-
 def spread(name: str, part: Any, inputs: RewardInputs) -> Tensor:
     """Return a part in full: all axes that it can have, (type, time, state, action) or fewer."""
     return torch.as_tensor(part, dtype=torch.float64).broadcast_to(_shape(name, inputs)[0])
-
-
-def _constant(name: str, preferences: Preferences, inputs: RewardInputs) -> Tensor:
-    """Return a constant as a number, or by stacked state (S, 1) where it differs by type."""
-    part = getattr(preferences, name)
-    if part is None:
-        part = inputs.game.constants_by_type.get(name, getattr(inputs.game, name))
-    value = torch.as_tensor(part, dtype=torch.float64)
-    if value.numel() == 1:
-        return value.reshape(())
-    *_, _, S, _ = inputs.shape
-    return value.reshape(-1, 1).expand(-1, S).reshape(-1, 1)
-
-
-def _by_state(table: Tensor, inputs: RewardInputs) -> Tensor:
-    """Return a table by type (C, T, S, 1) as one over stacked states (T, S, 1)."""
-    T, S, _ = inputs.game.shape
-    return table.transpose(0, 1).reshape(T, S, 1) if table.ndim == 4 else table

@@ -17,7 +17,7 @@ from mfgppl._modes import double_precision as double_precision
 from mfgppl._modes import seeded
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AGENT_LEVEL
-from mfgppl.reward.behaviour import Asked, as_reward
+from mfgppl.reward.behaviour import Asked, Declared, as_reward
 from mfgppl.reward.coordinates import as_index
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes, NodesMet
@@ -162,22 +162,20 @@ class Ran(NamedTuple):
 
     Attributes
     ----------
-    preferences : Preferences
+    declared : Declared
         What it returned; with agent-level sites its parts have axes for them in front.
-    ask : callable
-        The same at the same parameters along other flows.
     nodes : Nodes or None
         The values of agent-level sites, if there are any.
     """
 
-    preferences: Preferences
-    ask: Asked
+    declared: Declared
     nodes: Nodes | None
 
-    def each(self, inputs: RewardInputs) -> list[tuple[Preferences, Asked]]:
-        """Return what the agents of each node are, along a flow and along others."""
+    def each(self) -> list[Declared]:
+        """Return what the agents of each node are."""
         if self.nodes is None:
-            return [(self.preferences, self.ask)]
+            return [self.declared]
+        preferences, inputs, ask = self.declared
         if isinstance(inputs.game.beliefs, int):
             raise ValueError(
                 "agents of kinds that are not seen cannot have beliefs of a level: what those "
@@ -186,11 +184,10 @@ class Ran(NamedTuple):
         nodes, n_axes = self.nodes, len(inputs.shape)
 
         def ask_of(n: int) -> Asked:
-            return lambda along: nodes.preferences(self.ask(along), n_axes)[n]
+            return lambda along: nodes.preferences(ask(along), n_axes)[n]
 
-        return [
-            (own, ask_of(n)) for n, own in enumerate(nodes.preferences(self.preferences, n_axes))
-        ]
+        each = nodes.preferences(preferences, n_axes)
+        return [Declared(own, inputs, ask_of(n)) for n, own in enumerate(each)]
 
 
 def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
@@ -211,25 +208,25 @@ def ran(program: RewardProgram, inputs: RewardInputs) -> Ran:
         ):
             return as_preferences(program(along))
 
-    return Ran(as_preferences(value), ask, level.nodes())
+    return Ran(Declared(as_preferences(value), inputs, ask), level.nodes())
 
 
-def asked(program: RewardProgram, inputs: RewardInputs) -> tuple[Preferences, Asked]:
-    """Return what a program returns, and the same at the same parameters along other flows.
+def asked(program: RewardProgram, inputs: RewardInputs) -> Declared:
+    """Return what a program declares along a flow.
 
     Raises
     ------
     ValueError
         If it has agent-level sites, and so no one table for all.
     """
-    preferences, ask, nodes = ran(program, inputs)
+    declared, nodes = ran(program, inputs)
     if nodes is not None:
         raise ValueError(
             f"the reward program has the agent-level site {nodes.sites[-1].name!r}, so that agents "
             "are of several kinds, and this takes agents of one. mfg.kinds.as_types(game, reward, "
             "parameters) returns the game in which the kind is a type that is seen."
         )
-    return preferences, ask
+    return declared
 
 
 def as_preferences(value: Any) -> Preferences:
@@ -271,10 +268,7 @@ def answered(program: RewardProgram, inputs: RewardInputs, *, checked: bool = Fa
     Without checks, or with those of `reward_table`.
     """
     run = ran(program, inputs)
-    tables = [
-        checked_table(own, ask, inputs) if checked else as_reward(own, inputs, ask)
-        for own, ask in run.each(inputs)
-    ]
+    tables = [checked_table(own) if checked else as_reward(own) for own in run.each()]
     if run.nodes is None:
         return Answered(tables[0], None)
     return Answered(torch.stack(tables), run.nodes.log_weights)
@@ -292,8 +286,7 @@ def spread_reward(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     With types, S counts pairs of type and state.
     """
     check_callable(program)
-    preferences, ask = asked(program, inputs)
-    return as_reward(preferences, inputs, ask)
+    return as_reward(asked(program, inputs))
 
 
 def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
@@ -322,14 +315,14 @@ def reward_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
         if the game has no place for a part.
     """
     check_callable(program)
-    return checked_table(*asked(program, inputs), inputs)
+    return checked_table(asked(program, inputs))
 
 
-def checked_table(preferences: Preferences, ask: Asked, inputs: RewardInputs) -> Tensor:
-    """Return the table of what a program returned, its parts and entries checked."""
-    check_parts(preferences, inputs)
-    reward = as_reward(preferences, inputs, ask)
-    check_finite(reward, inputs.game)
+def checked_table(declared: Declared) -> Tensor:
+    """Return the table that agents answer, its parts and entries checked."""
+    check_parts(declared.preferences, declared.inputs)
+    reward = as_reward(declared)
+    check_finite(reward, declared.game)
     return reward
 
 

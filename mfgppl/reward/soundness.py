@@ -19,8 +19,8 @@ from torch.distributions import biject_to
 from mfgppl._compiler.tracing import GradientWatch
 from mfgppl._modes import own_modes, seeded
 from mfgppl.game import MeanFieldGame
+from mfgppl.reward.behaviour import agent_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import agent_of
 from mfgppl.reward.program import (
     RewardProgram,
     double_precision,
@@ -99,8 +99,7 @@ def check_program(program: RewardProgram, inputs: RewardInputs, *, coupled: bool
 def _shock_at(program: RewardProgram, inputs: RewardInputs, values: Values) -> Tensor:
     """Return the shocks (T, S, A) at parameters, zero where there are none."""
     with torch.no_grad(), pyro.poutine.block(), Substitute(_constrained_values(values)):
-        each = ran(program, inputs).each(inputs)
-        shocks = [agent_of(own, inputs).shock for own, _ in each]
+        shocks = [agent_of(own).shock for own in ran(program, inputs).each()]
     known = [shock for shock in shocks if shock is not None]
     return torch.cat(known, -1) if known else torch.zeros(1, 1, 1, dtype=torch.float64)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mfgppl._modes import seeded
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.behaviour import Asked, is_plain, plan_of
+from mfgppl.reward.behaviour import Declared, agent_of, plan_of
 from mfgppl.reward.inputs import RewardInputs
-from mfgppl.reward.preferences import Preferences, agent_of, check_parts, reward_and_end
+from mfgppl.reward.preferences import Preferences, check_parts
 from mfgppl.reward.program import (
     RewardProgram,
     as_preferences,
@@ -45,23 +45,22 @@ class Outlook(NamedTuple):
 
 def outlook(program: RewardProgram, inputs: RewardInputs) -> Outlook | None:
     """Return what agents earn and expect; None where the table that they answer says it."""
-    return _outlook(*asked(program, inputs), inputs)
+    return _outlook(asked(program, inputs))
 
 
 def faced(program: RewardProgram, inputs: RewardInputs) -> tuple[Tensor, Outlook | None]:
     """Return the table that agents answer, checked, and their outlook, by one run."""
     check_callable(program)
-    preferences, ask = asked(program, inputs)
-    table = checked_table(preferences, ask, inputs)
-    return table, _outlook(preferences, ask, inputs)
+    declared = asked(program, inputs)
+    return checked_table(declared), _outlook(declared)
 
 
-def _outlook(preferences: Preferences, ask: Asked, inputs: RewardInputs) -> Outlook | None:
-    if is_plain(preferences, inputs.game):
+def _outlook(declared: Declared) -> Outlook | None:
+    if declared.plain:
         return None
-    reward = reward_and_end(preferences, inputs)
-    masked = reward.masked_fill(~inputs.game.available, -torch.inf)
-    return Outlook(masked, plan_of(preferences, inputs, ask).values)
+    reward = agent_of(declared).reward_and_end
+    masked = reward.masked_fill(~declared.game.available, -torch.inf)
+    return Outlook(masked, plan_of(declared).values)
 
 
 def worth_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
@@ -72,9 +71,9 @@ def worth_table(program: RewardProgram, inputs: RewardInputs) -> Tensor:
     TypeError, ValueError
         As `reward_table`.
     """
-    preferences, _ = asked(program, inputs)
-    check_parts(preferences, inputs)
-    reward = reward_and_end(preferences, inputs)
+    declared = asked(program, inputs)
+    check_parts(declared.preferences, declared.inputs)
+    reward = agent_of(declared).reward_and_end
     check_finite(reward, inputs.game)
     return reward
 
@@ -101,12 +100,11 @@ def valued(game: MeanFieldGame, program: RewardProgram) -> tuple[MeanFieldGame, 
         If discount or temperature differ by type, as nothing values policies then.
     """
     with double_precision(), torch.no_grad():
-        inputs = at_start(game)
-        preferences, _ = asked(program, inputs)
-        if is_plain(preferences, game):
+        declared = asked(program, at_start(game))
+        if declared.plain:
             return game, program
-        check_parts(preferences, inputs)
-        agent = agent_of(preferences, inputs)
+        check_parts(declared.preferences, declared.inputs)
+        agent = agent_of(declared)
     constants = {}
     for name in ("discount", "temperature"):
         values = getattr(agent, name).reshape(-1)
@@ -149,9 +147,7 @@ class Constants(NamedTuple):
 def constants_of(game: MeanFieldGame, program: RewardProgram) -> Constants:
     """Return the constants that a program with fixed parameters declares, else the game's."""
     with double_precision(), torch.no_grad():
-        inputs = at_start(game)
-        preferences, _ = asked(program, inputs)
-        agent = agent_of(preferences, inputs)
+        agent = agent_of(asked(program, at_start(game)))
     discount, temperature = (
         value.reshape(-1).expand(game.n_states) for value in (agent.discount, agent.temperature)
     )
@@ -167,15 +163,15 @@ def at_start(game: MeanFieldGame) -> RewardInputs:
 
 def parts_drawn(program: RewardProgram, inputs: RewardInputs) -> list[str]:
     """Return the names of the parts that a program declares beside its reward."""
-    return [name for name in _drawn(program, inputs).parts if name != "reward"]
+    return [name for name in _drawn(program, inputs).preferences.parts if name != "reward"]
 
 
 def answers_reward(program: RewardProgram, inputs: RewardInputs) -> bool:
     """Return whether agents are soft maximisers of the reward and its end, at any parameters."""
-    return is_plain(_drawn(program, inputs), inputs.game)
+    return _drawn(program, inputs).plain
 
 
-def _drawn(program: RewardProgram, inputs: RewardInputs) -> Preferences:
-    """Return what a program returns at parameters drawn."""
+def _drawn(program: RewardProgram, inputs: RewardInputs) -> Declared:
+    """Return what a program declares at parameters drawn."""
     with double_precision(), seeded(0), pyro.poutine.block():
-        return ran(program, inputs).preferences
+        return ran(program, inputs).declared

@@ -10,6 +10,7 @@ import torch
 from games import ROADS_TRUTH, avoid_crowds, epidemic, fear, lone, random_rows, shop, two_roads
 
 import mfgppl as mfg
+from mfgppl.design import prior
 from mfgppl.design.prior import prior_predictive
 from mfgppl.design.scales import default_scales, weakly_informative
 
@@ -145,12 +146,12 @@ def test_the_verdict_follows_the_width_of_the_prior(scale, words):
 
 def test_draws_without_equilibrium_are_left_out_and_counted(monkeypatch):
     """Where no equilibrium is found the draw is missing, and if none is found it is said."""
-    solve = mfg.solve_equilibrium
-    module = "mfgppl.design.prior.solve_equilibrium"
+    solve = prior.settled
+    module = "mfgppl.design.prior.settled"
 
-    def sometimes(game, reward, **options):
-        found = solve(game, reward, **options)
-        return found._replace(converged=bool(options["parameters"]["go"] > 0))
+    def sometimes(game, reward, values, **options):
+        found = solve(game, reward, values, **options)
+        return found._replace(converged=bool(values["go"] > 0))
 
     monkeypatch.setattr(module, sometimes)
     found = prior_predictive(one_period(), taste(1.0), draws=40, random_seed=1)

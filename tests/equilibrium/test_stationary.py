@@ -9,7 +9,6 @@ from games import avoid_crowds, random_rows, two_roads
 
 import mfgppl as mfg
 from mfgppl.control.steps import as_steps
-from mfgppl.equilibrium import response
 
 ROUNDING = 1e-10  # sums of a few dozen float64 numbers
 DIFFERENCES = 1e-7  # error of central differences with a step of 1e-5, of quantities of order 1
@@ -223,7 +222,7 @@ def test_a_policy_settles_where_its_dynamics_answer_the_crowd(kind):
 
 def test_a_crowd_that_never_settles_is_told(monkeypatch):
     """Dynamics that send everybody where few are keep changing, which is an error."""
-    monkeypatch.setattr(response, "MAX_ROUNDS", 200)
+    monkeypatch.setattr("mfgppl._generated_flow.MAX_ROUNDS", 200)
 
     def flee(crowd, time):
         to_right = torch.sigmoid(60.0 * (crowd[0] - 0.5)).clamp(0.01, 0.99)

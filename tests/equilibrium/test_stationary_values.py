@@ -40,7 +40,7 @@ def test_answers_do_not_depend_on_those_before(problem):
     right = torch.from_numpy(np.random.default_rng(6).normal(size=4))
     for reward in rewards:
         found = values.log_policy(reward)
-        anew = policy_iteration(reward[None], transition, discount=discount, temperature=0.6)
+        anew = policy_iteration(reward[None], steps, discount=discount, temperature=0.6)
         torch.testing.assert_close(found, anew.log_policy[0], rtol=ROUNDING, atol=ROUNDING)
         policy = found.exp()
         torch.testing.assert_close(

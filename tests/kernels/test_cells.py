@@ -184,13 +184,16 @@ def test_stationary_control(shared):
     case = (3, 4, 1, shared)
     transition, reward = by_cell(case), torch.tensor(some_reward(case)[:1])
     found = [
-        policy_iteration(reward, P, discount=0.9, temperature=0.5)
+        policy_iteration(reward, as_steps(P, 1), discount=0.9, temperature=0.5)
         for P in (transition, product(transition))
     ]
     np.testing.assert_allclose(found[0].log_policy, found[1].log_policy, rtol=1e-11, atol=1e-11)
     initial = torch.full((12,), 1 / 12, dtype=torch.float64)
     policy = found[0].log_policy.exp()
-    flows = [kept_flow(policy, P, initial=initial) for P in (transition, product(transition))]
+    flows = [
+        kept_flow(policy, as_steps(P, 1), initial=initial)
+        for P in (transition, product(transition))
+    ]
     np.testing.assert_allclose(*flows, **CLOSE)
     np.testing.assert_allclose(flows[0].reshape(3, 4).sum(1), np.full(3, 1 / 3))
     counts = Counts(*(c[:1] for c in some_counts(case)))
