@@ -5,6 +5,7 @@ where they are slow it but helps iterations that need none, and where these fail
 `solve_equilibrium` take over.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ NEAR, QUICK = 1e-9, 0.01  # residual, and of a step to the last, up to which a s
 FAR, NEARER, MOST_ANSWERS = 0.03, 0.75, 3  # residuals that plain responses lessen first
 CLOSE = 1e-4  # the same, up to which it serves for lambda
 BUDGET = Budget(TOLERANCE, 300)
+SMALL_STEP = 1e-5  # of central differences in a parameter, relative
 FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
 
 
@@ -360,14 +362,35 @@ def linearise(
     if system is None:
         return None, np.zeros((len(values), *image.flow.shape))
     solve, _ = inverse(response_map, image, game.temperature)
-    flow = torch.from_numpy(image.flow.copy()).reshape(game.flow_shape)
+    if isinstance(response_map, ResponseMap) and response_map.recorded:
+        changes = _by_differences(response_map, image, values)
+    else:
+        changes = _by_program(program, population, image, values)
+    return system, np.array([np.nan_to_num(solve(change)) for change in changes])
+
+
+def _by_differences(response_map: ResponseMap, image: Image, values: Array) -> Iterator[Array]:
+    """Yield the slopes of what a flow generates in each parameter."""
+    temperature = response_map.game.temperature
+    for along in np.diag(SMALL_STEP * np.maximum(np.abs(values), 1.0)):
+        ends = []
+        for side in (1.0, -1.0):
+            response_map.put(values + side * along)
+            ends.append(response_map.image(image.flow, temperature).generated)
+        yield (ends[0] - ends[1]) / (2 * along.sum())
+    response_map.put(values)
+
+
+def _by_program(
+    program: Program, population: Population, image: Image, values: Array
+) -> Iterator[Array]:
+    """Yield the same by derivatives of the program, where nothing is recorded."""
+    flow = torch.from_numpy(image.flow.copy()).reshape(population.game.flow_shape)
 
     def generated(flat: Tensor) -> Tensor:
         return population.response(program.by_site(flat), flow).mean_field
 
-    tangent = []
     for along in torch.eye(len(values), dtype=torch.float64):
         with double_precision(), pyro.validation_enabled(False), torch.no_grad():
             moved = pushed_forward(generated, torch.from_numpy(values.copy()), along).numpy()
-        tangent.append(np.nan_to_num(solve(moved.reshape(image.flow.shape))))
-    return system, np.array(tangent)
+        yield moved.reshape(image.flow.shape)

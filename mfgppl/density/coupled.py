@@ -236,17 +236,37 @@ class CoupledDensity(Keeper):
             return gradient.copy() if np.isfinite(value) else np.full(len(theta), np.nan)
 
         rows = []
-        for along in np.diag(STEP * np.maximum(self.units, np.abs(theta))):
+        for along in np.diag(self._steps(theta)):
             near, far = (slope(theta + k * along) - slope(theta - k * along) for k in (1, 2))
             rows.append((8 * near - far) / (12 * along.sum()))
         hessian = np.array(rows)
         return 0.5 * (hessian + hessian.T)
 
+    def _steps(self, theta: Array) -> Array:
+        """Return the steps (K,) of central differences."""
+        return STEP * np.maximum(self.units, np.abs(theta))
+
     def table_slopes(self, theta: Array) -> Iterator[tuple[Array, ...]]:
         """Yield the slopes of the tables in each unconstrained parameter, the flow's among them.
 
-        NaN where no equilibrium is found.
+        By central differences of fourth order where equilibria are quickly found; NaN where there
+        is none.
         """
+        if self._search() is not None:
+            steps = np.diag(self._steps(theta))
+            points = [theta + k * along for along in steps for k in (1, -1, 2, -2)]
+            values = self.constrained(np.array(points))
+            images = self.images(values)
+            if all(np.isfinite(image.residual) for image in images):
+                tables = [self.tables_of(*pair) for pair in zip(images, values, strict=True)]
+                for k, step in enumerate(np.diag(steps)):
+                    four = tables[4 * k : 4 * k + 4]
+                    yield tuple(_slope(*each, step=step) for each in zip(*four, strict=True))
+                return
+        yield from self._slopes_by_program(theta)
+
+    def _slopes_by_program(self, theta: Array) -> Iterator[tuple[Array, ...]]:
+        """Yield the same by derivatives of the program, which is slower."""
         game, crowd, program = self.model.game, self.population, self.program
         shape, values = crowd.game.flow_shape, self.constrained(theta[None])[0]
         (image,) = self.images(values[None])
@@ -384,3 +404,12 @@ class CoupledDensity(Keeper):
             value = log_likelihood_along(self.law, core, transition)
             (slope,) = torch.autograd.grad(value, at)
         return float(value.detach()), slope.numpy()
+
+
+def _slope(
+    ahead: Array, behind: Array, farther: Array, farther_behind: Array, *, step: float
+) -> Array:
+    """Return the slope of a table by its values at steps of 1, -1, 2 and -2; 0 if not finite."""
+    with np.errstate(invalid="ignore"):
+        found = (8 * (ahead - behind) - (farther - farther_behind)) / (12 * step)
+    return np.where(np.isfinite(found), found, 0.0)
