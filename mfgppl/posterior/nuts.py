@@ -46,6 +46,8 @@ try:
 except ImportError:
     from os import cpu_count
 
+MASS_MATRICES = {"nutpie": ("diagonal", "low_rank"), "pyro": ("diagonal", "dense")}
+
 
 @strict_keywords
 def nuts(
@@ -57,6 +59,7 @@ def nuts(
     cores: int | None = None,
     target_accept: float = 0.8,
     max_treedepth: int = 10,
+    mass_matrix: str = "diagonal",
     init: Mapping[str, Any] | PointEstimate | xr.DataTree | None = None,
     random_seed: Seed = None,
     sampler: str = "nutpie",
@@ -81,6 +84,10 @@ def nuts(
         Acceptance rate that tuning aims at.
     max_treedepth : int
         At most 2 ** max_treedepth gradients a draw.
+    mass_matrix : {"diagonal", "low_rank", "dense"}
+        What tuning learns of the posterior: the scales of the parameters, or correlations too.
+        Where parameters correlate strongly a "low_rank" matrix takes fewer gradients for the same
+        effective size. It needs nutpie, "dense" Pyro's sampler.
     init : mapping of str to value, PointEstimate or DataTree, optional
         Where chains start: values by site or an estimate, with a little jitter; or an earlier
         result, whose last draws and step sizes are taken up, so that a short `tune` is enough; or
@@ -130,7 +137,13 @@ def nuts(
     positive_int("chains", chains)
     positive_int("max_treedepth", max_treedepth)
     real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
-    one_of("sampler", sampler, ["nutpie", "pyro"])
+    one_of("sampler", sampler, list(MASS_MATRICES))
+    one_of("mass_matrix", mass_matrix, ["diagonal", "low_rank", "dense"])
+    if mass_matrix not in MASS_MATRICES[sampler]:
+        known = " or ".join(repr(name) for name in MASS_MATRICES[sampler])
+        raise ValueError(
+            f"`mass_matrix` must be {known} with sampler={sampler!r}; got {mass_matrix!r}."
+        )
     if store is not None and sampler != "nutpie":
         raise ValueError(f"`store` needs sampler='nutpie'; got {sampler!r}.")
     path = None if store is None else check_store(store)
@@ -144,7 +157,7 @@ def nuts(
     # one stream a chain, one for predictions
     streams = seeds_of(random_seed, chains + 1)
     starts = starts_of_chains(density, init, streams[:-1])
-    settings = Settings(draws, tune, target_accept, max_treedepth)
+    settings = Settings(draws, tune, target_accept, max_treedepth, mass_matrix)
     run_one = nutpie_chain if sampler == "nutpie" else pyro_chain
     if sampler == "nutpie":
         import nutpie.compile_pymc  # noqa: F401 - imports once, before the chains fork
@@ -155,6 +168,7 @@ def nuts(
         "tuning_steps": tune,
         "target_accept": target_accept,
         "max_treedepth": max_treedepth,
+        "mass_matrix": mass_matrix,
         "chains_asked": chains,
         "draws_asked": draws,
     }
