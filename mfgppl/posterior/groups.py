@@ -34,19 +34,24 @@ def labelled_groups(
     draws : mapping of str to sequence, optional
         Labels of the draws by group, where they are not numbered from 0.
     """
-    from arviz_base import dict_to_dataset  # slow to import, and needed after sampling only
+    from arviz_base import make_attrs, rcParams  # slow to import, and needed after sampling only
 
-    datasets = {}
+    origin, datasets = rcParams["data.index_origin"], {}
     for group, values in groups.items():
         if not values:
             continue
         lead = [] if "data" in group else list(SAMPLES)
         named = _dims(values, (dims or {}).get(group, {}), len(lead))
-        used = {*lead, *(dim for of_one in named.values() for dim in of_one)}
-        labels = {k: v for k, v in (coords or {}).items() if k in used}
+        arrays = {name: ([*lead, *named[name]], array) for name, array in values.items()}
+        labels = {
+            dim: np.arange(origin, size + origin)
+            for of_one, array in arrays.values()
+            for dim, size in zip(of_one, np.shape(array), strict=True)
+        }
+        labels |= {k: v for k, v in (coords or {}).items() if k in labels}
         if draws and group in draws:
             labels["draw"] = draws[group]
-        datasets[group] = dict_to_dataset(values, coords=labels, dims=named, sample_dims=lead)
+        datasets[group] = xr.Dataset(arrays, labels, make_attrs())
     return xr.DataTree.from_dict(datasets)
 
 

@@ -190,13 +190,16 @@ def _predictive(
     rng = np.random.default_rng(seed)
     n_chains, n_draws, n_dim = theta.shape
     visits = model.law.counts.actions.sum(-1).astype(np.int64)
+    seen = visits > 0
     keeps_counts = n_chains * n_draws * math.prod(model.game.shape) <= LARGEST_PREDICTIVE
     rows: list[dict[str, np.ndarray]] = []
     for part in np.array_split(theta.reshape(-1, n_dim), n_draws):
         for policy in policies(density, density.constrained(part)):
-            policy /= policy.sum(-1, keepdims=True)
-            played = np.isfinite(policy).all()
-            counts = rng.multinomial(visits if played else 0, np.nan_to_num(policy, nan=0.0))
+            chances = policy[seen]
+            chances /= chances.sum(-1, keepdims=True)
+            counts = np.zeros(policy.shape, dtype=np.int64)
+            if np.isfinite(chances).all():
+                counts[seen] = rng.multinomial(visits[seen], chances)
             small = counts.astype(np.min_scalar_type(int(visits.max())))
             rows.append(action_shares(counts) | ({"action_counts": small} if keeps_counts else {}))
     return {
