@@ -4,6 +4,7 @@ import functools
 import time
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from mfgppl.posterior.results import (
     fixed_datatree,
     note_counted_flow,
     one_labelling,
+    predictive,
     recorded,
     to_datatree,
 )
@@ -202,12 +204,17 @@ def nuts(
     done = one_labelling(density, done)
     attrs["sampling_time"] = time.perf_counter() - compiled
     attrs["interrupted"] = int(interrupted)
-    tree = to_datatree(density, done, attrs, streams[-1], log_likelihood)
-    messages = convergence_messages(tree) + tree.attrs["warnings"]
-    flat = unidentified_messages(density, np.stack([chain.theta for chain in done]))
-    tree.attrs["warnings"] = messages + flat
-    if flow_bias:
-        note_counted_flow(tree, model)
+    with ThreadPoolExecutor(1) as pool:  # predictive draws take no interpreter lock
+        predicted = pool.submit(predictive, density, done, streams[-1])
+        if cores == 1 or model.coupled:  # whose equilibria are sought from one anchor
+            wait([predicted])
+        tree = to_datatree(density, done, attrs, log_likelihood)
+        messages = convergence_messages(tree) + tree.attrs["warnings"]
+        flat = unidentified_messages(density, np.stack([chain.theta for chain in done]))
+        tree.attrs["warnings"] = messages + flat
+        if flow_bias:
+            note_counted_flow(tree, model)
+        tree["posterior_predictive"] = predicted.result()
     unstored = None if run_store is None else run_store.finish(tree)
     if unstored:
         warnings.warn(unstored, stacklevel=3)
