@@ -1,6 +1,9 @@
 """One chain of nutpie's No-U-Turn Sampler, which calls a native density by its address."""
 
 import dataclasses
+import importlib
+import sys
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +19,33 @@ from mfgppl.posterior.chain_starts import Start
 from mfgppl.posterior.chains import Chain, Keep, Settings
 
 LOOK_EVERY = 0.5  # seconds between looks at what a running chain has drawn
+
+
+class _ArvizLater(types.ModuleType):
+    """Stands for ArviZ's old package, which is loaded where something is asked of it."""
+
+    InferenceData = Any  # of annotations
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get("arviz") is self:
+            del sys.modules["arviz"]
+        return getattr(importlib.import_module("arviz"), name)
+
+
+def load_nutpie() -> None:
+    """Load nutpie without ArviZ's old package and its figures, which no chain here uses.
+
+    They take longer to load than a small fit to sample.
+    """
+    if "arviz" in sys.modules:
+        importlib.import_module("nutpie.compile_pymc")
+        return
+    later = sys.modules["arviz"] = _ArvizLater("arviz")
+    try:
+        importlib.import_module("nutpie.compile_pymc")
+    finally:
+        if sys.modules.get("arviz") is later:
+            del sys.modules["arviz"]
 
 
 def nutpie_chain(

@@ -30,7 +30,7 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chain_starts import starts_of_chains
 from mfgppl.posterior.chains import Chain, Settings, complete_chains, run_chains
 from mfgppl.posterior.convergence import convergence_messages
-from mfgppl.posterior.nutpie_chain import nutpie_chain
+from mfgppl.posterior.nutpie_chain import load_nutpie, nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
 from mfgppl.posterior.results import (
     fixed_datatree,
@@ -162,7 +162,7 @@ def nuts(
     settings = Settings(draws, tune, target_accept, max_treedepth, mass_matrix)
     run_one = nutpie_chain if sampler == "nutpie" else pyro_chain
     if sampler == "nutpie":
-        import nutpie.compile_pymc  # noqa: F401 - imports once, before the chains fork
+        load_nutpie()  # once, before the chains fork
     attrs: dict[str, Any] = {
         "sampler": sampler,
         "random_seed": kept_seed(random_seed),
