@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -226,3 +227,26 @@ def test_chains_have_one_thread_however_they_run():
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+FIRST_FIT = """
+import sys, warnings
+import mfgppl as mfg
+from mfgppl.models import market
+
+warnings.simplefilter("ignore")
+panel = mfg.Trajectories.from_frame(market.frame(30), **market.COLUMNS)
+mfg.nuts(market.model(panel), draws=4, tune=4, chains=2, random_seed=1, progressbar=False)
+print([name for name in ("arviz", "matplotlib.pyplot") if name in sys.modules])
+import nutpie
+print(nutpie.sample.__globals__["arviz"].from_dict is __import__("arviz").from_dict)
+"""
+
+
+def test_a_fit_does_not_load_figures_and_leaves_nutpie_whole(tmp_path):
+    """ArviZ's old package, which nutpie returns its own results by, is loaded once asked for."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FIRST_FIT], capture_output=True, text=True, check=True, timeout=600,
+        cwd=tmp_path,  # the package as it is installed, not the folder of its sources
+    )  # fmt: skip
+    assert ran.stdout.split("\n")[:2] == ["[]", "True"]
