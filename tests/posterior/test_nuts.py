@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 from reference import tiny_case
 
 import mfgppl as mfg
@@ -132,8 +133,8 @@ def test_a_low_rank_mass_matrix_draws_more_from_a_correlated_posterior_per_gradi
     for name, tree in found.items():
         gradients = float(tree["sample_stats"]["n_steps"].sum())
         gains[name] = arviz_stats.ess(posteriors[name]) / gradients
-    for method in ("mean", "sd"):
-        one, other = (getattr(p, "std" if method == "sd" else method)() for p in posteriors.values())
+    for method, moment in (("mean", xr.Dataset.mean), ("sd", xr.Dataset.std)):
+        one, other = (moment(p) for p in posteriors.values())
         errors = [arviz_stats.mcse(p, method=method) for p in posteriors.values()]
         for k in drawn:
             error = np.hypot(*(float(e[k]) for e in errors))
