@@ -28,7 +28,7 @@ from mfgppl.density.over_draws import (
     PANELS_AT_ONCE,
     action_shares,
     log_likelihoods,
-    policies,
+    over_draws,
 )
 from mfgppl.density.protocol import LogDensity
 from mfgppl.estimation.point import cost_of_counting
@@ -207,17 +207,27 @@ def _predictive(density: LogDensity, theta: np.ndarray, seed: int) -> dict[str, 
     size = max(n_chains, min(LARGEST_BATCH // entries, PANELS_AT_ONCE))
     parts: list[dict[str, np.ndarray]] = []
     for k in range(0, len(values), size):
-        policy = policies(density, values[k : k + size])
-        chances = policy[:, seen]
-        chances /= chances.sum(-1, keepdims=True)
+        chances = _chances(density, values[k : k + size], seen)
         played = np.isfinite(chances).all((1, 2))
         chances[~played] = 0.0
-        counts = np.zeros(policy.shape, dtype=np.int64)
+        counts = np.zeros((len(chances), *model.game.shape), dtype=np.int64)
         counts[:, seen] = rng.multinomial(visits[seen] * played[:, None], chances)
         small = counts.astype(np.min_scalar_type(int(visits.max())))
         parts.append(action_shares(counts) | ({"action_counts": small} if keeps_counts else {}))
     joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     return {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in joined.items()}
+
+
+def _chances(density: LogDensity, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the policy where a mask (T, S) holds, (N, n, A), at constrained parameters (N, P)."""
+    table = np.empty((len(values), int(seen.sum()), density.model.game.shape[-1]))
+
+    def use(part: slice, given: np.ndarray) -> None:
+        np.exp(density.log_policies(given)[:, seen], out=table[part])
+
+    over_draws(density, values, use)
+    table /= table.sum(-1, keepdims=True)
+    return table
 
 
 def thinned(theta: np.ndarray, n_wanted: int) -> np.ndarray:
