@@ -210,10 +210,9 @@ def _predictive(density: LogDensity, theta: np.ndarray, seed: int) -> dict[str, 
         chances = _chances(density, values[k : k + size], seen)
         played = np.isfinite(chances).all((1, 2))
         chances[~played] = 0.0
-        counts = np.zeros((len(chances), *model.game.shape), dtype=np.int64)
+        counts = np.zeros((len(chances), *model.game.shape), dtype=np.min_scalar_type(visits.max()))
         counts[:, seen] = rng.multinomial(visits[seen] * played[:, None], chances)
-        small = counts.astype(np.min_scalar_type(int(visits.max())))
-        parts.append(action_shares(counts) | ({"action_counts": small} if keeps_counts else {}))
+        parts.append(action_shares(counts) | ({"action_counts": counts} if keeps_counts else {}))
     joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     return {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in joined.items()}
 
