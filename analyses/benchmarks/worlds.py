@@ -163,12 +163,13 @@ def chain_rows(quick: bool) -> list[list[str]]:
     size = reference.Size(n_agents=500) if quick else reference.Size()
     model = reference.model(reference.build(size))
     draws = 100 if quick else DRAWS
+    options = {"draws": draws, "tune": draws}
     seconds: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
-    sampled(model, draws, 2)
+    sampled(model, 2, **options)
     for _ in range(1 if quick else 7):
         for cores in seconds:
             began = time.perf_counter()
-            tree = sampled(model, draws, cores)
+            tree = sampled(model, cores, **options)
             whole = time.perf_counter() - began
             seconds[cores].append((tree.attrs["sampling_time"], whole))
     rows = []
@@ -179,23 +180,23 @@ def chain_rows(quick: bool) -> list[list[str]]:
     return rows
 
 
-def sampled(model: mfg.TrajectoryModel, draws: int, cores: int, chains: int = CHAINS) -> Any:
-    """Sample without what comes after."""
+def sampled(model: mfg.TrajectoryModel, cores: int, **options: Any) -> Any:
+    """Sample without log likelihoods by trajectory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
         return mfg.nuts(
-            model, draws=draws, tune=draws, chains=chains, cores=cores, random_seed=1,
-            log_likelihood=False, progressbar=False,
+            model, chains=CHAINS, cores=cores, random_seed=1, log_likelihood=False,
+            progressbar=False, **options,
         )  # fmt: skip
 
 
 def fit_rows(quick: bool) -> list[list[str]]:
-    """Sample the reward of the sparse world."""
+    """Sample the reward of the sparse world, where crowding and goal correlate."""
     game = grid(*((QUICK_SIDE, QUICK_HORIZON) if quick else (SIDE, HORIZON)), slip=0.2)
     model = walkers(game)
-    draws = 30 if quick else 150
+    draws, tune = (30, 30) if quick else (400, 150)
     began = time.perf_counter()
-    tree = sampled(model, draws, 2)
+    tree = sampled(model, 2, draws=draws, tune=tune, mass_matrix="low_rank")
     seconds = time.perf_counter() - began
     from arviz_stats import ess, rhat
 

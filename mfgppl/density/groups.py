@@ -6,7 +6,6 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from mfgppl._quasi_newton import maximise
 from mfgppl.density.kinds import kind_shares, sites_of
@@ -55,6 +54,8 @@ def start_from_groups(
 
 def _groups(law: KindsLikelihood, n_groups: int, seed: int) -> np.ndarray:
     """Return a group for each history, by what is done in which state."""
+    from scipy.cluster.vq import kmeans2  # slow to import, and needed for kinds only
+
     _, _, S, A = law.shape
     histories, rng = law.histories, np.random.default_rng(seed)
     n = len(histories.start)

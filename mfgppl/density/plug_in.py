@@ -305,7 +305,6 @@ class PlugInDensity(Keeper):
 
     def table_slopes(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the slopes of the tables in each unconstrained parameter."""
-        load_rules()
         with double_precision(), pyro.validation_enabled(False):
             reward, changes = self._reward_slopes(theta)
             for slopes in _table_slopes(self.law, reward, changes):
@@ -334,6 +333,7 @@ def _table_slopes(
         if isinstance(law, KindsLikelihood):
             yield law.table_slopes(reward, change)
         else:
+            load_rules()
             yield tuple(torch.func.jvp(law.tables, (reward,), (change,))[1])
 
 

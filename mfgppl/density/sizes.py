@@ -12,7 +12,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from mfgppl._keep import keep
+from mfgppl._keep import keep, kept_with
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.table_changes import table_changes
 from mfgppl.reward.parameters import Program
@@ -58,7 +58,19 @@ class Effects(NamedTuple):
 
 
 def slope_at(program: Program, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return flat constrained parameters (P,) and their slope (P, K) in the unconstrained ones."""
+    """Return flat constrained parameters (P,) and their slope (P, K) in the unconstrained ones.
+
+    Those at the last point are kept, where several quantities are asked for in turn.
+    """
+    kept = kept_with(program)
+    at, values, slope = kept.get("slope", (None, None, None))
+    if at is None or not np.array_equal(at, theta, equal_nan=True):
+        values, slope = _slope_at(program, theta)
+        kept["slope"] = theta.copy(), values, slope
+    return values.copy(), slope.copy()
+
+
+def _slope_at(program: Program, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with double_precision(), pyro.validation_enabled(False):
         point = torch.from_numpy(theta.copy())
         slope = torch.autograd.functional.jacobian(lambda free: _values(program, free), point)

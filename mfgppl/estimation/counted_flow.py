@@ -1,5 +1,6 @@
 """What it costs a fit that its crowd's flow is counted from agents and taken as known."""
 
+import functools
 import json
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ class CountedFlow:
         share = (table["bias"] / table["corrected"]).abs()
         return list(table.index[(share > LARGE) & (table["bias_se"].abs() > MANY_ERRORS)])
 
-    @property
+    @functools.cached_property
     def _saturated(self) -> pd.Series:
         table = self.table
         se = table["bias"] / table["bias_se"]
@@ -119,9 +120,10 @@ class CountedFlow:
                 f"{self._counted()}, and taken as known; what that costs is not measured: "
                 f"{self.reason}.",
             )
-        if not self.untrusted:
+        untrusted = self.untrusted
+        if not untrusted:
             return ()
-        biased = "; ".join(self._of(name) for name in self.untrusted)
+        biased = "; ".join(self._of(name) for name in untrusted)
         return (
             f"{self._counted()}, and taken as known. If they plan along the flow they expect, the "
             f"maximum likelihood estimates are off: {biased}. See mfgppl.jackknife and "

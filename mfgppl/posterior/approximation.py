@@ -14,7 +14,12 @@ from mfgppl._arguments import kept_seed
 from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
-from mfgppl.posterior.results import note_counted_flow, one_labelling, to_datatree
+from mfgppl.posterior.results import (
+    note_counted_flow,
+    one_labelling,
+    predictive,
+    to_datatree,
+)
 from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
 JUDGED = 1000  # draws at least from which an approximation is judged
@@ -99,7 +104,8 @@ def weighted_tree(
         "effective_share": share,
         "compile_time": 0.0,
     }
-    tree = to_datatree(density, [chain], record, random_seed, log_likelihood)
+    tree = to_datatree(density, [chain], record, log_likelihood)
+    tree["posterior_predictive"] = predictive(density, [chain], random_seed)
     messages = messages + tree.attrs["warnings"]
     flat = unidentified_messages(density, chain.theta[None])
     tree.attrs["warnings"] = messages + flat

@@ -52,6 +52,7 @@ class Settings(NamedTuple):
     tune: int
     target_accept: float
     max_treedepth: int
+    mass_matrix: str
 
 
 # what to do with the draws of a chain that are new

@@ -31,7 +31,11 @@ def nutpie_chain(
 
     native = density.native()
     sampled = _by_python(density, start) if native is None else _by_address(native, density, start)
-    options = {} if start.step_size is None else {"initial_step": start.step_size}
+    options: dict[str, Any] = {}
+    if start.step_size is not None:
+        options["initial_step"] = start.step_size
+    if settings.mass_matrix == "low_rank":
+        options["low_rank_modified_mass_matrix"] = True
     sampler = nutpie.sample(
         sampled,
         draws=settings.draws,

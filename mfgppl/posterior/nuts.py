@@ -4,6 +4,7 @@ import functools
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from mfgppl.posterior.results import (
     fixed_datatree,
     note_counted_flow,
     one_labelling,
+    predictive,
     recorded,
     to_datatree,
 )
@@ -46,6 +48,8 @@ try:
     from os import process_cpu_count as cpu_count  # type: ignore[attr-defined]
 except ImportError:
     from os import cpu_count
+
+MASS_MATRICES = {"nutpie": ("diagonal", "low_rank"), "pyro": ("diagonal", "dense")}
 
 
 @strict_keywords
@@ -58,6 +62,7 @@ def nuts(
     cores: int | None = None,
     target_accept: float = 0.8,
     max_treedepth: int = 10,
+    mass_matrix: str = "diagonal",
     init: Mapping[str, Any] | PointEstimate | xr.DataTree | None = None,
     random_seed: Seed = None,
     sampler: str = "nutpie",
@@ -82,6 +87,10 @@ def nuts(
         Acceptance rate that tuning aims at.
     max_treedepth : int
         At most 2 ** max_treedepth gradients a draw.
+    mass_matrix : {"diagonal", "low_rank", "dense"}
+        What tuning learns of the posterior: the scales of the parameters, or correlations too.
+        Where parameters correlate strongly a "low_rank" matrix takes fewer gradients for the same
+        effective size. It needs nutpie, "dense" Pyro's sampler.
     init : mapping of str to value, PointEstimate or DataTree, optional
         Where chains start: values by site or an estimate, with a little jitter; or an earlier
         result, whose last draws and step sizes are taken up, so that a short `tune` is enough; or
@@ -131,7 +140,13 @@ def nuts(
     positive_int("chains", chains)
     positive_int("max_treedepth", max_treedepth)
     real_between("target_accept", target_accept, above=0.0, upto=1.0, strict=True)
-    one_of("sampler", sampler, ["nutpie", "pyro"])
+    one_of("sampler", sampler, list(MASS_MATRICES))
+    one_of("mass_matrix", mass_matrix, ["diagonal", "low_rank", "dense"])
+    if mass_matrix not in MASS_MATRICES[sampler]:
+        known = " or ".join(repr(name) for name in MASS_MATRICES[sampler])
+        raise ValueError(
+            f"`mass_matrix` must be {known} with sampler={sampler!r}; got {mass_matrix!r}."
+        )
     if store is not None and sampler != "nutpie":
         raise ValueError(f"`store` needs sampler='nutpie'; got {sampler!r}.")
     path = None if store is None else check_store(store)
@@ -152,11 +167,12 @@ def nuts(
         "tuning_steps": tune,
         "target_accept": target_accept,
         "max_treedepth": max_treedepth,
+        "mass_matrix": mass_matrix,
         "chains_asked": chains,
         "draws_asked": draws,
     }
     run_store = None if path is None else _begun_store(path, density, attrs, starts)
-    settings = Settings(draws, tune, target_accept, max_treedepth)
+    settings = Settings(draws, tune, target_accept, max_treedepth, mass_matrix)
     away = model.client is not None  # whose wires to its workers no fork can share
     done, interrupted = run_chains(
         _chain_of(sampler, density, settings, starts, streams, run_store),
@@ -173,12 +189,17 @@ def nuts(
     done = one_labelling(density, done)
     attrs["sampling_time"] = time.perf_counter() - compiled
     attrs["interrupted"] = int(interrupted)
-    tree = to_datatree(density, done, attrs, streams[-1], log_likelihood)
-    messages = convergence_messages(tree) + tree.attrs["warnings"]
-    flat = unidentified_messages(density, np.stack([chain.theta for chain in done]))
-    tree.attrs["warnings"] = messages + flat
-    if flow_bias:
-        note_counted_flow(tree, model)
+    with ThreadPoolExecutor(1) as pool:  # predictive draws take no interpreter lock
+        predicted = pool.submit(predictive, density, done, streams[-1])
+        if cores == 1 or not density.is_native:  # programs and anchors are one thread's at a time
+            wait([predicted])
+        tree = to_datatree(density, done, attrs, log_likelihood)
+        messages = convergence_messages(tree) + tree.attrs["warnings"]
+        flat = unidentified_messages(density, np.stack([chain.theta for chain in done]))
+        tree.attrs["warnings"] = messages + flat
+        if flow_bias:
+            note_counted_flow(tree, model)
+        tree["posterior_predictive"] = predicted.result()
     unstored = None if run_store is None else run_store.finish(tree)
     if unstored:
         warnings.warn(unstored, stacklevel=3)

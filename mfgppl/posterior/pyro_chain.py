@@ -43,6 +43,7 @@ def pyro_chain(
             potential_fn=record.potential,
             target_accept_prob=settings.target_accept,
             max_tree_depth=settings.max_treedepth,
+            full_mass=settings.mass_matrix == "dense",
         )
         values = {"theta": torch.from_numpy(start.theta.copy())}
         kernel.initial_params = values

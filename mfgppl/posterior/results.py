@@ -1,5 +1,6 @@
 """Draws as one labelled tree in ArviZ's schema."""
 
+import functools
 import importlib.metadata
 import json
 import math
@@ -22,7 +23,13 @@ from mfgppl.density.kinds import (
     node_shares,
     sites_of,
 )
-from mfgppl.density.over_draws import action_shares, log_likelihoods, policies
+from mfgppl.density.over_draws import (
+    LARGEST_BATCH,
+    PANELS_AT_ONCE,
+    action_shares,
+    log_likelihoods,
+    over_draws,
+)
 from mfgppl.density.protocol import LogDensity
 from mfgppl.estimation.point import cost_of_counting
 from mfgppl.likelihood.model import TrajectoryModel
@@ -43,10 +50,9 @@ def to_datatree(
     density: LogDensity,
     chains: Sequence[Chain],
     attrs: dict[str, Any],
-    seed: int,
     log_likelihood: bool | None,
 ) -> xr.DataTree:
-    """Return chains as a `DataTree` with all groups of a model."""
+    """Return chains as a `DataTree` with all groups of a model but predictive draws."""
     model = density.model
     theta = np.stack([c.theta for c in chains])
     n_chains, n_draws, n_dim = theta.shape
@@ -69,14 +75,21 @@ def to_datatree(
         panel = with_rows(model.panel, "the log likelihood by trajectory")
         logs = log_likelihoods(density, density.constrained(theta.reshape(-1, n_dim)), panel)
         groups["log_likelihood"] = {"actions": logs.reshape(n_chains, n_draws, -1)}
-    kept = spaced(n_draws, n_chains, PREDICTIVE_DRAWS)
-    groups["posterior_predictive"] = _predictive(model, density, theta[:, kept], seed)
     record = record_of(model, density) | attrs | {"warnings": messages}
-    tree = _label(model, groups | _fixed_groups(model), record, {"posterior_predictive": kept})
+    tree = _label(model, groups | _fixed_groups(model), record)
     of_kinds = _kinds_of_agents(density, thinned(theta, KINDS_DRAWS).reshape(-1, n_dim))
     if of_kinds is not None:
         tree["kinds"] = xr.DataTree(of_kinds)
     return tree
+
+
+def predictive(density: LogDensity, chains: Sequence[Chain], seed: int) -> xr.DataTree:
+    """Return predictive draws of actions at the states visited, of some draws of the chains."""
+    theta = np.stack([c.theta for c in chains])
+    kept = spaced(theta.shape[1], len(theta), PREDICTIVE_DRAWS)
+    group = {"posterior_predictive": _predictive(density, theta[:, kept], seed)}
+    tree = _label(density.model, group, {}, {"posterior_predictive": kept})
+    return xr.DataTree(tree["posterior_predictive"].to_dataset())
 
 
 def note_counted_flow(tree: xr.DataTree, model: TrajectoryModel) -> None:
@@ -180,29 +193,40 @@ def recorded(density: LogDensity, points: np.ndarray) -> dict[str, dict[str, np.
     return {"posterior": values | deterministics, "log_prior": priors}
 
 
-def _predictive(
-    model: TrajectoryModel, density: LogDensity, theta: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
+def _predictive(density: LogDensity, theta: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Draw the actions at the states visited, at draws (chain, draw, K).
 
     Where a draw has no equilibrium there are none, and its shares are NaN.
     """
-    rng = np.random.default_rng(seed)
+    rng, model = np.random.default_rng(seed), density.model
     n_chains, n_draws, n_dim = theta.shape
+    values = density.constrained(theta.reshape(-1, n_dim))
     visits = model.law.counts.actions.sum(-1).astype(np.int64)
-    keeps_counts = n_chains * n_draws * math.prod(model.game.shape) <= LARGEST_PREDICTIVE
-    rows: list[dict[str, np.ndarray]] = []
-    for part in np.array_split(theta.reshape(-1, n_dim), n_draws):
-        for policy in policies(density, density.constrained(part)):
-            policy /= policy.sum(-1, keepdims=True)
-            played = np.isfinite(policy).all()
-            counts = rng.multinomial(visits if played else 0, np.nan_to_num(policy, nan=0.0))
-            small = counts.astype(np.min_scalar_type(int(visits.max())))
-            rows.append(action_shares(counts) | ({"action_counts": small} if keeps_counts else {}))
-    return {
-        k: np.stack([one[k] for one in rows]).reshape(n_chains, n_draws, *rows[0][k].shape)
-        for k in rows[0]
-    }
+    seen, entries = visits > 0, math.prod(model.game.shape)
+    keeps_counts = len(values) * entries <= LARGEST_PREDICTIVE
+    size = max(n_chains, min(LARGEST_BATCH // entries, PANELS_AT_ONCE))
+    parts: list[dict[str, np.ndarray]] = []
+    for k in range(0, len(values), size):
+        chances = _chances(density, values[k : k + size], seen)
+        played = np.isfinite(chances).all((1, 2))
+        chances[~played] = 0.0
+        counts = np.zeros((len(chances), *model.game.shape), dtype=np.min_scalar_type(visits.max()))
+        counts[:, seen] = rng.multinomial(visits[seen] * played[:, None], chances)
+        parts.append(action_shares(counts) | ({"action_counts": counts} if keeps_counts else {}))
+    joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+    return {k: v.reshape(n_chains, n_draws, *v.shape[1:]) for k, v in joined.items()}
+
+
+def _chances(density: LogDensity, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the policy where a mask (T, S) holds, (N, n, A), at constrained parameters (N, P)."""
+    table = np.empty((len(values), int(seen.sum()), density.model.game.shape[-1]))
+
+    def use(part: slice, given: np.ndarray) -> None:
+        np.exp(density.log_policies(given)[:, seen], out=table[part])
+
+    over_draws(density, values, use)
+    table /= table.sum(-1, keepdims=True)
+    return table
 
 
 def thinned(theta: np.ndarray, n_wanted: int) -> np.ndarray:
@@ -241,15 +265,16 @@ def _agents(model: TrajectoryModel) -> dict[str, Any]:
     return {"parts": parts, "by_type": by_type, **ways}
 
 
+_version = functools.cache(importlib.metadata.version)
+
+
 def record_of(model: TrajectoryModel, density: LogDensity) -> dict[str, Any]:
     """Return what is worth knowing of a fit later, as plain attributes."""
     fingerprint = model.fingerprint()
     return {
         "inference_library": "mfgppl",
         "inference_library_version": __version__,
-        "versions": json.dumps(
-            {k: importlib.metadata.version(k) for k in ("torch", "pyro-ppl", "nutpie", "numpy")}
-        ),
+        "versions": json.dumps({k: _version(k) for k in ("torch", "pyro-ppl", "nutpie", "numpy")}),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "likelihood": model.likelihood,
         "start": model.start if model.likelihood == "energy" else "",

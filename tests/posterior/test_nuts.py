@@ -12,11 +12,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 from reference import tiny_case
 
 import mfgppl as mfg
 from mfgppl.density.of_model import density_of
-from mfgppl.models import pricing
+from mfgppl.models import market, pricing
 from mfgppl.posterior import chains
 
 RANGES = [(-2.0, 2.5), (0.0, 4.0)]  # of both parameters, ten standard deviations wide
@@ -86,6 +87,60 @@ def test_samplers_agree(model, draws):
     stats = other["sample_stats"].dataset
     assert ((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1)).all()
     assert (stats["energy"] >= -stats["lp"] - 20).all()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "mass_matrix", "size"),
+    [
+        ("nutpie", "low_rank", {"draws": 1000, "tune": 500, "chains": 4}),
+        ("pyro", "dense", {"draws": 150, "tune": 100, "chains": 1}),
+    ],
+)
+def test_each_mass_matrix_draws_from_the_same_posterior(model, sampler, mass_matrix, size):
+    """Means are within 5 Monte Carlo errors of a grid's, and the result says what was adapted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
+        tree = mfg.nuts(
+            model, sampler=sampler, mass_matrix=mass_matrix, target_accept=0.95, random_seed=5,
+            progressbar=False, **size,
+        )  # fmt: skip
+    means, _ = moments_by_quadrature(model)
+    errors = arviz_stats.mcse(tree["posterior"].dataset)
+    for name, mean in zip(["pull", "crowd"], means, strict=True):
+        assert abs(float(tree["posterior"][name].mean()) - mean) < 5 * float(errors[name])
+    assert tree.attrs["mass_matrix"] == mass_matrix
+
+
+def test_a_low_rank_mass_matrix_draws_more_from_a_correlated_posterior_per_gradient():
+    """Margin and crowding correlate by 0.99: the same law, and twice the effective size at least.
+
+    Per gradient, of each parameter; means within 5 Monte Carlo errors, standard deviations within
+    5 of theirs.
+    """
+    model = market.model(mfg.Trajectories.from_frame(market.frame(300), **market.COLUMNS))
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mfg.exceptions.ConvergenceWarning)
+        for name in ("diagonal", "low_rank"):
+            found[name] = mfg.nuts(
+                model, draws=500, tune=500, mass_matrix=name, random_seed=1, progressbar=False,
+                log_likelihood=False, flow_bias=False,
+            )  # fmt: skip
+    posteriors = {name: tree["posterior"].dataset for name, tree in found.items()}
+    drawn = posteriors["low_rank"]
+    assert np.corrcoef(drawn["margin"].values.ravel(), drawn["crowding"].values.ravel())[0, 1] > 0.9
+    gains = {}
+    for name, tree in found.items():
+        gradients = float(tree["sample_stats"]["n_steps"].sum())
+        gains[name] = arviz_stats.ess(posteriors[name]) / gradients
+    for method, moment in (("mean", xr.Dataset.mean), ("sd", xr.Dataset.std)):
+        one, other = (moment(p) for p in posteriors.values())
+        errors = [arviz_stats.mcse(p, method=method) for p in posteriors.values()]
+        for k in drawn:
+            error = np.hypot(*(float(e[k]) for e in errors))
+            assert abs(float(one[k] - other[k])) < 5 * error
+    for k in drawn:
+        assert float(gains["low_rank"][k]) > 2 * float(gains["diagonal"][k])
 
 
 def test_log_density_of_draws_is_the_models(model, draws):
