@@ -15,6 +15,7 @@ from timing import time_in_turns
 
 import mfgppl as mfg
 from mfgppl.density.of_model import density_of
+from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.models import malware, market, sis
 
 GAMES = {"market": market, "sis": sis, "malware": malware}
@@ -26,8 +27,8 @@ ROUNDS, QUICK_ROUNDS = 15, 2
 # %% Model: value and gradient of one panel's likelihood, three ways
 
 
-def one_game(module: Any, rounds: int) -> list[str]:
-    """Return a row of microseconds an evaluation."""
+def one_game(module: Any, rounds: int) -> tuple[list[str], list[list[str]]]:
+    """Return a row of microseconds an evaluation, and rows of what an evaluation computes."""
     game = module.game()
     world = mfg.solve_equilibrium(game, module.reward, parameters=module.TRUTH, throw=True).value
     panel = mfg.simulate(game, world.policy, world.mean_field, n_agents=N_AGENTS, random_seed=1)
@@ -42,6 +43,14 @@ def one_game(module: Any, rounds: int) -> list[str]:
     values = density.constrained(points)
     for theta, value in zip(points[:3], values[:3], strict=True):
         assert abs(fast(theta)[0] - density.by_autograd(value)[0]) < 1e-6
+    name = module.__name__.rsplit(".", 1)[-1]
+    counts = [
+        [name, where, *(f"{n:.1f}" for n in counts_of(fast, at))]
+        for where, at in (
+            ("one standard error away", points),
+            ("anchor", density.anchor.theta[None]),
+        )
+    ]
     turn = {"k": 0}
 
     def following() -> int:
@@ -58,9 +67,27 @@ def one_game(module: Any, rounds: int) -> list[str]:
     )
     medians = [taken[name].median for name in ("plug-in", "coupled", "autograd")]
     shape = " x ".join(map(str, game.shape))
-    name = module.__name__.rsplit(".", 1)[-1]
-    return [name, shape, *(f"{m:,.0f}" for m in medians), ratio(medians[1], medians[0]),
-            ratio(medians[2], medians[1])]  # fmt: skip
+    row = [name, shape, *(f"{m:,.0f}" for m in medians), ratio(medians[1], medians[0]),
+           ratio(medians[2], medians[1])]  # fmt: skip
+    return row, counts
+
+
+def counts_of(evaluate: Any, points: np.ndarray) -> list[float]:
+    """Return mean numbers of best responses, sweeps back and linear systems an evaluation."""
+    means = []
+    for kind in ("image", "pull", "sweeps"):
+        plain, n = getattr(ResponseMap, kind), {"calls": 0}
+
+        def counting(self: Any, *given: Any, plain: Any = plain, n: Any = n, **named: Any) -> Any:
+            n["calls"] += 1
+            return plain(self, *given, **named)
+
+        setattr(ResponseMap, kind, counting)
+        for point in points:
+            evaluate(point)
+        setattr(ResponseMap, kind, plain)
+        means.append(n["calls"] / len(points))
+    return means
 
 
 # %% Answer
@@ -70,10 +97,15 @@ def main(quick: bool, out: Path) -> str:
     """Time all games; return and write the table."""
     out.mkdir(parents=True, exist_ok=True)
     rounds = QUICK_ROUNDS if quick else ROUNDS
-    rows = [one_game(module, rounds) for module in GAMES.values()]
+    found = [one_game(module, rounds) for module in GAMES.values()]
     columns = ["game", "times x states x actions", "plug-in, us", "coupled, us", "autograd, us",
                "coupled / plug-in", "autograd / coupled"]  # fmt: skip
-    text = markdown("Value and gradient of the coupled likelihood", columns, rows)
+    text = markdown(
+        "Value and gradient of the coupled likelihood", columns, [row for row, _ in found]
+    )
+    kinds = ["game", "points", "best responses", "sweeps back", "linear systems"]
+    counts = [row for _, rows in found for row in rows]
+    text += "\n" + markdown("What an evaluation computes, means over points", kinds, counts)
     (out / "coupled.md").write_text(text)
     return text
 

@@ -27,8 +27,14 @@ from mfgppl._quasi_newton import maximise
 from mfgppl.density.anchor import BUDGET, Anchor, Search, by_node, counted, linearise
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
 from mfgppl.density.protocol import TOLERANCE, Certificates
-from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
-from mfgppl.equilibrium.iterations import anderson, find_fixed_point
+from mfgppl.equilibrium.fixed_point import (
+    MAX_STEPS,
+    SAME,
+    distinct_ends,
+    end_of_search,
+    solve_equilibrium,
+)
+from mfgppl.equilibrium.iterations import Budget, anderson, find_fixed_point
 from mfgppl.equilibrium.linearisation import inverse
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response_map import Array, Image, ResponseMap, flat_shape, uniform_flow
@@ -338,22 +344,18 @@ class CoupledDensity(Keeper):
         """Return the equilibrium at a point, reached from a flow."""
         values = self.constrained(theta[None])[0]
         sites = self.program.by_site(values)
-        game, reward = self.population.at(sites), self.population.reward
-        with torch.no_grad():
-            solution = solve_equilibrium(
-                game, reward, parameters=sites, mean_field=start, tolerance=TOLERANCE
-            )
-            known = find_equilibria(
-                game, reward, parameters=sites, n_starts=SEARCHES, tolerance=TOLERANCE
-            ).solutions
-        own = solution.value.mean_field if solution.converged else start
-        flow = own.numpy().reshape(flat_shape(game)).copy()
         response_map = self.population.response_map(sites)
-        image = response_map.image(flow, game.temperature)
-        others = [s.value.mean_field.numpy().reshape(flow.shape) for s in known]
-        others = [uniform_flow(game), *(f for f in others if np.abs(f - flow).max() > SAME)]
+        game, budget = response_map.game, Budget(TOLERANCE, MAX_STEPS)
+        flow = start.numpy().reshape(flat_shape(game)).copy()
+        own = end_of_search(response_map, flow, budget).image
+        image = own if own.residual <= TOLERANCE else response_map.image(flow, game.temperature)
+        known, _ = distinct_ends(response_map, SEARCHES, np.random.default_rng(0), budget)
+        others = [
+            end.image.flow for end in known if np.abs(end.image.flow - image.flow).max() > SAME
+        ]
+        others = [uniform_flow(game), *others]
         system, tangent = linearise(response_map, image, values, self.program, self.population)
-        return Anchor(theta, values, flow, tangent, system, others)
+        return Anchor(theta, values, image.flow, tangent, system, others)
 
     def _search(self) -> Search | None:
         """Return this thread's search; None where the response map is not recorded."""

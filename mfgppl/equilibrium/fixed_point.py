@@ -115,7 +115,7 @@ def solve_equilibrium(
     )
     start = None if mean_field is None else game.check_flow("mean_field", mean_field).detach()
     response_map = response_map_of(game, reward, parameters)
-    end = _found(response_map, _begun(game, start), budget, method, damping)
+    end = end_of_search(response_map, _begun(game, start), budget, method, damping)
     solution = _solution(response_map, end, budget)
     if solution.converged and torch.is_grad_enabled():
         value = with_derivatives(response_map, end.image)
@@ -158,7 +158,7 @@ def settled(
     `start` and `throw` are `mean_field` and `throw` of `solve_equilibrium`.
     """
     budget = Budget(TOLERANCE, max_steps)
-    end = _found(response_map_of(game, reward, values), _begun(game, start), budget)
+    end = end_of_search(response_map_of(game, reward, values), _begun(game, start), budget)
     flow = torch.from_numpy(end.image.flow.copy()).reshape(game.flow_shape)
     policy = torch.from_numpy(end.image.policy.copy())
     converged = end.image.residual <= budget.tolerance
@@ -168,7 +168,7 @@ def settled(
 
 def solved_from(response_map: AnyResponseMap, flow: Array, budget: Budget) -> Solution:
     """Return where the search for a response map's equilibrium ends, from a flow (T, F)."""
-    return _solution(response_map, _found(response_map, flow, budget), budget)
+    return _solution(response_map, end_of_search(response_map, flow, budget), budget)
 
 
 def _begun(game: MeanFieldGame, start: Tensor | None) -> Array:
@@ -190,7 +190,7 @@ def _reason(end: Found, budget: Budget) -> str:
     return outcome("residual", end.image.residual, budget.tolerance, end.n_steps, steps)
 
 
-def _found(
+def end_of_search(
     response_map: AnyResponseMap,
     flow: Array,
     budget: Budget,
@@ -308,35 +308,45 @@ def find_equilibria(
     budget = Budget(
         real_between("tolerance", tolerance, above=0.0), positive_int("max_steps", max_steps)
     )
+    positive_int("n_starts", n_starts)
     response_map = response_map_of(game, reward, parameters)
-    starts = [uniform_flow(game)]
-    for k in range(positive_int("n_starts", n_starts) - 1):
-        spread = 2.0 ** (k % 6 - 1)
-        logits = spread * rng.standard_normal(game.shape)
-        logits[~game.available.expand(game.shape).numpy()] = -np.inf
-        starts.append(response_map.evaluate(softmax(logits)).flow)
-    solutions: list[Solution] = []
-    counts: list[int] = []
-    for start in starts:
-        search = functools.partial(find_fixed_point, response_map, start, game.temperature, budget)
-        end = confirmed(response_map, search, _flow)
-        residual = end.image.residual
-        if residual > budget.tolerance:
-            continue
-        value = full_response(response_map, end.image)
-        known = [k for k, other in enumerate(solutions) if _same(other, value.mean_field)]
-        if known:
-            counts[known[0]] += 1
-            continue
-        reason = f"residual {residual:.1e} within {tolerance:.1e} after {end.n_steps} steps"
-        solutions.append(Solution(value, True, residual, end.n_steps, reason))
-        counts.append(1)
-    order = sorted(range(len(counts)), key=lambda k: -counts[k])
+    ends, counts = distinct_ends(response_map, n_starts, rng, budget)
     return Equilibria(
-        [solutions[k] for k in order], [counts[k] for k in order], n_starts,
+        [_solution(response_map, end, budget) for end in ends], counts, n_starts,
         n_starts - sum(counts),
     )  # fmt: skip
 
 
-def _same(solution: Solution, flow: Tensor) -> bool:
-    return float((solution.value.mean_field - flow).abs().max()) <= SAME
+def distinct_ends(
+    response_map: AnyResponseMap, n_starts: int, rng: np.random.Generator, budget: Budget
+) -> tuple[list[Found], list[int]]:
+    """Return the distinct equilibria from several starts, and how many led to each.
+
+    The one reached most often is first.
+    """
+    game = response_map.game
+    starts = [uniform_flow(game)]
+    for k in range(n_starts - 1):
+        spread = 2.0 ** (k % 6 - 1)
+        logits = spread * rng.standard_normal(game.shape)
+        logits[~game.available.expand(game.shape).numpy()] = -np.inf
+        starts.append(response_map.evaluate(softmax(logits)).flow)
+    ends: list[Found] = []
+    counts: list[int] = []
+    for start in starts:
+        search = functools.partial(find_fixed_point, response_map, start, game.temperature, budget)
+        end = confirmed(response_map, search, _flow)
+        if end.image.residual > budget.tolerance:
+            continue
+        known = [k for k, other in enumerate(ends) if _same(other, end)]
+        if known:
+            counts[known[0]] += 1
+            continue
+        ends.append(end)
+        counts.append(1)
+    order = sorted(range(len(counts)), key=lambda k: -counts[k])
+    return [ends[k] for k in order], [counts[k] for k in order]
+
+
+def _same(one: Found, other: Found) -> bool:
+    return float(np.abs(one.image.flow - other.image.flow).max()) <= SAME
