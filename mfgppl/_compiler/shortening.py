@@ -10,7 +10,7 @@ import numpy as np
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
 LONGEST = 4096  # entries of an operand up to which its places are told apart
-GATHERED = frozenset((Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD))  # add to `out`
+ACCUMULATED = frozenset((Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD))  # add to `out`
 FIRST_SIZE, FIRST_STRIDE = 5, 5 + N_DIMS
 
 Row = np.ndarray
@@ -18,7 +18,7 @@ Places = np.ndarray | slice
 
 
 def shortened(tape: Tape) -> Tape:
-    """Return a tape of the same inputs and outputs with no more instructions."""
+    """Return a tape of the same inputs and outputs with at most as many instructions."""
     if not (tape.code[:, 0] == Op.GATHER).any():
         return tape
     code, lists = _from_the_first(tape)
@@ -92,7 +92,7 @@ def _read_later(tape: Tape, code: np.ndarray, lists: list[np.ndarray | None]) ->
             kept[k] = live[written].any()
             if not kept[k]:
                 continue
-            if not isinstance(written, slice) and row[0] not in GATHERED:
+            if not isinstance(written, slice) and row[0] not in ACCUMULATED:
                 live[written] = False
             for read in _reads(row, lists[k]):
                 live[read] = True
@@ -131,7 +131,7 @@ def _first(row: Row) -> int:
 
 
 def _entries(row: Row, operand: int) -> Places:
-    """Return the places of an operand in the order of the loops; of a long one where it extends."""
+    """Return the places of an operand in the order of the loops; of a long one the span."""
     sizes = row[FIRST_SIZE : FIRST_SIZE + N_DIMS]
     first = FIRST_STRIDE + operand * N_DIMS
     strides = row[first : first + N_DIMS]

@@ -5,14 +5,14 @@ Where rewards and dynamics at a time read the flow of that time alone, a change 
 
     dV_t = B_t x_t + A_t dV_{t+1},    y_{t+1} = (A_t / discount)' y_t + D_t x_t + G_t dV_{t+1}
 
-where y is the change of what is generated, `y_0 = 0`, and V are soft values. Backwards in time
-`dV_t = K_t y_t + k_t`, so that
+where y is the change of what is generated, `y_0 = 0`, and V are soft values, which do not change after
+the last time. Backwards in time `dV_t = K_t y_t + k_t`, from `K = B` and `k = B gap` at the last, and
 
     y_{t+1} = Z_t y_t + v_t,        v_t = W_t (G_t k_{t+1} + D_t gap_t)
     W_t = (I - G_t K_{t+1})^-1,     Z_t = W_t ((A_t / discount)' + D_t)
     K_t = B_t + A_t K_{t+1} Z_t,    k_t = B_t gap_t + A_t (K_{t+1} v_t + k_{t+1})
 
-which costs as much as T products of S x S matrices, where a matrix of J has T S rows [1]_.
+The cost grows as `T A S^3`, where a matrix of J has T S rows [1]_.
 
 References
 ----------
@@ -28,7 +28,7 @@ from mfgppl._kernels.arithmetic import assign
 from mfgppl._kernels.crowd import alone, at, inner, inner_alone, jit, keep_table, output, play, put
 from mfgppl._kernels.dynamics import room_for
 
-LARGE = 32  # entries of a matrix from which a library product beats the loop
+LARGE = 32  # entries of the right factor from which a library product beats the loop
 
 
 class TwoPoint(NamedTuple):
@@ -43,10 +43,11 @@ class TwoPoint(NamedTuple):
     feedback : ndarray
         `K_t`: what a change of the flow generated does to values.
     of_values, of_gap : ndarray
-        `G_t`, `D_t`: what changes of values and of the flow do to the flow generated a step later.
+        `G_t`, `D_t`: what changes of values a step later, and of the flow of its time, do to the
+        flow generated a step later.
     closed, onward : ndarray
-        `W_t`, `Z_t`: the same, with the answer of later times to that flow; and what it takes from
-        the flow generated a step before.
+        `W_t`: from a direct change of the next flow to its whole change, once later values have
+        answered. `Z_t`: from a change of the flow generated to that a step later.
     """
 
     by_flow: np.ndarray
@@ -63,7 +64,7 @@ def room(n_times: int, n_states: int) -> TwoPoint:
     return TwoPoint(*np.empty((7, n_times, n_states, n_states)))
 
 
-@inner
+@alone
 def product(a, b, out):
     """Fill the product of two matrices."""
     if a.shape[1] * b.shape[1] >= LARGE:
@@ -99,7 +100,7 @@ def add_mapped_back(a, v, out):
 
 @alone
 def eliminate(rows):
-    """Solve the system of the first n columns for all others, in place; NaN if it is singular."""
+    """Solve the system of the first n columns for all others, in place; not finite if singular."""
     n = rows.shape[0]
     for c in range(n):
         best = c
@@ -134,7 +135,7 @@ def reward_change(reward_slope, flow, change, out):
     assign(out.reshape(out.size), found)
 
 
-@jit
+@alone
 def slopes_of_q(
     arrays, reward_slope, moves_slope, flow, units, values, policy, generated, slopes, moved
 ):
@@ -151,7 +152,8 @@ def slopes_of_q(
         put(moves_slope, 0, flow)
     moved[:] = 0.0
     for k in range(units.shape[0]):
-        change[:] = units[k]
+        for t in range(T):
+            assign(change[t], units[k])
         put(reward_slope, 1, change)
         play(reward_slope, 0)
         found = output(reward_slope, 0, T * m)
@@ -185,7 +187,7 @@ def add_moves(tables, t, values, policy, shares, discount, slopes, moved, k):
             moved[first + x, k] += arrived
 
 
-@inner
+@alone
 def by_policy(slope, policy, direct):
     """Fill the mean over actions (S, S) of slopes (S * A, S), which are zeroed where none acts."""
     S, A = policy.shape

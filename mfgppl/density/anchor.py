@@ -1,7 +1,7 @@
 """Equilibria near an anchor: a search from it, and the worth of a change of the flow.
 
 Steps are Newton's, by `I - F_mu` at the flow where sweeps over time solve it, else at the anchor;
-where they are slow it but helps iterations that need none, and where these fail the solvers of
+where they are slow it but preconditions Anderson's iteration, and where that fails the solvers of
 `solve_equilibrium` take over.
 """
 
@@ -31,10 +31,10 @@ from mfgppl.reward.program import double_precision
 
 EXACT = 1e-13  # residual that a search aims at; it must reach `TOLERANCE`
 ACCURATE = 1e-12  # of lambda, relative
-MOST_STEPS, SLOWEST = 12, 0.3  # with the anchor's system alone, before it is but a help
+MOST_STEPS, SLOWEST = 12, 0.3  # of each search; slower ones, without sweeps, are given up
 NEAR, QUICK = 1e-9, 0.01  # residual, and of a step to the last, up to which a system serves on
 FAR, NEARER, MOST_ANSWERS = 0.03, 0.75, 3  # residuals that plain responses lessen first
-CLOSE = 1e-4  # the same, up to which it serves for lambda
+CLOSE = 1e-4  # residual of a step to the last, up to which its system serves for lambda
 BUDGET = Budget(TOLERANCE, 300)
 SMALL_STEP = 1e-5  # of central differences in a parameter, relative
 FARTHEST = 0.5  # change of a share beyond which the anchor's tangent says nothing
@@ -54,8 +54,8 @@ class Anchor(NamedTuple):
     tangent : ndarray, shape (P, T, F)
         Its slopes in the constrained parameters.
     system : System or None
-        `(I - F_mu)^-1`, or that of what is read of the flow; None where that is too large, or the
-        response map is not recorded.
+        `(I - F_mu)^-1`, or that of what is read of the flow; None where that is too large or
+        singular, or the response map is not recorded.
     others : list of ndarray
         Where else a search may begin: other equilibria, and the crowd that stays where it began.
     """
@@ -95,17 +95,19 @@ class Counted:
     def __init__(self, law: CoupledLikelihood) -> None:
         self.counts = np.ascontiguousarray(law.counts.actions)
         self.moves = _moves_of(law)
-        self.acted, self.moved = self.counts > 0, self.moves > 0
+        self._acted = np.flatnonzero(self.counts)
+        self._n_acted = self.counts.ravel()[self._acted]
+        self._moved = np.flatnonzero(self.moves)
 
     def evidence(self, image: Image, response_map: ResponseMap) -> Evidence:
         """Return what the panel says at an equilibrium."""
-        value, slope = _of_moves(self.moves, self.moved, response_map)
+        value, slope = _of_moves(self.moves, self._moved, response_map)
         return Evidence(value + self.actions(image), self.counts, slope, None)
 
     def actions(self, image: Image) -> float:
         """Return the log likelihood of the actions."""
         with np.errstate(divide="ignore"):
-            return float(self.counts[self.acted] @ np.log(image.policy[self.acted]))
+            return float(self._n_acted @ np.log(image.policy.take(self._acted)))
 
 
 class CountedByKind:
@@ -114,13 +116,13 @@ class CountedByKind:
     def __init__(self, law: KindsLikelihood) -> None:
         assert isinstance(law.one, CoupledLikelihood)
         self.law, self.moves = law, _moves_of(law.one, law.n_nodes)
-        self.moved = self.moves > 0
+        self._moved = np.flatnonzero(self.moves)
 
     def evidence(self, image: Image, response_map: ResponseMap) -> Evidence:
         """Return what the panel says at an equilibrium."""
         law, start = self.law, response_map.moving_start
         assert start is not None
-        value, slope = _of_moves(self.moves, self.moved, response_map)
+        value, slope = _of_moves(self.moves, self._moved, response_map)
         N, T, S, A = law.shape
         with np.errstate(divide="ignore"):
             log_policies = np.log(by_node(image.policy, N))
@@ -161,14 +163,16 @@ def _moves_of(law: CoupledLikelihood, n_nodes: int = 1) -> Array:
 
 
 def _of_moves(moves: Array, moved: Array, response_map: ResponseMap) -> tuple[float, Array]:
-    """Return the log likelihood of moves along the tables as they are, and its slope in these."""
-    slope = np.zeros_like(moves)
+    """Return the log likelihood of moves along the tables as they are, and its slope in these.
+
+    `moved` are the places of moves that were seen.
+    """
     if not moves.size:
-        return 0.0, slope
+        return 0.0, moves
     tables = response_map.arrays.tables
     assert isinstance(tables, Dense)  # which the model checks
-    chance, n = tables.tables[moved], moves[moved]
-    slope[moved] = n / chance
+    chance, n, slope = tables.tables.take(moved), moves.take(moved), np.zeros_like(moves)
+    slope.ravel()[moved] = n / chance
     with np.errstate(divide="ignore"):
         return float(n @ np.log(chance)), slope
 
@@ -285,7 +289,7 @@ class Search:
         return True
 
     def _through_flow(self, image: Image, slope: Array) -> Array | None:
-        """Return the slope in the parameters (P,) through the flow, of whose slope it is given.
+        """Return the slope in the parameters (P,) through the flow, given the slope in the flow.
 
         It is that of the flow generated, weighed by lambda: `lambda = slope + F_mu' lambda`.
         """

@@ -167,14 +167,15 @@ class OfReads(NamedTuple):
         return self.exposures.sums_transposed(self.factors.solved(read, transposed=True))
 
     def start(self, weights: Array) -> Array:
-        """Return the weights themselves, of which what a response returns is not known."""
+        """Return the weights as they are: they need not lie in the range of L'."""
         return weights
 
 
 def system_at(response_map: AnyResponseMap, image: Image, temperature: float) -> System | None:
     """Return the system at a response, or that of what is read of flows.
 
-    None where that is too large or singular, or nothing is recorded.
+    None where that is too large or singular, or nothing is recorded; sweeps of a singular system
+    give what is not finite.
     """
     sweeps = response_map.sweeps(image, temperature) if _is_swept(response_map) else None
     exposures = response_map.exposures

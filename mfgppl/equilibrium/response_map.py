@@ -332,7 +332,7 @@ class ResponseMap:
         moved: Array,
         shared: Array | None = None,
     ) -> tuple[Array, Array] | None:
-        """Return slopes of weighed sums in the flow (T, F) and in the parameters (K,).
+        """Return slopes of weighed sums in the flow (T, F) and in the parameters (P,).
 
         Parameters
         ----------
@@ -344,7 +344,7 @@ class ResponseMap:
             Weights of the log policy.
         weights : ndarray, shape (T, F)
             Weights of the flow generated.
-        moved : ndarray, shape (T-1, S, S * A)
+        moved : ndarray, shape (n, B, S, S * A)
             Weights of the dynamics, next state first, where the crowd moves them.
         shared : ndarray, shape (N, S), optional
             Weights of the log shares of kinds, where the start moves with the parameters. Without

@@ -58,7 +58,7 @@ class Sweeps(NamedTuple):
         return out
 
     def start(self, weights: Array) -> Array:
-        """Return the same: nothing else is needed to begin with."""
+        """Return the same: it needs no better start."""
         return self.weighed(weights)
 
 
@@ -104,7 +104,7 @@ def reads_of(
 ) -> Reads | None:
     """Return what rewards and dynamics read of the flow of their time; None where that is not all.
 
-    And where flows are over states and actions, or dynamics are sparse.
+    And where dynamics are sparse, or states more than `MOST_STATES`.
 
     Parameters
     ----------

@@ -42,15 +42,15 @@ def causal_law(
     transition : Tensor
         The dynamics along the flow.
     nodes : Nodes or None
-        Of agent-level sites, over which trajectories are summed.
+        Nodes of the agent-level sites, over which each trajectory is summed.
     coupled : bool
         Whether the flow is the equilibrium's.
 
     Raises
     ------
     ValueError
-        If kinds need trajectories that the panel does not keep, or the equilibrium dynamics that
-        are dense.
+        If kinds need trajectories that the panel does not keep; or if the equilibrium needs dense
+        dynamics, where the crowd moves them, and they are sparse.
     """
     one: OfOneKind
     given = transition, counts, game.discount, game.temperature
@@ -84,7 +84,7 @@ def energy_law(
     Raises
     ------
     ValueError
-        If agents are of several kinds.
+        If the program has agent-level sites.
     """
     if nodes is not None:
         raise ValueError(
@@ -115,7 +115,7 @@ def _moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> Tensor | No
 
 
 def _of_kinds(panel: Panel, game: MeanFieldGame, one: OfOneKind, nodes: Nodes) -> KindsLikelihood:
-    """Return the law of a panel whose agents have sites of their own, else raise."""
+    """Return the law of a panel whose agents have sites of their own; raise if rows were not kept."""
     if not isinstance(panel, Trajectories):
         raise ValueError(
             f"the agent-level site {nodes.sites[-1].name!r} is summed over for each agent, which "

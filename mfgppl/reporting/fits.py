@@ -66,7 +66,7 @@ def check_groups(groups: str, fit: Fit, model: TrajectoryModel | None) -> None:
 
 
 def noted_of(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
-    """Return what was noted of a fit, of a point from its model."""
+    """Return the attributes of a fit; those of a point estimate come from its model."""
     if model is not None:
         is_a("model", model, TrajectoryModel)
     if isinstance(fit, PointEstimate):
@@ -79,7 +79,12 @@ def noted_of(fit: Fit, model: TrajectoryModel | None) -> dict[str, Any]:
                 f"{density.program.entry_names()}, the fit's {list(fit.params.index)}."
             )
         there = density.evaluator(prior=0.0, jacobian=0.0)(fit.theta)[0]
-        if fit.nobs != model.panel.n_decisions or not math.isclose(there, fit.llf, rel_tol=1e-6):
+        if fit.nobs != model.panel.n_decisions:
+            raise ValueError(
+                f"`model` must be the fitted one; its panel has {model.panel.n_decisions} "
+                f"decisions, the fit's {fit.nobs}."
+            )
+        if not math.isclose(there, fit.llf, rel_tol=1e-6):
             raise ValueError(
                 f"`model` must be the fitted one; at the estimate its log likelihood is "
                 f"{there:.3f}, the fit's {fit.llf:.3f}."
