@@ -194,7 +194,7 @@ def fit_rows(quick: bool) -> list[list[str]]:
     """Sample the reward of the sparse world, where crowding and goal correlate."""
     game = grid(*((QUICK_SIDE, QUICK_HORIZON) if quick else (SIDE, HORIZON)), slip=0.2)
     model = walkers(game)
-    draws, tune = (30, 30) if quick else (400, 150)
+    draws, tune = (30, 30) if quick else (300, 150)
     began = time.perf_counter()
     tree = sampled(model, 2, draws=draws, tune=tune, mass_matrix="low_rank")
     seconds = time.perf_counter() - began

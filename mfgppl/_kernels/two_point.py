@@ -5,8 +5,9 @@ Where rewards and dynamics at a time read the flow of that time alone, a change 
 
     dV_t = B_t x_t + A_t dV_{t+1},    y_{t+1} = (A_t / discount)' y_t + D_t x_t + G_t dV_{t+1}
 
-where y is the change of what is generated, `y_0 = 0`, and V are soft values, which do not change after
-the last time. Backwards in time `dV_t = K_t y_t + k_t`, from `K = B` and `k = B gap` at the last, and
+where y is the change of what is generated, `y_0 = 0`, and V are soft values, which do not change
+after the last time. Backwards in time `dV_t = K_t y_t + k_t`, from `K = B` and `k = B gap` at the
+last time on, and
 
     y_{t+1} = Z_t y_t + v_t,        v_t = W_t (G_t k_{t+1} + D_t gap_t)
     W_t = (I - G_t K_{t+1})^-1,     Z_t = W_t ((A_t / discount)' + D_t)

@@ -4,8 +4,9 @@ With `mu(theta)` the flow that its own response F generates, and lambda the wort
 
     (I - F_mu)' lambda = dL/dmu,      dL/dtheta = L_theta + lambda' F_theta
 
-slopes by one sweep backwards (`ResponseMap.pull`), lambda by another (`Sweeps.weighed`) or by iteration. The search begins at one anchor, the equilibrium
-at the posterior's mode, itself reached from the observed flow, so that the density is a function of
+slopes by one sweep backwards (`ResponseMap.pull`), lambda by another (`Sweeps.weighed`) or by
+iteration. The search begins at one anchor, the equilibrium at the posterior's mode, itself reached
+from the observed flow, so that the density is a function of
 the parameters alone. Where a game has several equilibria, it is that of the one reached from the
 anchor. Flows are over the kinds of agents too, where these are not seen: each kind is a type of the
 game that is solved, and its start moves with the parameters.

@@ -115,7 +115,7 @@ def _moves(panel: Panel, game: MeanFieldGame, transition: Tensor) -> Tensor | No
 
 
 def _of_kinds(panel: Panel, game: MeanFieldGame, one: OfOneKind, nodes: Nodes) -> KindsLikelihood:
-    """Return the law of a panel whose agents have sites of their own; raise if rows were not kept."""
+    """Return the law of agents with sites of their own; raise if rows were not kept."""
     if not isinstance(panel, Trajectories):
         raise ValueError(
             f"the agent-level site {nodes.sites[-1].name!r} is summed over for each agent, which "

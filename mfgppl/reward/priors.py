@@ -14,7 +14,7 @@ from mfgppl.reward.program import innermost
 
 
 def spread(fn: Any, again: Any, size: int) -> np.ndarray:
-    """Return the standard deviations (n,) of a distribution, all NaN if another draw changes any."""
+    """Return standard deviations (n,) of a distribution, all NaN if another draw changes any."""
     try:
         variances = [law.variance.detach().reshape(-1) for law in (fn, again)]
     except (NotImplementedError, AttributeError):
