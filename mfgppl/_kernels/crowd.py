@@ -262,12 +262,13 @@ def image(arrays, flow, temperature, reward, q_values, values, policy, generated
 @jit
 def gap(flow, generated):
     """Return the largest change of a share; NaN where one is."""
-    one, other, largest = flow.reshape(flow.size), generated.reshape(flow.size), 0.0
-    for i in range(one.size):
-        change = abs(other[i] - one[i])
-        if change != change:
-            return np.nan
-        largest = max(largest, change)
+    largest = 0.0
+    for t in range(flow.shape[0]):
+        for i in range(flow.shape[1]):
+            change = abs(generated[t, i] - flow[t, i])
+            if change != change:
+                return np.nan
+            largest = max(largest, change)
     return largest
 
 
