@@ -72,6 +72,7 @@ ELEMENTWISE = {
     aten.erf: Op.ERF, aten.logical_not: Op.NOT, aten.bitwise_not: Op.NOT, aten.isnan: Op.ISNAN,
     aten.bitwise_and: Op.MULTIPLY, aten.logical_and: Op.MULTIPLY, aten.bitwise_or: Op.MAXIMUM,
     aten.logical_or: Op.MAXIMUM, aten.where: Op.WHERE, aten.clone: Op.COPY, aten._to_copy: Op.COPY,
+    aten.contiguous: Op.COPY,
     aten.relu: Op.MAXIMUM, aten.clamp_min: Op.MAXIMUM, aten.clamp_max: Op.MINIMUM,
     aten.copy: Op.COPY, aten.fill: Op.COPY,
 }  # fmt: skip
@@ -240,7 +241,7 @@ class _Lowering:
             return None
         if packet in MOVES:
             return self._move(step, out)
-        if packet in (aten._to_copy, aten.clone):
+        if packet in (aten._to_copy, aten.clone, aten.contiguous):
             if out.dtype.is_floating_point or args[0].dtype == out.dtype:
                 return self._entries(Op.COPY, out, args[:1])
             raise Unlowered(str(step.func))

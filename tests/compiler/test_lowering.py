@@ -11,6 +11,7 @@ from mfgppl._kernels import bridge
 
 N = 6
 INDEX = torch.tensor([4, 0, 0, 5])
+TURN = torch.linspace(-1, 1, 3 * 2 * 4 * N, dtype=torch.float64).reshape(3, 2, 4, N)
 TABLE = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
 
 
@@ -48,6 +49,9 @@ FUNCTIONS = {
     "rectifiers": lambda x: F.relu(x) + F.softplus(x) + F.elu(x) + F.silu(x) + F.leaky_relu(x),
     "gaussian curves": lambda x: torch.erf(x) + F.gelu(x),
     "gamma function": lambda x: torch.lgamma(x**2 + 0.5),
+    "softmax of products": lambda x: (
+        torch.softmax(TURN @ x, dim=-1)[None].permute(0, 3, 1, 2).contiguous().reshape(-1)
+    ),
     "signs": lambda x: torch.abs(x) + torch.sign(x) * 0.5,
     "bounds": lambda x: x.clamp(-0.3, 0.4) + x.clamp(min=0.1) + x.clamp(max=-0.1),
     "extremes": lambda x: torch.maximum(x, -x) + torch.minimum(x, x**2) + x.amax() - x.amin(),
