@@ -9,7 +9,7 @@ import numpy as np
 
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
-LONGEST = 4096  # entries of an operand up to which its places are told apart
+LONGEST = 4096  # entries of an operand up to which its places are listed one by one
 ACCUMULATED = frozenset((Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD))  # add to `out`
 FIRST_SIZE, FIRST_STRIDE = 5, 5 + N_DIMS
 
@@ -108,8 +108,10 @@ def _list_of(tape: Tape, row: Row) -> np.ndarray | None:
 
 def _as_list(row: Row) -> np.ndarray | None:
     """Return the list by which a copy to entries in a row could go; None if it is none."""
+    if row[0] != Op.COPY:
+        return None
     out, source = _entries(row, 0), _entries(row, 1)
-    if row[0] != Op.COPY or isinstance(out, slice) or isinstance(source, slice):
+    if isinstance(out, slice) or isinstance(source, slice):
         return None
     order = np.argsort(out, kind="stable")
     together = np.array_equal(out[order], out[order[0]] + np.arange(len(out)))

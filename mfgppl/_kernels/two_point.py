@@ -238,18 +238,17 @@ def answers(tables, k, slope, direct, policy, weights, ahead, both, arrived):
 
 @jit
 def linearise(
-    arrays, reward_slope, moves_slope, reads, units, flow, temperature, values, policy, generated,
-    system,
-):  # fmt: skip
+    arrays, reward_slope, moves_slope, reads, flow, temperature, values, policy, generated, system
+):
     """Fill the matrices at what `crowd.image` has filled, along tables as they are.
 
-    Agents read `reads @ flow` of each time's flow; `units` (n, S) change one number of it each.
+    Agents read `reads @ flow` of each time's flow, n numbers; rows of `reads` are orthonormal.
     """
     T, S, A = policy.shape
-    n = units.shape[0]
+    n = reads.shape[0]
     along, moved = np.empty((T, S * A, n)), np.empty((T, S, n))
     slopes_of_q(
-        arrays, reward_slope, moves_slope, flow, units, values, policy, generated, along, moved
+        arrays, reward_slope, moves_slope, flow, reads, values, policy, generated, along, moved
     )  # fmt: skip
     by_flow, weights = np.empty((S * A, S)), np.empty(S)
     both, arrived = np.empty((S * A, 2 * S)), np.empty((S, 2 * S))

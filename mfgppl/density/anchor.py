@@ -365,12 +365,11 @@ def linearise(
     system = system_at(response_map, image, game.temperature)
     if system is None:
         return None, np.zeros((len(values), *image.flow.shape))
-    solve, _ = inverse(response_map, image, game.temperature)
     if isinstance(response_map, ResponseMap) and response_map.recorded:
         changes = _by_differences(response_map, image, values)
     else:
         changes = _by_program(program, population, image, values)
-    return system, np.array([np.nan_to_num(solve(change)) for change in changes])
+    return system, np.array([np.nan_to_num(system.closed(change)) for change in changes])
 
 
 def _by_differences(response_map: ResponseMap, image: Image, values: Array) -> Iterator[Array]:

@@ -46,7 +46,8 @@ from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision
 
-STEP = 1e-3  # of central differences of the gradient, in the parameters' units
+STEP = 1e-3  # of central differences, in the parameters' units
+AROUND = (1, -1, 2, -2)  # steps of those of fourth order
 SEARCHES = 20  # for other equilibria at the anchor
 
 
@@ -244,8 +245,8 @@ class CoupledDensity(Keeper):
 
         rows = []
         for along in np.diag(self._steps(theta)):
-            near, far = (slope(theta + k * along) - slope(theta - k * along) for k in (1, 2))
-            rows.append((8 * near - far) / (12 * along.sum()))
+            four = (slope(theta + k * along) for k in AROUND)
+            rows.append(_slope(*four, step=along.sum()))
         hessian = np.array(rows)
         return 0.5 * (hessian + hessian.T)
 
@@ -261,14 +262,15 @@ class CoupledDensity(Keeper):
         """
         if self._search() is not None:
             steps = np.diag(self._steps(theta))
-            points = [theta + k * along for along in steps for k in (1, -1, 2, -2)]
+            points = [theta + k * along for along in steps for k in AROUND]
             values = self.constrained(np.array(points))
             images = self.images(values)
             if all(np.isfinite(image.residual) for image in images):
                 tables = [self.tables_of(*pair) for pair in zip(images, values, strict=True)]
                 for k, step in enumerate(np.diag(steps)):
                     four = tables[4 * k : 4 * k + 4]
-                    yield tuple(_slope(*each, step=step) for each in zip(*four, strict=True))
+                    slopes = [_slope(*each, step=step) for each in zip(*four, strict=True)]
+                    yield tuple(np.where(np.isfinite(slope), slope, 0.0) for slope in slopes)
                 return
         yield from self._slopes_by_program(theta)
 
@@ -412,7 +414,7 @@ class CoupledDensity(Keeper):
 def _slope(
     ahead: Array, behind: Array, farther: Array, farther_behind: Array, *, step: float
 ) -> Array:
-    """Return the slope of a table by its values at steps of 1, -1, 2 and -2; 0 if not finite."""
+    """Return the slope of an array by its values `AROUND` a point, with an error of step**4."""
     with np.errstate(invalid="ignore"):
-        found = (8 * (ahead - behind) - (farther - farther_behind)) / (12 * step)
-    return np.where(np.isfinite(found), found, 0.0)
+        found: Array = (8 * (ahead - behind) - (farther - farther_behind)) / (12 * step)
+    return found

@@ -76,13 +76,15 @@ class Recording(Keeper):
         The dynamics have no stage where they are fixed.
         """
         tapes = self._reward_tape, self._moves_tape
-        return _tape_with(tapes[0], parameters), _tape_with(tapes[1], parameters)
+        values = flat_values(parameters).numpy()
+        return tape_with(tapes[0], values), tape_with(tapes[1], values)
 
     def slopes(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
         """Return the same for the changes of reward and dynamics with a change of the flow."""
         if self._slopes is None:
             self._slopes = self._play(_slope, changes=True)
-        return _tape_with(self._slopes[0], parameters), _tape_with(self._slopes[1], parameters)
+        values = flat_values(parameters).numpy()
+        return tape_with(self._slopes[0], values), tape_with(self._slopes[1], values)
 
     def pulls(self, parameters: Mapping[str, Tensor]) -> tuple[crowd.Played, crowd.Played]:
         """Return the slopes of weighed sums of the reward, and of the dynamics, a stage each.
@@ -101,7 +103,8 @@ class Recording(Keeper):
                 _replay([_pullback(self._reward)], [point, on_reward, values.clone()]),
                 _replay([_pullback(_in_a_row(moves))][: len(moves)], [point, on_tables, values]),
             )
-        return _tape_with(self._pulls[0], parameters), _tape_with(self._pulls[1], parameters)
+        flat = flat_values(parameters).numpy()
+        return tape_with(self._pulls[0], flat), tape_with(self._pulls[1], flat)
 
     def _play(
         self, form: Callable[[Stage], Stage], *, changes: bool
@@ -175,13 +178,17 @@ def flat_values(parameters: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([*values, torch.zeros(0 if values else 1, dtype=torch.float64)])
 
 
-def _tape_with(played: crowd.Played, parameters: Mapping[str, Tensor]) -> crowd.Played:
-    """Return a tape with a buffer of its own that holds the parameters, its last input."""
-    buffer = played.buffer.copy()
+def put_values(played: crowd.Played, values: np.ndarray) -> None:
+    """Write flat parameters, a tape's last input."""
     if played.inputs.size:
-        values = flat_values(parameters).numpy()
-        buffer[played.inputs[-1] : played.inputs[-1] + values.size] = values
-    return played._replace(buffer=buffer)
+        played.buffer[played.inputs[-1] : played.inputs[-1] + values.size] = values
+
+
+def tape_with(played: crowd.Played, values: np.ndarray) -> crowd.Played:
+    """Return a tape with a buffer of its own that holds flat parameters."""
+    own = played._replace(buffer=played.buffer.copy())
+    put_values(own, values)
+    return own
 
 
 def _slope(function: Stage) -> Stage:

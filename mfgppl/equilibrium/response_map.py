@@ -24,9 +24,10 @@ from mfgppl.equilibrium.recording import (
     flat_values,
     forget,
     masked_reward,
+    put_values,
     recording_of,
 )
-from mfgppl.equilibrium.two_point import Reads, Sweeps, reads_of, sweeps_at
+from mfgppl.equilibrium.two_point import Sweeps, reads_of, sweeps_at
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.crowd import noted_reads
 from mfgppl.reward.inputs import RewardInputs
@@ -293,8 +294,8 @@ class ResponseMap:
         return sweeps_at(self.arrays, slopes, known, response, temperature, room)
 
     @property
-    def reads(self) -> Reads | None:
-        """What is read of the flow of each time; None where that is not all that is read."""
+    def reads(self) -> Array | None:
+        """What is read of the flow of each time (n, S); None where that is not all that is read."""
         slopes = self._recorded_slopes()
         if slopes is None or self._recording is None or self.game.joint:
             return None
@@ -308,9 +309,7 @@ class ResponseMap:
         """Give what is recorded other parameters: flat, in the order of those given first."""
         self.values, self._program = np.array(values, dtype=float), None
         for played in (self.arrays.reward, *(self._slopes or ()), *(self._pulls or ())):
-            if played.inputs.size:
-                start = played.inputs[-1]
-                played.buffer[start : start + len(values)] = values
+            put_values(played, self.values)
         if self.moving_start is not None:
             self.arrays.initial[:] = self.moving_start.initial(self.values)
 

@@ -11,27 +11,13 @@ import numpy as np
 
 from mfgppl._kernels import crowd, two_point
 from mfgppl._kernels.dynamics import Dense
+from mfgppl.equilibrium.recording import tape_with
 
 Array = np.ndarray
 N_POINTS = 3  # flows, values and parameters at which derivatives are looked at
 APART = 0.3  # of parameters from those given, relative
 NEGLIGIBLE = 1e-10  # singular value of derivatives, relative to the largest
 MOST_STATES = 128  # up to which matrices over the states are worth it
-
-
-class Reads(NamedTuple):
-    """What is read of the flow of a time.
-
-    Attributes
-    ----------
-    reads : ndarray, shape (n, S)
-        Weights of the states in each number that is read.
-    units : ndarray, shape (n, S)
-        Changes of a flow that change one of them by one each.
-    """
-
-    reads: Array
-    units: Array
 
 
 class Sweeps(NamedTuple):
@@ -65,7 +51,7 @@ class Sweeps(NamedTuple):
 def sweeps_at(
     arrays: crowd.Arrays,
     slopes: tuple[crowd.Played, crowd.Played],
-    known: Reads,
+    reads: Array,
     response: tuple[Array, Array, Array, Array],
     temperature: float,
     room: Sweeps | None,
@@ -78,8 +64,8 @@ def sweeps_at(
         The game.
     slopes : tuple of Played
         Its derivatives in the flow.
-    known : Reads
-        What is read of flows.
+    reads : ndarray, shape (n, S)
+        What is read of flows, by `reads_of`.
     response : tuple of ndarray
         Flow (T, S), values (T, S), policy (T, S, A), and the flow generated (T, S).
     temperature : float
@@ -90,7 +76,7 @@ def sweeps_at(
     flow, values, policy, generated = response
     system = two_point.room(*flow.shape) if room is None else room.system
     two_point.linearise(
-        arrays, *slopes, known.reads, known.units, flow, temperature, values, policy, generated,
+        arrays, *slopes, reads, flow, temperature, values, policy, generated,
         system,
     )  # fmt: skip
     return Sweeps(system)
@@ -101,10 +87,12 @@ def reads_of(
     slopes: tuple[crowd.Played, crowd.Played],
     parameters: Array,
     shape: tuple[int, int, int],
-) -> Reads | None:
+) -> Array | None:
     """Return what rewards and dynamics read of the flow of their time; None where that is not all.
 
-    And where dynamics are sparse, or states more than `MOST_STATES`.
+    And where dynamics are sparse, or states more than `MOST_STATES`. Each row, (n, S), holds the
+    weights of the states in a number that is read; rows are orthonormal, so that each is also a
+    change of a flow that changes its number alone.
 
     Parameters
     ----------
@@ -124,7 +112,7 @@ def reads_of(
     units, rows = np.eye(S), []
     for k in range(N_POINTS):
         at = parameters * (1 + APART * rng.standard_normal(len(parameters)) * (k > 0))
-        reward_slope, moves_slope = (_put(played, at) for played in slopes)
+        reward_slope, moves_slope = (tape_with(played, at) for played in slopes)
         flow, values = rng.dirichlet(np.ones(S), size=T), rng.standard_normal((T, S))
         policy = rng.dirichlet(np.ones(A), size=(T, S))
         if not _is_local(reward_slope, flow, shape):
@@ -137,15 +125,13 @@ def reads_of(
         rows.append(found[sound])
     _, sizes, basis = np.linalg.svd(np.concatenate(rows), full_matrices=False)
     kept = basis[sizes > NEGLIGIBLE * sizes.max(initial=0.0)]
-    if len(kept) == S:
-        return Reads(units, units)
-    return Reads(np.ascontiguousarray(kept), np.ascontiguousarray(kept))  # orthonormal rows
+    return units if len(kept) == S else np.ascontiguousarray(kept)
 
 
 def _is_local(reward_slope: crowd.Played, flow: Array, shape: tuple[int, int, int]) -> bool:
     """Return whether the reward of a time is moved by the flow of that time alone.
 
-    Times are told apart by the digits of their numbers: half of them change, the others' rewards
+    Half of the times change, by each binary digit of their numbers in turn; the others' rewards
     must not.
     """
     change, out = np.random.default_rng(1).standard_normal(flow.shape), np.empty(shape)
@@ -157,11 +143,3 @@ def _is_local(reward_slope: crowd.Played, flow: Array, shape: tuple[int, int, in
             if np.nan_to_num(out[~changes]).any():
                 return False
     return True
-
-
-def _put(played: crowd.Played, parameters: Array) -> crowd.Played:
-    """Return a tape with a buffer of its own that holds parameters, its last input."""
-    buffer = played.buffer.copy()
-    if played.inputs.size:
-        buffer[played.inputs[-1] : played.inputs[-1] + len(parameters)] = parameters
-    return played._replace(buffer=buffer)

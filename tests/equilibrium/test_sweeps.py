@@ -110,9 +110,9 @@ def test_a_response_after_others_is_that_of_its_own_flow():
 def test_what_is_read_of_a_flow_is_found(name, n):
     """As many numbers as the derivatives of reward and dynamics have dimensions."""
     response_map, _, _ = system_of(*WORLDS[name])
-    known = response_map.reads
-    assert known.reads.shape == (n, response_map.game.n_states)
-    np.testing.assert_allclose(known.reads @ known.units.T, np.eye(n), atol=1e-12)
+    reads = response_map.reads
+    assert reads.shape == (n, response_map.game.n_states)
+    np.testing.assert_allclose(reads @ reads.T, np.eye(n), atol=1e-12)
 
 
 REFUSED = {
