@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mfgppl._by_type import along_steps, stacked
 from mfgppl._game_arguments import TABLE, check_rows, probabilities, sparse_table, table_shape
-from mfgppl._keep import Keeper, keep
+from mfgppl._keep import Keeper, kept
 from mfgppl._meeting import Meeting, ratio
 from mfgppl.control.steps import DenseSteps, Steps, as_steps
 from mfgppl.data.labelled import Order, in_order
@@ -123,16 +123,13 @@ class CrowdDynamics(Keeper):
         return crowd_shape(self.order, self.joint)
 
     @property
+    @kept
     def _takes_many(self) -> bool:
         """Whether one function gives the dynamics of many crowds at once as it gives each."""
-
-        def agrees() -> bool:
-            one, several = self.functions[0], len(torch.unique(self.meets.row)) > 1
-            if not several or any(function is not one for function in self.functions):
-                return False
-            return agrees_at_once(one, (3, *self._shape))
-
-        return keep(self, "takes_many", agrees)
+        one, several = self.functions[0], len(torch.unique(self.meets.row)) > 1
+        if not several or any(function is not one for function in self.functions):
+            return False
+        return agrees_at_once(one, (3, *self._shape))
 
     def _checked_at_once(self, tables: Tensor, time: int) -> Tensor:
         """Return tables of all cells (C, S, A, S) if they are transitions, else raise."""

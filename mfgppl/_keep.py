@@ -4,9 +4,11 @@ A density refers to its model and a recording to its game, so that a table with 
 never let them go: what is kept lives and goes with the object that it follows from.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+Owner = TypeVar("Owner")
 Value = TypeVar("Value")
 
 
@@ -26,8 +28,18 @@ def kept_with(owner: object) -> dict[Any, Any]:
 
 def keep(owner: object, name: str, make: Callable[[], Value]) -> Value:
     """Return what is kept with an object under a name, made at the first call."""
-    kept = kept_with(owner)
-    if name not in kept:
-        kept[name] = make()
-    value: Value = kept[name]
+    found = kept_with(owner)
+    if name not in found:
+        found[name] = make()
+    value: Value = found[name]
+    return value
+
+
+def kept(work: Callable[[Owner], Value]) -> Callable[[Owner], Value]:
+    """Decorate a function of one object: its value is kept with the object, under its name."""
+
+    @functools.wraps(work)
+    def value(owner: Owner) -> Value:
+        return keep(owner, work.__name__, lambda: work(owner))
+
     return value

@@ -24,7 +24,7 @@ from mfgppl._game_arguments import (
     split_last,
     transition_by_cell,
 )
-from mfgppl._keep import Keeper, keep
+from mfgppl._keep import Keeper, keep, kept
 from mfgppl._meeting import Meeting, meeting_of
 from mfgppl.control.plans import LAWS
 from mfgppl.control.steps import Steps, as_steps
@@ -273,11 +273,10 @@ class MeanFieldGame(Keeper):
         return ways == ("entropy", None, "equilibrium") and not self.constants_by_type
 
     @property
+    @kept
     def steps(self) -> Steps:
         """The dynamics step by step, where no crowd moves them."""
-        return keep(
-            self, "steps", lambda: as_steps(self.transition_along(self.initial), self.horizon or 1)
-        )
+        return as_steps(self.transition_along(self.initial), self.horizon or 1)
 
     @property
     def _dense_by_cell(self) -> bool:
@@ -359,13 +358,10 @@ class MeanFieldGame(Keeper):
         return Order(self.space.within, self.actions)
 
     @property
+    @kept
     def _moved(self) -> CrowdDynamics:
         """The dynamics that the crowd moves."""
-        return keep(
-            self,
-            "moved",
-            lambda: CrowdDynamics(self.transition, self.meets, self._within, self.joint),
-        )
+        return CrowdDynamics(self.transition, self.meets, self._within, self.joint)
 
     def last_move(self, mean_field: Tensor) -> Steps:
         """Return the dynamics after the last decision along a crowd, a single step.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mfgppl._compiler.lowering import IN_PLACE
+from mfgppl._compiler.operations import IN_PLACE
 from mfgppl._compiler.tracing import Step, Trace, aten, storage_of, tensors_in, written_by
 
 

@@ -5,13 +5,15 @@ only moves entries is run once, on their places. A function with one that is not
 torch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mfgppl._compiler.operands import Operand, Unlowered, loop_axes, packed_strides
+from mfgppl._compiler.operations import COMMUTES, ELEMENTWISE, IN_PLACE, KNOWN, MOVES, SWAPPED
 from mfgppl._compiler.shortening import shortened
 from mfgppl._compiler.tracing import Step, Trace, aten, flat, storage_of, useful_steps
 from mfgppl._kernels import tape
@@ -19,90 +21,6 @@ from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
 LONGEST_LIST = 2**24  # places of a gather worth keeping
 LARGE_BLOCK = 64  # entries from which a copy beats a list of places
-SHORT_LINE = 16  # entries of an innermost loop below which a longer one takes its place
-
-
-class Unlowered(Exception):
-    """An operation without an instruction."""
-
-
-class Operand(NamedTuple):
-    """A strided view of the buffer.
-
-    Attributes
-    ----------
-    place : int
-        Its first entry.
-    shape, strides : tuple of int
-        As a tensor has them, in entries.
-    """
-
-    place: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def to(self, shape: Sequence[int]) -> "Operand":
-        """Broadcast to a shape."""
-        missing = len(shape) - len(self.shape)
-        sizes = (1,) * missing + self.shape
-        strides = (0,) * missing + self.strides
-        stretched = [0 if n == 1 else d for n, d in zip(sizes, strides, strict=True)]
-        return Operand(self.place, tuple(shape), tuple(stretched))
-
-    def unsqueeze(self, axis: int) -> "Operand":
-        """Insert an axis of length one."""
-        shape = (*self.shape[:axis], 1, *self.shape[axis:])
-        return Operand(self.place, shape, (*self.strides[:axis], 0, *self.strides[axis:]))
-
-    def last(self, axis: int) -> "Operand":
-        """Move an axis to the end."""
-        order = [k for k in range(len(self.shape)) if k != axis] + [axis]
-        shape, strides = ([v[k] for k in order] for v in (self.shape, self.strides))
-        return Operand(self.place, tuple(shape), tuple(strides))
-
-
-ELEMENTWISE = {
-    aten.add: Op.ADD, aten.sub: Op.SUBTRACT, aten.mul: Op.MULTIPLY, aten.div: Op.DIVIDE,
-    aten.pow: Op.POW, aten.maximum: Op.MAXIMUM, aten.minimum: Op.MINIMUM, aten.eq: Op.EQUAL,
-    aten.ne: Op.UNEQUAL, aten.lt: Op.LESS, aten.le: Op.LESS_EQUAL, aten.neg: Op.NEGATE,
-    aten.exp: Op.EXP, aten.log: Op.LOG, aten.log1p: Op.LOG1P, aten.expm1: Op.EXPM1,
-    aten.sqrt: Op.SQRT, aten.rsqrt: Op.RSQRT, aten.reciprocal: Op.RECIPROCAL, aten.tanh: Op.TANH,
-    aten.sigmoid: Op.SIGMOID, aten.sin: Op.SIN, aten.cos: Op.COS, aten.atan: Op.ATAN,
-    aten.abs: Op.ABS, aten.sign: Op.SIGN, aten.lgamma: Op.LGAMMA, aten.digamma: Op.DIGAMMA,
-    aten.erf: Op.ERF, aten.logical_not: Op.NOT, aten.bitwise_not: Op.NOT, aten.isnan: Op.ISNAN,
-    aten.bitwise_and: Op.MULTIPLY, aten.logical_and: Op.MULTIPLY, aten.bitwise_or: Op.MAXIMUM,
-    aten.logical_or: Op.MAXIMUM, aten.where: Op.WHERE, aten.clone: Op.COPY, aten._to_copy: Op.COPY,
-    aten.contiguous: Op.COPY,
-    aten.relu: Op.MAXIMUM, aten.clamp_min: Op.MAXIMUM, aten.clamp_max: Op.MINIMUM,
-    aten.copy: Op.COPY, aten.fill: Op.COPY,
-}  # fmt: skip
-SWAPPED = {aten.gt: Op.LESS, aten.ge: Op.LESS_EQUAL}
-COMMUTES = (Op.ADD, Op.MULTIPLY)
-# operations that only move entries (or put zeros), and are run on places
-MOVES = (
-    aten.index, aten.gather, aten.index_select, aten.flip, aten.roll, aten.repeat, aten.cat,
-    aten.stack, aten.select_backward, aten.slice_backward, aten.constant_pad_nd, aten.tril,
-    aten.triu, aten.diag_embed, aten.embedding, aten.take, aten.select_scatter, aten.slice_scatter,
-    aten.diagonal_backward, aten._reshape_copy, aten.new_zeros, aten.zeros_like,
-)  # fmt: skip
-OTHERS = (
-    aten.sum, aten.mean, aten.amax, aten.amin, aten.cumsum, aten.cumprod, aten.mm, aten.mv,
-    aten.bmm, aten.dot, aten.addmm, aten.clamp, aten.masked_fill, aten.index_put, aten.ones_like,
-    aten.full_like, aten.zero_, aten.scatter_add, aten.index_add,
-    aten._new_zeros_with_same_feature_meta,
-)  # fmt: skip
-
-
-def _in_place(packets: Iterable[Any]) -> dict[Any, Any]:
-    """Return the variants that write to their first argument."""
-    names = {p: f"{p.__name__}_" for p in packets}
-    return {getattr(aten, name): p for p, name in names.items() if hasattr(aten, name)}
-
-
-IN_PLACE = _in_place(
-    [*ELEMENTWISE, *SWAPPED, aten.masked_fill, aten.index_put, aten.scatter_add, aten.index_add]
-)
-KNOWN = {*ELEMENTWISE, *SWAPPED, *MOVES, *OTHERS, *IN_PLACE}
 
 
 def lower(trace: Trace) -> Tape:
@@ -265,7 +183,7 @@ class _Lowering:
     def _scaled(self, op: Op, out: Tensor, a: Any, b: Any, alpha: float) -> None:
         """Write `a + alpha * b`, or the difference."""
         shape = self._operand(b).shape
-        scaled = Operand(self._room(int(np.prod(shape, dtype=int))), shape, _contiguous(shape))
+        scaled = Operand(self._room(int(np.prod(shape, dtype=int))), shape, packed_strides(shape))
         self._write(Op.MULTIPLY, scaled, self._operand(b), self._operand(alpha))
         self._write(op, self._operand(out), self._operand(a), scaled)
 
@@ -289,7 +207,7 @@ class _Lowering:
         if 0 in shape:
             return
         four = [*views, *[Operand(ZERO, shape, (0,) * len(shape))] * (4 - len(views))]
-        axes = _merged(shape, [v.strides for v in four], in_line=in_line)
+        axes = loop_axes(shape, [v.strides for v in four], in_line=in_line)
         sizes = [n for n, _ in axes]
         strides = [steps[k] for k in range(4) for _, steps in axes]
         self.rows.append([int(op), *(v.place for v in four), *sizes, *strides])
@@ -461,7 +379,7 @@ class _Lowering:
         size = operand.place + flat(out).numel()
         target = find(torch.arange(size).as_strided(out.shape, out.stride(), operand.place), *args)
         spread = self._operand(values).to(tuple(target.shape))
-        source = Operand(self._room(target.numel()), spread.shape, _contiguous(spread.shape))
+        source = Operand(self._room(target.numel()), spread.shape, packed_strides(spread.shape))
         self._write(Op.COPY, source, spread)
         self._listed(op, ZERO, source.place, target.reshape(-1).numpy())
 
@@ -485,37 +403,5 @@ OTHER_STEPS: dict[Any, Callable[..., None]] = {
 }  # fmt: skip
 
 
-def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(int(np.prod(shape[k + 1 :], dtype=int)) for k in range(len(shape)))
-
-
 def _numbers(content: Tensor) -> np.ndarray:
     return content.detach().to(torch.float64).numpy().copy()
-
-
-def _merged(
-    shape: Sequence[int], strides: Sequence[Sequence[int]], *, in_line: bool
-) -> list[tuple[int, list[int]]]:
-    """Return the axes of a loop nest, (length, stride of each view), as the machine takes them.
-
-    Axes of length one are dropped, axes that run on are joined, and the rest is padded in front.
-    """
-    axes = [(n, [s[k] for s in strides]) for k, n in enumerate(shape)]
-    last = [axes.pop()] if in_line else []
-    # neighbours innermost, whatever the order of the axes: a stable sort by their strides
-    axes.sort(key=lambda axis: -sum(map(abs, axis[1])))
-    joined: list[tuple[int, list[int]]] = []
-    for n, steps in axes:
-        if n == 1:
-            continue
-        if joined and joined[-1][1] == [n * d for d in steps]:
-            joined[-1] = (joined[-1][0] * n, steps)
-        else:
-            joined.append((n, steps))
-    if joined and not in_line and joined[-1][0] < SHORT_LINE:
-        longest = max(range(len(joined)), key=lambda k: joined[k][0])
-        joined.append(joined.pop(longest))
-    joined += last
-    if len(joined) > N_DIMS:
-        raise Unlowered(f"{len(joined)} axes")
-    return [(1, [0] * len(strides))] * (N_DIMS - len(joined)) + joined

@@ -16,10 +16,10 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import policies
 from mfgppl.equilibrium.fixed_point import MAX_STEPS, TOLERANCE, solved_from
+from mfgppl.equilibrium.flat_flows import flat_shape
 from mfgppl.equilibrium.iterations import Budget
 from mfgppl.equilibrium.linearisation import AnyResponseMap, gain, moved_map, response_map_of
 from mfgppl.equilibrium.response import Equilibrium
-from mfgppl.equilibrium.response_map import flat_shape
 from mfgppl.estimation.bootstrap import resample
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel

@@ -11,7 +11,7 @@ import scipy.stats
 import xarray as xr
 
 from mfgppl._arguments import Seed, names_of, positive_int, strict_keywords, suggestion
-from mfgppl._keep import keep
+from mfgppl._keep import kept
 from mfgppl._replication import seeds_of
 from mfgppl.data.panel import flow_shares
 from mfgppl.data.selection import before
@@ -282,16 +282,13 @@ def _stays(panel: Trajectories) -> float:
     return float(stayed.mean()) if len(stayed) else np.nan
 
 
+@kept
 def _switches(panel: Trajectories) -> np.ndarray:
     """Return how often each trajectory changes its action, (J,)."""
-
-    def found() -> np.ndarray:
-        acts = panel.action >= 0
-        pair = (np.diff(panel.trajectory) == 0) & acts[1:] & acts[:-1]
-        changed = pair & (np.diff(panel.action) != 0)
-        return np.bincount(panel.trajectory[1:][changed], minlength=panel.n_trajectories)
-
-    return keep(panel, "switches", found)
+    acts = panel.action >= 0
+    pair = (np.diff(panel.trajectory) == 0) & acts[1:] & acts[:-1]
+    changed = pair & (np.diff(panel.action) != 0)
+    return np.bincount(panel.trajectory[1:][changed], minlength=panel.n_trajectories)
 
 
 def _compare(observed: xr.DataArray, drawn: np.ndarray) -> tuple[dict[str, Any], xr.Dataset]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from mfgppl._keep import keep
+from mfgppl._keep import kept
 from mfgppl.checks.prior_contraction import SENSITIVE
 from mfgppl.density.draws import flat_draws
 from mfgppl.density.of_model import density_of
@@ -81,16 +81,12 @@ def prior_conflicts(
     return compared[far & suspects & compared["std_err"].notna()]
 
 
+@kept
 def likelihood_maximum(model: TrajectoryModel) -> PointEstimate | None:
     """Return the maximum likelihood estimate, None where there is no maximum.
 
     It is kept with the model.
     """
-    return keep(model, "likelihood maximum", lambda: _maximum(model))
-
-
-def _maximum(model: TrajectoryModel) -> PointEstimate | None:
-    """Return the maximum likelihood estimate, None where there is no maximum."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fit that is not asked for
         try:

@@ -37,9 +37,10 @@ from mfgppl.counterfactuals.shares_of_crowd import raised, shares_read, towards
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
+from mfgppl.equilibrium.flat_flows import Array, flat_shape
+from mfgppl.equilibrium.images import Image
 from mfgppl.equilibrium.iterations import Budget, find_fixed_point
 from mfgppl.equilibrium.linearisation import AnyResponseMap, inverse, moved_map
-from mfgppl.equilibrium.response_map import Array, Image, flat_shape
 from mfgppl.estimation.delta_method import variances_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.exceptions import ConvergenceError

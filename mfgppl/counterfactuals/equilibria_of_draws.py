@@ -13,9 +13,9 @@ from torch import Tensor
 from mfgppl._progress import progress
 from mfgppl.counterfactuals.welfare import NAMES, shares_of, worth_of
 from mfgppl.equilibrium.fixed_point import SAME, find_equilibria, solve_equilibrium
+from mfgppl.equilibrium.flat_flows import flat_shape, uniform_flow
 from mfgppl.equilibrium.iterations import Budget, Found, anderson
 from mfgppl.equilibrium.linearisation import confirmed, response_map_of
-from mfgppl.equilibrium.response_map import flat_shape, uniform_flow
 from mfgppl.equilibrium.solution import Solution, full_response
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 
 from mfgppl.data.space import text_labels
-from mfgppl.equilibrium.response_map import Array
+from mfgppl.equilibrium.flat_flows import Array
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.crowd import noted_reads

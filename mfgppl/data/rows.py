@@ -1,19 +1,15 @@
 """A panel as a table again: one row per agent and time, one column per coordinate."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import is_a
+from mfgppl.data.coded_rows import CodedRows
 from mfgppl.data.orders import bins_of, needs_order
 from mfgppl.data.space import index_of
 
-if TYPE_CHECKING:
-    from mfgppl.data.trajectories import Trajectories
 
-
-def table_of(panel: "Trajectories", *, agent: str, time: str, action: str) -> pd.DataFrame:
+def table_of(panel: CodedRows, *, agent: str, time: str, action: str) -> pd.DataFrame:
     """Return the table of a panel; see `Trajectories.to_frame`.
 
     Raises
@@ -39,7 +35,7 @@ def table_of(panel: "Trajectories", *, agent: str, time: str, action: str) -> pd
     return table
 
 
-def _check_names(panel: "Trajectories", **given: str) -> None:
+def _check_names(panel: CodedRows, **given: str) -> None:
     for argument, name in given.items():
         is_a(argument, name, str)
     names = [given["agent"], given["time"], *panel.space.coordinates, given["action"]]
@@ -48,7 +44,7 @@ def _check_names(panel: "Trajectories", **given: str) -> None:
             raise ValueError(f"each column needs a name of its own; got {name!r} twice.")
 
 
-def _dates(panel: "Trajectories") -> np.ndarray:
+def _dates(panel: CodedRows) -> np.ndarray:
     """Return the time of each row: an integer, or the date on which it begins."""
     called = panel.times_called()
     if panel.clock.unit is not None:

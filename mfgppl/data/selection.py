@@ -1,19 +1,17 @@
 """Some trajectories of a panel: by position, group, type or time."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import one_of
+from mfgppl.data.coded_rows import Rows
 from mfgppl.data.space import StateSpace, plain_label
 
-if TYPE_CHECKING:
-    from mfgppl.data.trajectories import Trajectories
 
-
-def select(panel: "Trajectories", keep: Any) -> "Trajectories":
+def select(panel: Rows, keep: Any) -> Rows:
     """Return the panel of the trajectories at some positions, or under a mask.
 
     Raises
@@ -38,7 +36,7 @@ def select(panel: "Trajectories", keep: Any) -> "Trajectories":
     )
 
 
-def split(panel: "Trajectories", by: str) -> dict[Any, "Trajectories"]:
+def split(panel: Rows, by: str) -> dict[Any, Rows]:
     """Return the panels of the groups, by label, or of the labels of a type that occur.
 
     Raises
@@ -62,7 +60,7 @@ def split(panel: "Trajectories", by: str) -> dict[Any, "Trajectories"]:
     }
 
 
-def without_type(panel: "Trajectories", name: str) -> "Trajectories":
+def without_type(panel: Rows, name: str) -> Rows:
     """Return the panel as it is where nobody sees a type.
 
     Raises
@@ -82,7 +80,7 @@ def without_type(panel: "Trajectories", name: str) -> "Trajectories":
     return replace(panel, space=space, state=place[panel.state], covariates=covariates)
 
 
-def before(panel: "Trajectories", time: int) -> "Trajectories":
+def before(panel: Rows, time: int) -> Rows:
     """Return the rows of a panel before a time, counted from its first.
 
     Trajectories that begin later are left out; the decision times that stay are `time` at most.
@@ -132,7 +130,7 @@ def _copies(owner: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return np.asarray(pd.factorize(owner * (copy.max() + 1) + copy)[0])
 
 
-def _split_by_type(panel: "Trajectories", name: str) -> dict[Any, "Trajectories"]:
+def _split_by_type(panel: Rows, name: str) -> dict[Any, Rows]:
     """Return the panels of the labels of a type that occur, without that type."""
     ours = panel.space.codes_of(name)[panel.state[panel.offsets[:-1]]]
     whole = without_type(panel, name)

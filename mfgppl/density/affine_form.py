@@ -8,7 +8,7 @@ import pyro
 import torch
 
 from mfgppl._compiler.linearity import is_affine
-from mfgppl._compiler.lowering import KNOWN
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import Trace, pruned, record, replay
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import double_precision

@@ -17,11 +17,13 @@ from torch import Tensor
 from mfgppl._kernels import bridge, crowd
 from mfgppl._kernels.dynamics import Dense
 from mfgppl.density.protocol import TOLERANCE
-from mfgppl.equilibrium.iterations import Budget, anderson, as_shares, find_fixed_point
+from mfgppl.equilibrium.flat_flows import Array, as_shares
+from mfgppl.equilibrium.images import Image
+from mfgppl.equilibrium.iterations import Budget, anderson, find_fixed_point
 from mfgppl.equilibrium.linearisation import AnyResponseMap, System, inverse, system_at
 from mfgppl.equilibrium.population import Population
 from mfgppl.equilibrium.recording import pushed_forward
-from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
+from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.equilibrium.two_point import Sweeps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood

@@ -15,9 +15,12 @@ import pyro
 import torch
 from torch import Tensor
 
-from mfgppl._compiler.lowering import KNOWN, Tape, Unlowered, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operands import Unlowered
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import Trace, record, replay
 from mfgppl._kernels import bridge
+from mfgppl._kernels.tape import Tape
 from mfgppl.density.affine_form import Features, affine_form, recorded_table
 from mfgppl.exceptions import CompilationWarning
 from mfgppl.reward.parameters import Program, Run

@@ -22,7 +22,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from mfgppl._keep import Keeper, keep
+from mfgppl._keep import Keeper, kept
 from mfgppl._kernels import bridge
 from mfgppl._quasi_newton import maximise
 from mfgppl.density.anchor import BUDGET, Anchor, Search, by_node, counted, linearise
@@ -35,10 +35,12 @@ from mfgppl.equilibrium.fixed_point import (
     end_of_search,
     solve_equilibrium,
 )
+from mfgppl.equilibrium.flat_flows import Array, flat_shape, uniform_flow
+from mfgppl.equilibrium.images import Image
 from mfgppl.equilibrium.iterations import Budget, anderson, find_fixed_point
 from mfgppl.equilibrium.linearisation import inverse
 from mfgppl.equilibrium.recording import pushed_forward
-from mfgppl.equilibrium.response_map import Array, Image, ResponseMap, flat_shape, uniform_flow
+from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.exceptions import CompilationWarning, ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood, log_likelihood_along, tables_along
 from mfgppl.likelihood.kinds import KindsLikelihood
@@ -51,14 +53,11 @@ AROUND = (1, -1, 2, -2)  # steps of those of fourth order
 SEARCHES = 20  # for other equilibria at the anchor
 
 
+@kept
 def compiled_parameters(model: TrajectoryModel) -> tuple[Program, Compiled]:
     """Return a coupled model's reward program, and it compiled with its parameters as its core."""
-
-    def made() -> tuple[Program, Compiled]:
-        program = Program(model.reward, model.inputs)
-        return program, compile_program(program, coupled=True)
-
-    return keep(model, "parameters", made)
+    program = Program(model.reward, model.inputs)
+    return program, compile_program(program, coupled=True)
 
 
 class CoupledDensity(Keeper):

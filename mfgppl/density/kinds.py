@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from mfgppl._keep import keep
+from mfgppl._keep import kept
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.over_draws import over_draws
 from mfgppl.density.protocol import LogDensity
@@ -105,15 +105,12 @@ def effective_nodes(model: TrajectoryModel, shares: np.ndarray) -> pd.DataFrame 
     return pd.DataFrame(columns, pd.Index(agent_names(panel), name="agent"))
 
 
+@kept
 def exchanges(density: LogDensity) -> list[Exchange]:
     """Return the kinds whose labels mean nothing, with the parameters that go with them."""
     if density.model.nodes is None:
         return []
-    return keep(
-        density,
-        "exchanges",
-        lambda: [e for s in sites_of(density.model, kinds=True) for e in _exchange(density, s)],
-    )
+    return [e for s in sites_of(density.model, kinds=True) for e in _exchange(density, s)]
 
 
 def _exchange(density: LogDensity, site: Site) -> list[Exchange]:

@@ -7,7 +7,8 @@ import pyro
 import torch
 
 from mfgppl._compiler.forward_mode import load_rules
-from mfgppl._compiler.lowering import KNOWN, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import pruned, record
 from mfgppl._keep import keep
 from mfgppl._kernels import bridge

@@ -19,10 +19,11 @@ import torch
 from mfgppl.density.anchor import Counted
 from mfgppl.density.compiled_program import Compiled
 from mfgppl.density.sizes import Effects
-from mfgppl.equilibrium.iterations import Budget, as_shares, find_fixed_point
+from mfgppl.equilibrium.flat_flows import Array, as_shares, uniform_flow
+from mfgppl.equilibrium.iterations import Budget, find_fixed_point
 from mfgppl.equilibrium.linearisation import AnyResponseMap, FlowMap, inverse, response_map_of
 from mfgppl.equilibrium.response import soft_response
-from mfgppl.equilibrium.response_map import Array, ResponseMap, uniform_flow
+from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood, log_likelihood_along
 from mfgppl.likelihood.model import TrajectoryModel

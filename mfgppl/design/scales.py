@@ -15,7 +15,7 @@ from mfgppl.density.affine_form import affine_form, recorded_table
 from mfgppl.design.derivatives import advantages, program_along, steps_of
 from mfgppl.design.identification import NOTHING
 from mfgppl.design.prior import check_choice
-from mfgppl.equilibrium.response_map import Array, softmax
+from mfgppl.equilibrium.flat_flows import Array, softmax
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.linear import Features, linear_reward
 from mfgppl.reward.parameters import Program

@@ -18,6 +18,7 @@ from mfgppl._arguments import (
     real_between,
     seed_of,
 )
+from mfgppl.equilibrium.flat_flows import Array, flat_shape, softmax, uniform_flow
 from mfgppl.equilibrium.implicit import with_derivatives
 from mfgppl.equilibrium.iterations import (
     HOTTEST,
@@ -30,7 +31,6 @@ from mfgppl.equilibrium.iterations import (
     newton,
 )
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, response_map_of
-from mfgppl.equilibrium.response_map import Array, flat_shape, softmax, uniform_flow
 from mfgppl.equilibrium.solution import Solution, ended, full_response, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram

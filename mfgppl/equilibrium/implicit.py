@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from mfgppl.equilibrium.images import Image
 from mfgppl.equilibrium.linearisation import AnyResponseMap, FlowMap, inverse
 from mfgppl.equilibrium.recording import not_nested
 from mfgppl.equilibrium.response import Equilibrium, soft_response
-from mfgppl.equilibrium.response_map import Image
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import double_precision, spread_reward
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from mfgppl._kernels import crowd
+from mfgppl.equilibrium.flat_flows import Array, as_shares
+from mfgppl.equilibrium.images import Image
 from mfgppl.equilibrium.linearisation import AnyResponseMap, bordered_move, newton_move
-from mfgppl.equilibrium.response_map import Array, Image
 from mfgppl.exceptions import ConvergenceError
 
 MEMORY = 8  # flows that an accelerated step looks back on
@@ -366,10 +366,3 @@ def _correction(
             break
         point = Point(image.flow + flow, point.log_temperature + log_temperature)
     return None, n_steps
-
-
-def as_shares(flow: Array) -> Array:
-    """Return a flow (T, F) without negative shares, each time's summing to one."""
-    out = np.empty(flow.shape)
-    crowd.as_shares(np.ascontiguousarray(flow), out)
-    return out

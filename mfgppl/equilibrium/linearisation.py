@@ -13,9 +13,11 @@ from torch import Tensor
 
 from mfgppl._kernels import crowd
 from mfgppl.equilibrium.exposures import LARGEST_SYSTEM, Exposures
+from mfgppl.equilibrium.flat_flows import Array
+from mfgppl.equilibrium.images import Image
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
-from mfgppl.equilibrium.response_map import Array, Image, ResponseMap
+from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.equilibrium.stationary_response_map import StationaryResponseMap
 from mfgppl.equilibrium.two_point import Sweeps
 from mfgppl.exceptions import ConvergenceError

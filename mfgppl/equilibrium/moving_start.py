@@ -11,7 +11,8 @@ import pyro
 import torch
 from torch import Tensor
 
-from mfgppl._compiler.lowering import KNOWN, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import pruned, record
 from mfgppl._kernels import bridge
 from mfgppl.equilibrium.exposures import Exposures

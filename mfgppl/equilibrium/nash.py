@@ -20,10 +20,10 @@ from mfgppl._arguments import (
     real_between,
 )
 from mfgppl._generated_flow import uniform_policy
+from mfgppl.equilibrium.flat_flows import Array, softmax
 from mfgppl.equilibrium.iterations import Budget, follow_temperatures
 from mfgppl.equilibrium.linearisation import AnyResponseMap, confirmed, gain, valued_map
 from mfgppl.equilibrium.response import check_policy
-from mfgppl.equilibrium.response_map import Array, softmax
 from mfgppl.equilibrium.solution import Solution, as_equilibrium, ended, outcome
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram

@@ -67,7 +67,7 @@ class Population(Keeper):
             return self.game
         start = self.log_shares(sites).exp() * self._game.initial
         other = self.game.starting(start.reshape(-1))
-        keep(other, "recordings", lambda: recordings_of(self.game))
+        keep(other, recordings_of.__name__, lambda: recordings_of(self.game))
         return other
 
     def log_shares(self, sites: Mapping[str, Any]) -> Tensor:

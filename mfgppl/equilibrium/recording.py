@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mfgppl._compiler.forward_mode import load_rules
-from mfgppl._compiler.lowering import KNOWN, Unlowered, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operands import Unlowered
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import Untraceable, record
-from mfgppl._keep import Keeper, keep
+from mfgppl._keep import Keeper, kept
 from mfgppl._kernels import crowd, tape
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs
@@ -162,9 +164,10 @@ def recording_of(
     return recording
 
 
+@kept
 def recordings_of(game: MeanFieldGame) -> OrderedDict[int, tuple[RewardProgram, Recording | None]]:
     """Return the recordings kept with a game, the one used last at the end."""
-    return keep(game, "recordings", OrderedDict)
+    return OrderedDict()
 
 
 def forget(game: MeanFieldGame, reward: RewardProgram) -> None:

@@ -6,17 +6,19 @@ builds) runs as it is, around the same sweeps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyro
 import torch
 
-from mfgppl._generated_flow import flow_of_policy, uniform_policy
+from mfgppl._generated_flow import flow_of_policy
 from mfgppl._keep import keep
 from mfgppl._kernels import bridge, crowd
 from mfgppl.equilibrium.exposures import exposures_of
+from mfgppl.equilibrium.flat_flows import Array, flat_shape, softmax, uniform_flow
+from mfgppl.equilibrium.images import Evaluation, Image
 from mfgppl.equilibrium.moving_start import MovingStart
 from mfgppl.equilibrium.recording import (
     NOT_RECORDED,
@@ -40,55 +42,6 @@ from mfgppl.reward.program import (
 )
 
 AGREEMENT = 1e-10  # of a recorded program with the program itself, relative to the largest entry
-Array = np.ndarray
-
-
-class Image(NamedTuple):
-    """The soft best response to a flow.
-
-    Attributes
-    ----------
-    flow : ndarray, shape (T, F)
-        The flow that agents face; F is S, or S * A where the mean field is joint.
-    generated : ndarray, shape (T, F)
-        The flow that they generate along it.
-    reward, policy : ndarray, shape (T, S, A)
-        The reward along the flow, and the policy.
-    values : ndarray, shape (T, S)
-        Soft values.
-    """
-
-    flow: Array
-    generated: Array
-    reward: Array
-    policy: Array
-    values: Array
-
-    @property
-    def residual(self) -> float:
-        """Largest change of a share."""
-        largest: float = crowd.gap(self.flow, self.generated)
-        return largest
-
-
-class Evaluation(NamedTuple):
-    """A policy with the flow that it generates.
-
-    Attributes
-    ----------
-    policy, reward, q_values : ndarray, shape (T, S, A)
-        The policy, the reward along its flow, and the Q of the policy.
-    flow : ndarray, shape (T, F)
-        The flow, which the dynamics answer.
-    values : ndarray, shape (T, S)
-        Values of the policy.
-    """
-
-    policy: Array
-    flow: Array
-    reward: Array
-    q_values: Array
-    values: Array
 
 
 class ResponseMap:
@@ -439,20 +392,6 @@ class ResponseMap:
         return all(map(_close, [reward, *self.arrays.tables], own))
 
 
-def flat_shape(game: MeanFieldGame) -> tuple[int, int]:
-    """Return the shape (T, F) of a flow as the kernels take it."""
-    T, S, A = game.shape
-    return T, S * A if game.joint else S
-
-
-def uniform_flow(game: MeanFieldGame) -> Array:
-    """Return the flow (T, F) of those who stay where they began and take all actions as often."""
-    shares = np.tile(game.initial.detach().numpy(), (game.shape[0], 1))
-    if not game.joint:
-        return shares
-    return (shares[..., None] * uniform_policy(game).numpy()).reshape(flat_shape(game))
-
-
 def mirrored_by_evaluations(
     evaluation: Callable[[Array], Evaluation], logits: Array, rate: float, n_steps: int
 ) -> Array:
@@ -460,12 +399,6 @@ def mirrored_by_evaluations(
     for _ in range(n_steps):
         logits = logits + rate * evaluation(softmax(logits)).q_values
     return logits
-
-
-def softmax(logits: Array) -> Array:
-    """Return the policy of logits (T, S, A)."""
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
 def _close(a: Array, b: Array) -> bool:

@@ -4,9 +4,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 
+from mfgppl.equilibrium.images import Evaluation, Image
 from mfgppl.equilibrium.linearisation import AnyResponseMap
 from mfgppl.equilibrium.response import Equilibrium, in_own_units
-from mfgppl.equilibrium.response_map import Evaluation, Image
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.inputs import RewardInputs

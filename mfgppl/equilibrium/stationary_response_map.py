@@ -11,15 +11,11 @@ from torch import Tensor
 from mfgppl._generated_flow import flow_of_policy
 from mfgppl.control.stationary_control import kept_flow, policy_iteration
 from mfgppl.control.steps import Steps, as_steps
+from mfgppl.equilibrium.flat_flows import Array, flat_shape
+from mfgppl.equilibrium.images import Evaluation, Image
 from mfgppl.equilibrium.recording import masked_reward
 from mfgppl.equilibrium.response import soft_response
-from mfgppl.equilibrium.response_map import (
-    Array,
-    Evaluation,
-    Image,
-    flat_shape,
-    mirrored_by_evaluations,
-)
+from mfgppl.equilibrium.response_map import mirrored_by_evaluations
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram, bind, double_precision, placed_values
 

@@ -13,12 +13,8 @@ from mfgppl.data.trajectories import with_rows
 from mfgppl.density.curvature import unit_curvature
 from mfgppl.density.of_model import density_of
 from mfgppl.density.sizes import constrained_at
-from mfgppl.estimation.counted_flow import (
-    PARTS,
-    CountedFlow,
-    correction,
-    record_of_bias,
-)
+from mfgppl.estimation.counted_flow import CountedFlow
+from mfgppl.estimation.flow_cost import PARTS, correction, record_of_bias
 from mfgppl.estimation.leave_out import LeaveOut
 from mfgppl.estimation.parts import random_parts
 from mfgppl.estimation.point import mle

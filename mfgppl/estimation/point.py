@@ -25,7 +25,8 @@ from mfgppl.density.kinds import kinds_table, node_shares
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
-from mfgppl.estimation.counted_flow import CountedFlow, counted_flow, is_counted
+from mfgppl.estimation.counted_flow import CountedFlow
+from mfgppl.estimation.flow_cost import counted_flow, is_counted
 from mfgppl.estimation.judgement import judged, kinks, warn_of, warned
 from mfgppl.estimation.kinds import messages_of_kinds
 from mfgppl.estimation.newton import Climb, climb

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,10 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from mfgppl._arguments import one_of, real_between, strict_keywords
 from mfgppl.density.curvature import Curvature, analyse_curvature
+from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.latex import Table
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.site_values import checked_values
-
-if TYPE_CHECKING:
-    from mfgppl.estimation.counted_flow import CountedFlow
 
 REACHED = 0.01  # nats below the best maximum that count as reaching it
 
@@ -104,7 +102,7 @@ class PointEstimate:
     sizes: np.ndarray
     edge: np.ndarray
     separated: np.ndarray | None
-    counted_flow: "CountedFlow | None" = None
+    counted_flow: CountedFlow | None = None
     dof: float = np.inf
     mean_field: str = "empirical"
     kinds: pd.DataFrame | None = None

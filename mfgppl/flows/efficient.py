@@ -18,8 +18,8 @@ from mfgppl.density.curvature import unit_curvature
 from mfgppl.density.of_model import density_of
 from mfgppl.density.sizes import climbing_units, constrained_at
 from mfgppl.density.tangent import AlongTangent, Climbed
-from mfgppl.equilibrium.iterations import Budget, as_shares
-from mfgppl.equilibrium.response_map import Array, flat_shape
+from mfgppl.equilibrium.flat_flows import Array, as_shares, flat_shape
+from mfgppl.equilibrium.iterations import Budget
 from mfgppl.estimation.newton import AIM, Climb, climb
 from mfgppl.estimation.point import mle, scores_of
 from mfgppl.estimation.point_estimate import PointEstimate

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.data.panel import Counts
+from mfgppl.data.trajectories import Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.stationary import StationaryLikelihood

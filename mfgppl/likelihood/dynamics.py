@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mfgppl._keep import Keeper, keep
+from mfgppl._keep import Keeper, keep, kept
 from mfgppl._kernels import bridge
 from mfgppl.data.panel import Counts
 
@@ -37,9 +37,10 @@ class WithDynamics(Keeper):
         return self.counts.actions.shape
 
     @property
+    @kept
     def kernel_tables(self) -> bridge.Tables:
         """The transition as the arrays that the kernels read."""
-        return keep(self, "kernel_tables", lambda: bridge.tables_of(self.transition))
+        return bridge.tables_of(self.transition)
 
     def share_dynamics(self, law: HasTables) -> None:
         """Read the arrays of a law with the same transition."""

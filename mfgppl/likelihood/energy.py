@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mfgppl._kernels import bridge, laws
 from mfgppl.control.steps import as_steps
-from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.data.panel import Counts
+from mfgppl.data.trajectories import Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
 

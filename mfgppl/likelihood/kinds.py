@@ -20,7 +20,8 @@ from torch import Tensor
 
 from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge, laws
-from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.data.panel import Counts
+from mfgppl.data.trajectories import Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.dynamics import HasTables

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, one_of
-from mfgppl._keep import Keeper, keep
+from mfgppl._keep import Keeper, kept
 from mfgppl._modes import seeded
 from mfgppl.data.composition import composition_changes, turnover_message
 from mfgppl.data.panel import Panel
@@ -246,9 +246,10 @@ class TrajectoryModel(Keeper):
         return self.nodes is not None and any(s.agents is not None for s in self.nodes.sites)
 
     @property
+    @kept
     def population(self) -> Population:
         """The agents, whose crowd is solved for in a coupled model."""
-        return keep(self, "population", lambda: Population(self.game, self.reward, self.nodes))
+        return Population(self.game, self.reward, self.nodes)
 
     def masked(self, reward: Tensor) -> Tensor:
         """Return a reward with -inf where an action is not available."""

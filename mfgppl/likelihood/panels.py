@@ -9,7 +9,7 @@ from torch import Tensor
 from mfgppl.data.orders import bins_of
 from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.equilibrium.response_map import uniform_flow
+from mfgppl.equilibrium.flat_flows import uniform_flow
 from mfgppl.game import MeanFieldGame
 
 FLOWS = ["empirical", "equilibrium"]  # that have a name

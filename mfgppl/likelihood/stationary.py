@@ -15,7 +15,8 @@ from mfgppl.control.soft_control import bend_of_values
 from mfgppl.control.stationary_control import policy_iteration
 from mfgppl.control.stationary_values import StationaryValues
 from mfgppl.control.steps import as_steps
-from mfgppl.data.trajectories import Counts, Trajectories
+from mfgppl.data.panel import Counts
+from mfgppl.data.trajectories import Trajectories
 from mfgppl.likelihood.dynamics import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
 

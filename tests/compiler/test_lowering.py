@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mfgppl._compiler.lowering import KNOWN, Unlowered, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operands import Unlowered
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import Untraceable, record, replay
 from mfgppl._kernels import bridge
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import mfgppl._compiler.lowering as lowering
-from mfgppl._compiler.lowering import KNOWN, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.shortening import shortened
 from mfgppl._compiler.tracing import record
 from mfgppl._kernels import tape as machine

@@ -11,7 +11,7 @@ import torch
 
 import mfgppl as mfg
 from mfgppl._compiler.linearity import is_affine
-from mfgppl._compiler.lowering import KNOWN
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import record
 from mfgppl.density.of_model import density_of
 

@@ -25,9 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mfgppl as mfg
+from mfgppl.equilibrium.flat_flows import uniform_flow
 from mfgppl.equilibrium.linearisation import response_map_of
 from mfgppl.equilibrium.response import soft_response
-from mfgppl.equilibrium.response_map import ResponseMap, uniform_flow
+from mfgppl.equilibrium.response_map import ResponseMap
 
 ROUNDING = 1e-10  # sums of a few dozen float64 numbers
 LONG_SUMS = 1e-9  # sums of tens of thousands of them, in another order

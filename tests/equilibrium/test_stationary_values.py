@@ -9,7 +9,7 @@ from games import random_rows
 from mfgppl.control.stationary_control import policy_iteration
 from mfgppl.control.stationary_values import StationaryValues
 from mfgppl.control.steps import as_steps
-from mfgppl.data.trajectories import Counts
+from mfgppl.data.panel import Counts
 from mfgppl.likelihood.stationary import StationaryLikelihood
 
 ROUNDING = 1e-9  # of values of size 10, times 1 / (1 - discount)

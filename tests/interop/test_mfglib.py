@@ -9,7 +9,8 @@ import torch
 from torch.autograd import forward_ad
 
 import mfgppl as mfg
-from mfgppl._compiler.lowering import KNOWN, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import record
 from mfgppl._kernels import bridge
 from mfgppl.reward.program import double_precision

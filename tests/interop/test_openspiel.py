@@ -8,7 +8,7 @@ import torch
 from torch.autograd import forward_ad
 
 import mfgppl as mfg
-from mfgppl._compiler.lowering import KNOWN
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import Untraceable, record
 
 pytest.importorskip("pyspiel")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import mfgppl as mfg
-from mfgppl._compiler.lowering import KNOWN, lower
+from mfgppl._compiler.lowering import lower
+from mfgppl._compiler.operations import KNOWN
 from mfgppl._compiler.tracing import record
 from mfgppl._kernels import bridge, crowd, threads
 from mfgppl._kernels.density import Affine, Itself

@@ -11,7 +11,7 @@ from games import as_frame, avoid_crowds, random_rows, two_roads
 from reference import finite_difference
 
 import mfgppl as mfg
-from mfgppl.data.trajectories import Counts
+from mfgppl.data.panel import Counts
 from mfgppl.likelihood.stationary import StationaryLikelihood
 
 ROUNDING = 1e-10  # sums of a few dozen float64 numbers
