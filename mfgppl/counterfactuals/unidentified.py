@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mfgppl._generated_flow import uniform_policy
+from mfgppl.design.choices import NOBODY
 from mfgppl.design.derivatives import advantages, program_along, slopes_at, steps_of
-from mfgppl.design.identification import NOBODY, free_point, identify
+from mfgppl.design.identification import free_point, identify
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.program import RewardProgram

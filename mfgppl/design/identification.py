@@ -4,7 +4,7 @@ Along a fixed flow two rewards have the same soft policy if and only if their di
 shaping, `f_t(s, a) = v_t(s) - discount * sum_s' P_t(s'|s, a) v_{t+1}(s')` with `v_T = 0`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,32 +14,17 @@ import xarray as xr
 from torch import Tensor
 
 from mfgppl._arguments import is_a, strict_keywords
-from mfgppl._generated_flow import uniform_policy
-from mfgppl.density.curvature import TOUCHES, describe_direction, readable
+from mfgppl.density.curvature import describe_direction, readable
 from mfgppl.density.draws import flat_draws, is_tree
-from mfgppl.density.sizes import ROUNDING
-from mfgppl.design.derivatives import (
-    Slopes,
-    advantages,
-    program_along,
-    slopes_at,
-    steps_of,
-)
-from mfgppl.design.unseen_kinds import (
-    densities_along,
-    equilibrium_of_kinds,
-    reasons,
-    scaled_scores,
-)
-from mfgppl.equilibrium.fixed_point import Settled, settled
+from mfgppl.design.choices import Choices
+from mfgppl.design.derivatives import program_along
+from mfgppl.design.rank_test import FOR_MEDIAN, Evidence, effects_by_entry
+from mfgppl.design.unseen_kinds import Histories
 from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import RewardProgram
 
-NOTHING = 1e-9  # effect on the policy, relative to the reward's change, that counts as none
-NOBODY = 1e-12  # share of the crowd that counts as none
-FOR_MEDIAN = 15  # prior draws whose median stands in for `parameters`
 FOR_MEAN = 200  # posterior draws whose mean is taken
 ELSEWHERE = 4  # draws at which a flat direction is looked at again
 
@@ -172,19 +157,16 @@ def identify(
     """
     is_a("game", game, MeanFieldGame)
     first = program_along(game, reward)
+    evidence = _evidence_of(first)
     if is_tree(parameters):
         law, drawn = "posterior", _posterior_points(first, parameters)
         theta = drawn.mean(0)
         elsewhere = list(drawn[np.linspace(0, len(drawn) - 1, ELSEWHERE).astype(int)])
     else:
-        law, theta = "prior", _point(first, parameters)
+        law, theta = "prior", _point(evidence, parameters)
         elsewhere = [first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE)]
-    flows = _flows(first, theta, mean_field)
-    points = (theta, *elsewhere)
-    if first.nodes is None:
-        tests, doubts = _tested(first, flows, points)
-    else:
-        tests, doubts = _tested_kinds(first, flows, points)
+    flows = _flows(evidence, theta, mean_field)
+    tests, doubts = evidence.tests(flows, (theta, *elsewhere))
     here = tests[0]
     names = first.entry_names()
     effects = effects_by_entry(here.jacobian, here.size)
@@ -205,6 +187,12 @@ def identify(
     )
 
 
+def _evidence_of(program: Program) -> Evidence:
+    """Return what panels show of a program's parameters: of choices, or of whole histories."""
+    kind = Choices if program.nodes is None else Histories
+    return kind(program)
+
+
 def _posterior_points(program: Program, draws: Any) -> np.ndarray:
     """Return some unconstrained posterior draws (N, K), evenly spaced."""
     flat = flat_draws(program, draws, argument="parameters")
@@ -213,125 +201,11 @@ def _posterior_points(program: Program, draws: Any) -> np.ndarray:
     return program.free_rows(rows[kept])
 
 
-@dataclass(frozen=True, eq=False)
-class _Test:
-    """The rank test at one point.
-
-    Attributes
-    ----------
-    rows : ndarray, shape (N, K)
-        Effect on the policy of each parameter, in units of its effect on the reward.
-    size : ndarray, shape (K,)
-        Those units.
-    jacobian : ndarray, shape (P, K)
-        Slope of the constrained in the unconstrained parameters.
-    values : ndarray, shape (P,)
-        The constrained parameters.
-    """
-
-    rows: np.ndarray
-    size: np.ndarray
-    jacobian: np.ndarray
-    values: np.ndarray
-
-    @property
-    def flat(self) -> np.ndarray:
-        """The flat directions (n_flat, K), unconstrained."""
-        return self._scaled_flat / self.size
-
-    @property
-    def rank(self) -> int:
-        """Number of directions that are not flat."""
-        return len(self.size) - len(self._scaled_flat)
-
-    @property
-    def known(self) -> np.ndarray:
-        """Which constrained parameters (P,) lie outside the flat directions."""
-        touched = (self._scaled_flat**2).sum(0) > TOUCHES
-        known: np.ndarray = ~(self.jacobian[:, touched] != 0).any(1)
-        return known
-
-    def leaves(self, direction: np.ndarray) -> bool:
-        """Return whether a constrained direction (P,) leaves the policy as it is."""
-        scaled = self.size * (np.linalg.pinv(self.jacobian) @ direction)
-        size = max(float(np.linalg.norm(scaled)), 1e-300)
-        return bool(np.linalg.norm(self.rows @ scaled) <= 10 * NOTHING * size)
-
-    @property
-    def _scaled_flat(self) -> np.ndarray:
-        _, sizes, vectors = np.linalg.svd(self.rows)
-        known = np.zeros(len(vectors), dtype=bool)
-        known[: len(sizes)] = sizes > NOTHING
-        return np.asarray(vectors[~known])
-
-
-Tested = tuple[list[_Test], tuple[str, ...]]  # at each point, and what is doubtful in words
-
-
-def _tested(first: Program, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
-    """Return the rank tests at points, of a program along flows."""
-    programs = [program_along(first.game, first.reward, flow) for flow in flows]
-    evidence = [_evidence(program) for program in programs]
-    return [_test(programs, evidence, point) for point in points], ()
-
-
-def _tested_kinds(first: Program, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
-    """Return the rank tests where kinds are not seen: of the scores of histories."""
-    densities = densities_along(first, flows)
-    tests = []
-    for point in points:
-        rows, size, slope, values = scaled_scores(densities, point)
-        tests.append(_Test(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values))
-    return tests, reasons(densities, points[0])
-
-
-def _test(programs: Sequence[Program], evidence: Sequence[Tensor], theta: np.ndarray) -> _Test:
-    """Return the rank test at a point over all flows."""
-    rows, features, least = [], [], 0.0
-    for program, seen in zip(programs, evidence, strict=True):
-        slopes = slopes_at(program, theta)
-        rows.append(_effects(program, slopes)[:, seen].numpy())
-        features.append(slopes.features[:, seen].numpy())
-        if not program.answers_reward:  # a table with rounding
-            least = max(least, ROUNDING * slopes.largest * np.sqrt(features[-1].shape[1]))
-    size = np.linalg.norm(np.concatenate(features, axis=1), axis=1)
-    idle = size <= least  # a change of rounding is none
-    size[idle] = 1.0
-    scaled = (np.where(idle[:, None], 0.0, np.concatenate(rows, axis=1)) / size[:, None]).T
-    # the triangle of a QR decomposition has the null space of its rows
-    triangle = np.asarray(np.linalg.qr(scaled, mode="r"))
-    return _Test(triangle, size, slopes.jacobian, slopes.values)
-
-
-def _effects(program: Program, slopes: Slopes) -> Tensor:
-    """Return what each parameter does to the uniform policy, (K, T, S, A)."""
-    game = program.game
-    uniform = uniform_policy(game)
-    return advantages(slopes.features, uniform, steps_of(program), game)
-
-
-def _evidence(program: Program) -> Tensor:
-    """Return the available actions (T, S, A) of the states that can be reached along its flow."""
-    game, mean_field = program.game, program.mean_field
-    steps, uniform = steps_of(program), uniform_policy(game)
-    shares = mean_field.sum(-1) if game.joint else mean_field
-    seen = shares > NOBODY
-    if game.stationary:
-        seen[0] |= game.initial > NOBODY
-        for _ in range(game.n_states):
-            seen[0] |= steps.pushed(0, seen[0].double()[:, None] * uniform[0]) > 0
-    for t in range(game.shape[0] - 1):
-        seen[t + 1] |= steps.pushed(t, seen[t].double()[:, None] * uniform[t]) > 0
-    return seen[:, :, None] & game.available
-
-
-def _flows(program: Program, theta: np.ndarray, given: Any) -> list[Tensor]:
+def _flows(evidence: Evidence, theta: np.ndarray, given: Any) -> list[Tensor]:
     """Return the flows along which data are seen."""
     if given is None:
-        if program.nodes is not None:
-            return [equilibrium_of_kinds(program, theta)]
-        return [equilibrium_at(program, theta).mean_field]
-    game = program.game
+        return [evidence.equilibrium(theta)]
+    game = evidence.program.game
     several = list(given) if isinstance(given, (list, tuple)) else [given]
     if not several:
         raise ValueError("`mean_field` must hold at least one flow; got none.")
@@ -340,13 +214,11 @@ def _flows(program: Program, theta: np.ndarray, given: Any) -> list[Tensor]:
     return [game.check_flow("mean_field", flow).detach() for flow in several]
 
 
-def _point(program: Program, parameters: Mapping[str, Any] | PointEstimate | None) -> np.ndarray:
-    """Return unconstrained parameters: the given ones, else the median of prior draws."""
-    if parameters is None and program.nodes is not None:  # medians of like kinds are alike
-        return program.draw(FOR_MEDIAN)
+def _point(evidence: Evidence, parameters: Mapping[str, Any] | PointEstimate | None) -> np.ndarray:
+    """Return unconstrained parameters: the given ones, else those in the middle of the prior."""
     if parameters is None:
-        return np.asarray(np.median([program.draw(k) for k in range(FOR_MEDIAN)], axis=0))
-    return free_point(program, parameters)
+        return evidence.middle()
+    return free_point(evidence.program, parameters)
 
 
 def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) -> np.ndarray:
@@ -360,18 +232,6 @@ def free_point(program: Program, parameters: Mapping[str, Any] | PointEstimate) 
             "move it inside."
         )
     return theta
-
-
-def equilibrium_at(program: Program, theta: np.ndarray) -> Settled:
-    """Return the equilibrium at unconstrained parameters, else raise `ConvergenceError`."""
-    return settled(program.game, program.reward, program.values_at(theta), throw=True)
-
-
-def effects_by_entry(jacobian: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return the effects of constrained parameters (P,) of those of unconstrained ones (K,)."""
-    weights = np.abs(np.linalg.pinv(jacobian / np.where(sizes > 0, sizes, 1.0)))
-    effects = weights.max(0, initial=0.0)
-    return np.where(effects > 0, effects, 1.0)
 
 
 def _in_words(game: MeanFieldGame, n_flows: int) -> str:

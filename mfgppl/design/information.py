@@ -17,13 +17,15 @@ from mfgppl.density.curvature import (
     describe_direction,
     readable,
 )
+from mfgppl.design.choices import equilibrium_at
 from mfgppl.design.derivatives import (
     advantages,
     program_along,
     slopes_at,
     steps_of,
 )
-from mfgppl.design.identification import effects_by_entry, equilibrium_at, free_point
+from mfgppl.design.identification import free_point
+from mfgppl.design.rank_test import effects_by_entry
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.program import RewardProgram

@@ -13,8 +13,8 @@ from mfgppl._arguments import is_a, real_between, strict_keywords
 from mfgppl._generated_flow import flow_of_policy, uniform_policy
 from mfgppl.density.affine_form import affine_form, recorded_table
 from mfgppl.design.derivatives import advantages, program_along, steps_of
-from mfgppl.design.identification import NOTHING
 from mfgppl.design.prior import check_choice
+from mfgppl.design.rank_test import NOTHING
 from mfgppl.equilibrium.flat_flows import Array, softmax
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.linear import Features, linear_reward

@@ -1,6 +1,7 @@
 """What panels cannot identify of agents whose kinds are not seen."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -9,6 +10,7 @@ from mfgppl._generated_flow import uniform_policy
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
+from mfgppl.design.rank_test import FOR_MEDIAN, RankTest, Tested
 from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.equilibrium.simulation import drawn_panel
 from mfgppl.estimation.kinds import policies_of
@@ -22,6 +24,31 @@ HISTORIES, FOR_EACH = 200, 10  # drawn at least, and for each parameter
 DECISIONS = 20  # of an agent in a stationary game
 SAME = 1e-9  # difference of choice probabilities that is rounding
 ASIDE = 0.1  # of all parameters, where what holds by coincidence at a point does not
+
+
+class Histories(NamedTuple):
+    """The evidence of agents' whole histories, of a program whose kinds are not seen."""
+
+    program: Program
+
+    def middle(self) -> np.ndarray:
+        """Return one draw from the prior, unconstrained (K,): medians of like kinds are alike."""
+        return self.program.draw(FOR_MEDIAN)
+
+    def equilibrium(self, theta: np.ndarray) -> Tensor:
+        """Return the flow of the whole crowd in the equilibrium of all kinds, else raise."""
+        program = self.program
+        bound = typed(program.game, program.reward, program.values_at(theta))
+        return pooled(program.game, settled(*bound, throw=True).mean_field)
+
+    def tests(self, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
+        """Return the rank tests at points, of the scores of histories."""
+        densities = densities_along(self.program, flows)
+        tests = []
+        for point in points:
+            rows, size, slope, values = scaled_scores(densities, point)
+            tests.append(RankTest(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values))
+        return tests, reasons(densities, points[0])
 
 
 def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensity]:
@@ -63,12 +90,6 @@ def scaled_scores(
     size = np.max(sizes, axis=0)
     size[size == 0] = 1.0
     return np.concatenate(rows) / size, size, slope, values
-
-
-def equilibrium_of_kinds(program: Program, theta: np.ndarray) -> Tensor:
-    """Return the flow of the whole crowd in the equilibrium of all kinds."""
-    bound = typed(program.game, program.reward, program.values_at(theta))
-    return pooled(program.game, settled(*bound, throw=True).mean_field)
 
 
 def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:
