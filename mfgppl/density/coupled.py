@@ -27,6 +27,7 @@ from mfgppl._kernels import bridge
 from mfgppl._quasi_newton import maximise
 from mfgppl.density.anchor import BUDGET, Anchor, Search, by_node, counted, linearise
 from mfgppl.density.compiled_program import Compiled, compile_program, weighted_terms
+from mfgppl.density.plug_in_mode import plug_in_mode
 from mfgppl.density.protocol import TOLERANCE, Certificates
 from mfgppl.equilibrium.fixed_point import (
     MAX_STEPS,
@@ -116,6 +117,12 @@ class CoupledDensity(Keeper):
                 CompilationWarning,
                 stacklevel=4,
             )
+
+    @classmethod
+    def of_model(cls, model: TrajectoryModel, *, progressbar: bool = False) -> "CoupledDensity":
+        """Return the density of a model that solves for its flow, begun at the plug-in mode."""
+        assert isinstance(model.law, (CoupledLikelihood, KindsLikelihood))
+        return cls(model, model.law, *plug_in_mode(model, progressbar=progressbar))
 
     def for_model(self, model: TrajectoryModel) -> "CoupledDensity":
         """Return the density of a model with the same game and program, of another panel."""

@@ -80,6 +80,12 @@ class PlugInDensity(Keeper):
             begin(STAGES[2])
             self._load()
 
+    @classmethod
+    def of_model(cls, model: TrajectoryModel, *, progressbar: bool = False) -> "PlugInDensity":
+        """Return the density of a model along a flow that is given."""
+        assert not isinstance(model.law, CoupledLikelihood)
+        return cls(model, model.law, progressbar=progressbar)
+
     def for_model(self, model: TrajectoryModel) -> "PlugInDensity":
         """Return the density of a model with the same game, program and flow, of another panel."""
         assert not isinstance(model.law, CoupledLikelihood)
