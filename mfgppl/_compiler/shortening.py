@@ -5,6 +5,8 @@ places. Each is taken from where its entries were first, as long as nothing has 
 since, and instructions of which nothing reads the result are left out.
 """
 
+import math
+
 import numpy as np
 
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
@@ -134,16 +136,18 @@ def _first(row: Row) -> int:
 
 def _entries(row: Row, operand: int) -> Places:
     """Return the places of an operand in the order of the loops; of a long one the span."""
-    sizes = row[FIRST_SIZE : FIRST_SIZE + N_DIMS]
     first = FIRST_STRIDE + operand * N_DIMS
-    strides = row[first : first + N_DIMS]
-    start = row[1 + operand]
-    if sizes.prod() > LONGEST:
-        ends = (sizes - 1) * strides
-        return slice(int(start + ends[ends < 0].sum()), int(start + ends[ends > 0].sum()) + 1)
+    start, strides = int(row[1 + operand]), row[first : first + N_DIMS].tolist()
+    sizes = row[FIRST_SIZE : FIRST_SIZE + N_DIMS].tolist()
+    if math.prod(sizes) > LONGEST:
+        ends = [(size - 1) * stride for size, stride in zip(sizes, strides, strict=True)]
+        return slice(
+            start + sum(e for e in ends if e < 0), start + sum(e for e in ends if e > 0) + 1
+        )
     places = np.array([start])
     for size, stride in zip(sizes, strides, strict=True):
-        places = (places[:, None] + stride * np.arange(size)).ravel()
+        if size != 1:
+            places = (places[:, None] + stride * np.arange(size)).ravel()
     return places
 
 

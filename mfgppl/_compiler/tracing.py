@@ -14,7 +14,6 @@ from torch import Tensor
 from torch._decomp import decomposition_table
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 # of operations whose result, or its shape, is a matter of values
@@ -43,19 +42,15 @@ class Step(NamedTuple):
         The operation.
     args, kwargs : tuple, dict
         Its arguments.
-    outputs : list of Tensor
-        What it returned, views included.
+    inputs, outputs : list of Tensor
+        The tensors among its arguments, and what it returned, views included.
     """
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    inputs: list[Tensor]
     outputs: list[Tensor]
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        """The tensors among its arguments."""
-        return tensors_in((self.args, self.kwargs))
 
 
 class Trace(NamedTuple):
@@ -97,7 +92,25 @@ def flat(tensor: Tensor) -> Tensor:
 
 def tensors_in(values: Any) -> list[Tensor]:
     """Return the tensors in nested arguments."""
-    return [v for v in tree_leaves(values) if isinstance(v, Tensor)]
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, (tuple, list)):
+        return []
+    return [tensor for value in values for tensor in tensors_in(value)]
+
+
+def mapped(function: Callable[[Tensor], Tensor], values: Any) -> Any:
+    """Return nested arguments with a function of each tensor in its place."""
+    if isinstance(values, Tensor):
+        return function(values)
+    if isinstance(values, dict):
+        return {k: mapped(function, v) for k, v in values.items()}
+    if isinstance(values, (tuple, list)):
+        found = [mapped(function, v) for v in values]
+        return found if isinstance(values, list) else tuple(found)
+    return values
 
 
 def written_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
@@ -173,18 +186,16 @@ class Recorder(TorchDispatchMode):
         for tensor in written:
             if storage_of(tensor) not in self._followed:
                 self.snapshots[storage_of(tensor)] = flat(tensor).clone()
-        seen = tree_map(_as_it_is, tuple(args)), tree_map(_as_it_is, kwargs)
+        seen = mapped(_as_it_is, tuple(args)), mapped(_as_it_is, kwargs)
         result = func(*args, **kwargs)
         outputs = [_as_it_is(t) for t in tensors_in(result)]
         self._followed.update(storage_of(t) for t in (*outputs, *written))
-        self.steps.append(Step(func, *seen, outputs))
+        self.steps.append(Step(func, *seen, tensors_in(seen), outputs))
         return result
 
 
-def _as_it_is(value: Any) -> Any:
+def _as_it_is(value: Tensor) -> Tensor:
     """Return a view that keeps its shape where the tensor is reshaped in place."""
-    if not isinstance(value, Tensor):
-        return value
     return value.detach().as_strided(value.shape, value.stride(), value.storage_offset())
 
 
@@ -318,15 +329,15 @@ def replay(trace: Trace, stage: int) -> Callable[..., Tensor]:
         held = {storage_of(before): now.clone() for before, now in pairs}
         held |= {k: v.clone() for k, v in trace.snapshots.items()}
 
-        def current(value: Any) -> Any:
-            if not isinstance(value, Tensor) or storage_of(value) not in held:
+        def current(value: Tensor) -> Tensor:
+            if storage_of(value) not in held:
                 return value
             where = value.shape, value.stride(), value.storage_offset()
             return held[storage_of(value)].as_strided(*where)
 
         with torch.no_grad():
             for step in steps:
-                results = step.func(*tree_map(current, step.args), **tree_map(current, step.kwargs))
+                results = step.func(*mapped(current, step.args), **mapped(current, step.kwargs))
                 for before, now in zip(step.outputs, tensors_in(results), strict=True):
                     held.setdefault(storage_of(before), now)
             found: Tensor = current(output)
