@@ -11,7 +11,6 @@ from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.protocol import LogDensity
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.replay import replay, replay_kinds
-from mfgppl.likelihood.terms import add_up
 
 LARGEST_BATCH, DRAWS_AT_ONCE = 2**22, 16  # reward entries (32 MB) and draws worked on together
 PANELS_AT_ONCE = 64  # whose policies are computed together
@@ -64,27 +63,16 @@ def log_likelihoods(density: LogDensity, values: np.ndarray, panel: Trajectories
     panel : Trajectories
         Coded as the model's.
     """
-    if isinstance(density.model.law, KindsLikelihood):
-        law = density.model.law.of_panel(panel)
-        moved, by_agent = law.agents_moves(panel), np.empty((len(values), panel.n_owners))
-
-        def heights(part: slice, given: np.ndarray) -> None:
-            for row, core in zip(by_agent[part], density.rewards(given), strict=True):
-                row[:] = law.by_agent(core, moved)
-
-        over_draws(density, values, heights)
-        return by_agent
-    n = panel.n_trajectories
-    terms = density.model.law.terms(panel)
-    by_draw = np.empty((len(values), n))
+    units = density.model.law.units(panel)
+    found = np.empty((len(values), units.n))
 
     def use(part: slice, given: np.ndarray) -> None:
         tables = density.tables(given)
-        for k, row in enumerate(by_draw[part]):
-            row[:] = add_up(terms, [table[k] for table in tables], n)
+        for k, row in enumerate(found[part]):
+            row[:] = units.log_likelihoods([table[k] for table in tables])
 
     over_draws(density, values, use)
-    return by_draw
+    return found
 
 
 def panel_at(density: LogDensity, value: np.ndarray, *, random_seed: int) -> Trajectories:

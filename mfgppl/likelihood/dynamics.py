@@ -1,5 +1,6 @@
 """The dynamics of a law as the arrays that kernels read, worked out once."""
 
+import abc
 from typing import Protocol
 
 from torch import Tensor
@@ -7,6 +8,8 @@ from torch import Tensor
 from mfgppl._keep import Keeper, keep, kept
 from mfgppl._kernels import bridge
 from mfgppl.data.panel import Counts
+from mfgppl.data.trajectories import Trajectories
+from mfgppl.likelihood.terms import Term, Units, add_up
 
 
 class HasTables(Protocol):
@@ -17,7 +20,7 @@ class HasTables(Protocol):
         """The transition as the arrays that the kernels read."""
 
 
-class WithDynamics(Keeper):
+class WithDynamics(Keeper, abc.ABC):
     """Base of the laws of trajectories.
 
     Attributes
@@ -41,6 +44,15 @@ class WithDynamics(Keeper):
     def kernel_tables(self) -> bridge.Tables:
         """The transition as the arrays that the kernels read."""
         return bridge.tables_of(self.transition)
+
+    @abc.abstractmethod
+    def terms(self, panel: Trajectories) -> list[Term]:
+        """Return what each trajectory adds."""
+
+    def units(self, panel: Trajectories) -> Units:
+        """Return each trajectory of a panel, coded as the law's."""
+        terms, n = self.terms(panel), panel.n_trajectories
+        return Units(n, lambda tables: add_up(terms, tables, n))
 
     def share_dynamics(self, law: HasTables) -> None:
         """Read the arrays of a law with the same transition."""

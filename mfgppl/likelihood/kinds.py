@@ -10,7 +10,7 @@ whatever the kind, and each agent's add to its log likelihood.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.dynamics import HasTables
 from mfgppl.likelihood.histories import Histories, histories_of, packed_histories
 from mfgppl.likelihood.stationary import StationaryLikelihood
-from mfgppl.likelihood.terms import decisions, moves
+from mfgppl.likelihood.terms import Units, decisions, moves
 from mfgppl.reward.nodes import Nodes
 
 
@@ -235,22 +235,19 @@ class KindsLikelihood(Keeper):
         trajectory, entry = moves(panel, tuple(self.moves.shape))
         return panel.owner[trajectory], entry
 
-    def by_agent(self, core: np.ndarray, moved: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-        """Return the log likelihood of each agent (n_agents,).
+    def units(self, panel: Trajectories) -> Units:
+        """Return each agent of a panel, coded as the law's: no trajectory has one by itself."""
+        law = self.of_panel(panel)
+        moved = law.agents_moves(panel)
 
-        Parameters
-        ----------
-        core : ndarray
-            The reward, or what stands in its place.
-        moved : (ndarray, ndarray) or None
-            The panel's `agents_moves`.
-        """
-        found = self.posterior(core).log_likelihood[self.histories.of_agent]
-        if moved is not None:
-            assert self.moves is not None
-            table = core.reshape(-1)[-self.moves.numel() :]
-            bridge.add_entries(table, moved[1], moved[0], 1.0, found)
-        return found
+        def by_agent(tables: Sequence[np.ndarray]) -> np.ndarray:
+            log_policies, logs, *moving = tables
+            found = law.posterior_of(log_policies, logs).log_likelihood[law.histories.of_agent]
+            if moved is not None:
+                bridge.add_entries(moving[0], moved[1], moved[0], 1.0, found)
+            return found
+
+        return Units(panel.n_owners, by_agent)
 
     def posterior_of(self, log_policies: np.ndarray, logs: np.ndarray) -> Posterior:
         """Return the same at log policies (N, T, S, A) and log weights (N, S)."""

@@ -1,6 +1,6 @@
 """What one trajectory adds to a log likelihood: entries of a few tables, each with a sign."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,21 @@ class Term(NamedTuple):
     trajectory: np.ndarray
     entry: np.ndarray
     sign: float
+
+
+class Units(NamedTuple):
+    """What has a log likelihood of its own: trajectories, or agents whose kinds are not seen.
+
+    Attributes
+    ----------
+    n : int
+        How many there are.
+    log_likelihoods : callable
+        Returns that of each (n,), nats, at the law's tables at some parameters.
+    """
+
+    n: int
+    log_likelihoods: Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 def decisions(panel: Trajectories, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

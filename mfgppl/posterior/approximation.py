@@ -14,13 +14,12 @@ from mfgppl._arguments import kept_seed
 from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
+from mfgppl.posterior.doubts import FLOW, KNOWN, PRIOR, Drawn, note
 from mfgppl.posterior.results import (
-    note_counted_flow,
     one_labelling,
     predictive,
     to_datatree,
 )
-from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
 JUDGED = 1000  # draws at least from which an approximation is judged
 FEWEST = 10.0  # effective draws of these below which their weights have no shape
@@ -106,10 +105,7 @@ def weighted_tree(
     }
     tree = to_datatree(density, [chain], record, log_likelihood)
     tree["posterior_predictive"] = predictive(density, [chain], random_seed)
-    messages = messages + tree.attrs["warnings"]
-    flat = unidentified_messages(density, chain.theta[None])
-    tree.attrs["warnings"] = messages + flat
-    if flow_bias:
-        note_counted_flow(tree, model)
-    warn_of_draws(messages, flat, stacklevel=5)
+    tree.attrs["warnings"] = messages + tree.attrs["warnings"]
+    drawn = Drawn(density, chain.theta[None], tree)
+    note(drawn, (KNOWN, PRIOR, *[FLOW] * flow_bias)).warn(stacklevel=5)
     return tree

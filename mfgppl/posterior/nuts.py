@@ -30,19 +30,17 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chain_starts import Start, starts_of_chains
 from mfgppl.posterior.chains import Chain, RunChain, Settings, complete_chains, run_chains
-from mfgppl.posterior.convergence import convergence_messages
+from mfgppl.posterior.doubts import CHAINS, FLOW, KNOWN, PRIOR, Drawn, note
 from mfgppl.posterior.nutpie_chain import nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
 from mfgppl.posterior.results import (
     fixed_datatree,
-    note_counted_flow,
     one_labelling,
     predictive,
     recorded,
     to_datatree,
 )
 from mfgppl.posterior.store import RunStore, check_store, create_store
-from mfgppl.posterior.unidentified import unidentified_messages, warn_of_draws
 
 try:
     from os import process_cpu_count as cpu_count  # type: ignore[attr-defined]
@@ -194,16 +192,13 @@ def nuts(
         if cores == 1 or not density.is_native:  # programs and anchors are one thread's at a time
             wait([predicted])
         tree = to_datatree(density, done, attrs, log_likelihood)
-        messages = convergence_messages(tree) + tree.attrs["warnings"]
-        flat = unidentified_messages(density, np.stack([chain.theta for chain in done]))
-        tree.attrs["warnings"] = messages + flat
-        if flow_bias:
-            note_counted_flow(tree, model)
+        drawn = Drawn(density, np.stack([chain.theta for chain in done]), tree)
+        noted = note(drawn, (CHAINS, KNOWN, PRIOR, *[FLOW] * flow_bias))
         tree["posterior_predictive"] = predicted.result()
     unstored = None if run_store is None else run_store.finish(tree)
     if unstored:
         warnings.warn(unstored, stacklevel=3)
-    warn_of_draws(messages, flat, stacklevel=4)
+    noted.warn(stacklevel=4)
     return tree
 
 

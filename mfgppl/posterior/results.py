@@ -31,14 +31,12 @@ from mfgppl.density.over_draws import (
     over_draws,
 )
 from mfgppl.density.protocol import LogDensity
-from mfgppl.estimation.point import cost_of_counting
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
 from mfgppl.posterior.groups import labelled_groups
 from mfgppl.reward.source import reward_source
 from mfgppl.reward.valued import parts_drawn
 
-COUNTED_FLOW = "counted_flow"  # attribute
 OF_STATES = {"observed_data", "posterior_predictive", "constant_data"}  # groups
 LARGEST_LOG_LIKELIHOOD = 2**27  # entries kept without being asked: 1 GB
 KINDS_DRAWS = 250  # over whose mean the probabilities of agents' kinds are taken
@@ -90,14 +88,6 @@ def predictive(density: LogDensity, chains: Sequence[Chain], seed: int) -> xr.Da
     group = {"posterior_predictive": _predictive(density, theta[:, kept], seed)}
     tree = _label(density.model, group, {}, {"posterior_predictive": kept})
     return xr.DataTree(tree["posterior_predictive"].to_dataset())
-
-
-def note_counted_flow(tree: xr.DataTree, model: TrajectoryModel) -> None:
-    """Write down with a result what its counted flow costs, where it reads one."""
-    cost = cost_of_counting(model)
-    if cost is not None:
-        tree.attrs[COUNTED_FLOW] = cost.to_json()
-        tree.attrs["warnings"] = [*tree.attrs["warnings"], *cost.messages()]
 
 
 def fixed_datatree(density: LogDensity, attrs: dict[str, Any]) -> xr.DataTree:

@@ -1,6 +1,5 @@
 """Directions that the data do not identify, and of which a posterior therefore says its prior."""
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,6 @@ from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import bend_at, constrained_at, effects_of, prior_bend_at
 from mfgppl.estimation.judgement import NOT_IDENTIFIED, combinations
 from mfgppl.estimation.point import MOST_PROBED, scores_of
-from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 
 CONTRACTED = 0.1  # share of the prior variance that data must remove
 UNCERTAIN = 0.5  # share beyond which no Monte Carlo error excuses it
@@ -92,13 +90,6 @@ def _curved(
     named = combinations(open_, slope, list(names), entries)
     return [f"{NOT_IDENTIFIED}{weights}, at the mean of the draws; the prior ends its posterior"
             for weights in named]  # fmt: skip
-
-
-def warn_of_draws(messages: list[str], flat: list[str], stacklevel: int) -> None:
-    """Warn of what speaks against draws, and of what they say nothing of but the prior."""
-    for found, category in ((messages, ConvergenceWarning), (flat, IdentificationWarning)):
-        if found:
-            warnings.warn("\n".join(found), category, stacklevel=stacklevel)
 
 
 def contracted(directions: np.ndarray, draws: np.ndarray, prior: np.ndarray) -> np.ndarray:

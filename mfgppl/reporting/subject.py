@@ -16,7 +16,7 @@ from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots.fits import Drawing
-from mfgppl.posterior.results import COUNTED_FLOW
+from mfgppl.posterior.doubts import COUNTED_FLOW
 
 FOUND, TRUST, CHANGE, SEEN = PARTS = (
     "What was found", "Whether to trust it", "What would change the answer", "What was seen",
