@@ -43,6 +43,13 @@ def contents(tree: xr.DataTree) -> list[str]:
     return sorted(parts)
 
 
+def check_names(tree: xr.DataTree, written: xr.DataTree) -> None:
+    """Raise a `ValueError` unless what was written has the variables of a tree."""
+    lost = sorted(set(contents(tree)) - set(contents(written)))
+    if lost:
+        raise ValueError(f"a file cannot hold the name of {lost[0]!r}.")
+
+
 def restore_attributes(tree: xr.DataTree) -> None:
     """Give the attributes of a tree that was read their values back."""
     for node in tree.subtree:

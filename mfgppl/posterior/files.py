@@ -21,7 +21,13 @@ from mfgppl._files import (
 )
 from mfgppl.density.draws import check_finite_draws, listed
 from mfgppl.posterior import store
-from mfgppl.posterior.attributes import HOLDS, contents, restore_attributes, with_plain_attributes
+from mfgppl.posterior.attributes import (
+    HOLDS,
+    check_names,
+    contents,
+    restore_attributes,
+    with_plain_attributes,
+)
 from mfgppl.posterior.convergence import convergence_messages
 from mfgppl.posterior.file_headers import netcdf_fault, zarr_fault
 from mfgppl.posterior.groups import labelled_groups
@@ -158,7 +164,7 @@ def _netcdf(draws: xr.DataTree) -> bytes:
     plain.to_netcdf(buffer, engine="h5netcdf")
     content = buffer.getvalue()
     with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as written:
-        store.check_names(plain, written)
+        check_names(plain, written)
     return content
 
 

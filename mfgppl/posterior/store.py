@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from mfgppl._files import check_new_folder, path_of, write_folder
-from mfgppl.posterior.attributes import HOLDS, contents, with_plain_attributes
+from mfgppl.posterior.attributes import HOLDS, check_names, contents, with_plain_attributes
 from mfgppl.posterior.groups import labelled_groups
 
 FORMAT = 2  # of zarr; the third has no settled form for labels
@@ -160,13 +160,6 @@ def _await_writes(seconds: float = 10.0) -> None:
             await asyncio.wait(others, timeout=seconds)
 
     sync(settle())
-
-
-def check_names(tree: xr.DataTree, written: xr.DataTree) -> None:
-    """Raise a `ValueError` unless what was written has the variables of a tree."""
-    lost = sorted(set(contents(tree)) - set(contents(written)))
-    if lost:
-        raise ValueError(f"a file cannot hold the name of {lost[0]!r}.")
 
 
 def is_store(path: Path) -> bool:
