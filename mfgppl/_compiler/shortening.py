@@ -11,8 +11,12 @@ import numpy as np
 
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
+# numbers of operations, which an Enum is slow to look up
+COPY, GATHER, SCATTER, SCATTER_ADD = map(int, (Op.COPY, Op.GATHER, Op.SCATTER, Op.SCATTER_ADD))
 LONGEST = 4096  # entries of an operand up to which its places are listed one by one
-ACCUMULATED = frozenset((Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD))  # add to `out`
+ACCUMULATED = frozenset(
+    map(int, (Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD))
+)  # add to `out`
 FIRST_SIZE, FIRST_STRIDE = 5, 5 + N_DIMS
 
 Row = np.ndarray
@@ -21,7 +25,7 @@ Places = np.ndarray | slice
 
 def shortened(tape: Tape) -> Tape:
     """Return a tape of the same inputs and outputs with at most as many instructions."""
-    if not (tape.code[:, 0] == Op.GATHER).any():
+    if not (tape.code[:, 0] == GATHER).any():
         return tape
     code, lists = _from_the_first(tape)
     kept = _read_later(tape, code, lists)
@@ -52,10 +56,10 @@ def _from_the_first(tape: Tape) -> tuple[np.ndarray, list[np.ndarray | None]]:
     writer = np.full(len(tape.buffer), -1)
     begins = np.repeat([0, *tape.ends], np.diff([0, *tape.ends, len(code)]))
     for k, row in enumerate(code):
-        moved = lists[k] if row[0] == Op.GATHER else _as_list(row)
+        moved = lists[k] if row[0] == GATHER else _as_list(row)
         if moved is not None:
             before = _resolved(moved, writer, code, lists, begins[k])
-            out = int(row[1]) if row[0] == Op.GATHER else _first(row)
+            out = int(row[1]) if row[0] == GATHER else _first(row)
             # entries are moved one after the other, so that none may lie where others go
             if before is not None and not ((before >= out) & (before < out + len(before))).any():
                 code[k], lists[k] = _gather(out, len(before)), before
@@ -74,7 +78,7 @@ def _resolved(
     found, by = moved.copy(), writer[moved]
     for w in np.unique(by[by >= first]).tolist():
         earlier = lists[w]
-        if code[w, 0] != Op.GATHER or earlier is None:
+        if code[w, 0] != GATHER or earlier is None:
             continue
         here = by == w
         source = earlier[moved[here] - code[w, 1]]
@@ -103,14 +107,14 @@ def _read_later(tape: Tape, code: np.ndarray, lists: list[np.ndarray | None]) ->
 
 def _list_of(tape: Tape, row: Row) -> np.ndarray | None:
     """Return the list of places that an instruction goes through."""
-    if row[0] not in (Op.GATHER, Op.SCATTER, Op.SCATTER_ADD):
+    if row[0] not in (GATHER, SCATTER, SCATTER_ADD):
         return None
     return tape.places[row[3] : row[3] + row[FIRST_SIZE + N_DIMS - 1]].copy()
 
 
 def _as_list(row: Row) -> np.ndarray | None:
     """Return the list by which a copy to entries in a row could go; None if it is none."""
-    if row[0] != Op.COPY:
+    if row[0] != COPY:
         return None
     out, source = _entries(row, 0), _entries(row, 1)
     if isinstance(out, slice) or isinstance(source, slice):
@@ -123,7 +127,7 @@ def _as_list(row: Row) -> np.ndarray | None:
 def _gather(out: int, n: int) -> Row:
     """Return the instruction that fills n entries by a list of places."""
     row = np.zeros(FIRST_SIZE + 5 * N_DIMS, dtype=np.int64)
-    row[:5] = Op.GATHER, out, ZERO, 0, ZERO
+    row[:5] = GATHER, out, ZERO, 0, ZERO
     row[FIRST_SIZE : FIRST_SIZE + N_DIMS] = [1] * (N_DIMS - 1) + [n]
     return row
 
@@ -159,13 +163,13 @@ def _written(row: Row, places: np.ndarray | None) -> Places:
     """Return where an instruction writes."""
     if places is None:
         return _entries(row, 0)
-    return _in_a_row(int(row[1]), len(places)) if row[0] == Op.GATHER else places
+    return _in_a_row(int(row[1]), len(places)) if row[0] == GATHER else places
 
 
 def _reads(row: Row, places: np.ndarray | None) -> list[Places]:
     """Return what an instruction reads; what gathers in `out` reads that too, which stays live."""
     if places is None:
         return [_entries(row, operand) for operand in (1, 2, 3)]
-    if row[0] == Op.GATHER:
+    if row[0] == GATHER:
         return [places]
     return [_in_a_row(int(row[2]), len(places))]

@@ -83,11 +83,15 @@ def storage_of(tensor: Tensor) -> int:
         return int(tensor.untyped_storage()._cdata)
 
 
+def room_of(tensor: Tensor) -> int:
+    """Return how many entries of a tensor's type its whole storage holds."""
+    with torch._C.DisableTorchFunction():
+        return int(tensor.untyped_storage().nbytes() // tensor.element_size())
+
+
 def flat(tensor: Tensor) -> Tensor:
     """Return the whole storage of a tensor as a flat tensor of its type."""
-    with torch._C.DisableTorchFunction():
-        size = tensor.untyped_storage().nbytes() // tensor.element_size()
-    return tensor.detach().as_strided((size,), (1,), 0)
+    return tensor.detach().as_strided((room_of(tensor),), (1,), 0)
 
 
 def tensors_in(values: Any) -> list[Tensor]:
