@@ -293,7 +293,7 @@ def climb(arrays, reward, policy, rate, logits):
         row_sums(weighed, A, values)
 
 
-@jit
+@alone
 def slope(arrays, reward_slope, moves_slope, flow, change, temperature, values, policy, out):
     """Fill the change of `image` (T, F) for a change of the flow, at what `image` has filled.
 
@@ -359,12 +359,13 @@ def jacobian(arrays, reward_slope, moves_slope, flow, temperature, values, polic
     T, F = flow.shape
     change = np.zeros((T, F))
     for j in range(T * F):
-        change.ravel()[j] = 1.0
+        t, i = j // F, j % F
+        change[t, i] = 1.0
         out = columns[j].reshape((T, F))
         slope(
             arrays, reward_slope, moves_slope, flow, change, temperature, values, policy, out
         )  # fmt: skip
-        change.ravel()[j] = 0.0
+        change[t, i] = 0.0
 
 
 @jit
