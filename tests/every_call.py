@@ -105,6 +105,7 @@ def pool() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@functools.cache
 def changes() -> dict[str, dict[str, Any]]:
     """Return arguments that mean something else in some functions than elsewhere."""
     pools = pool()
@@ -192,6 +193,7 @@ def mixed(x: mfg.RewardInputs) -> Any:
     return -crowding * x.density - cost[kind] * (x.action == "turn")
 
 
+@functools.cache
 def public() -> dict[str, Callable[..., Any]]:
     """Return each public function by the name that follows `mfgppl.`."""
     calls = {}

@@ -126,9 +126,11 @@ def test_fit_by_mle_writes_the_estimates(folder):
     pd.testing.assert_series_equal(written, fitted().params, check_names=False, rtol=1e-6)
 
 
-def test_fit_says_in_one_line_what_it_read(folder):
+def test_fit_says_in_one_line_what_it_read_and_over_which_space_a_mode_is(folder):
     """The panel's sizes, not its rows."""
     result = run("fit", "roads.py", "panel.csv", "--method", "map")
+    assert result.exit_code == 0, result.output
+    assert "map (constrained)" in result.stdout
     first = result.stdout.splitlines()[0]
     assert first.startswith("Trajectories(80 trajectories, 320 decisions at 4 times")
 
@@ -155,13 +157,6 @@ def test_report_of_saved_draws_takes_the_model(folder):
         assert ("Identification" in titles) is there
 
 
-def test_fit_by_map_prints_its_space(folder):
-    """A MAP estimate says over which space its density is."""
-    result = run("fit", "roads.py", "panel.csv", "--method", "map")
-    assert result.exit_code == 0, result.output
-    assert "map (constrained)" in result.stdout
-
-
 def draw(*more: str, seed: str | None = "3"):
     """Run a short NUTS fit."""
     sizes = ["--draws", "60", "--tune", "150", "--chains", "2", "--cores", "1"]
@@ -169,8 +164,11 @@ def draw(*more: str, seed: str | None = "3"):
     return run("fit", "roads.py", "panel.csv", *sizes, *seeded, *more)
 
 
+@pytest.mark.usefixtures("few_panels", "blank_figures")
 def test_fit_by_nuts_writes_draws_and_report_reads_them(folder):
-    """Draws are saved, their warnings printed with exit code 2, and the report made of them."""
+    """Draws are saved, their warnings printed with exit code 3, and the report made of them, which
+    goes where asked, with the intervals asked.
+    """
     result = draw("--out", "fit.nc")
     assert result.exit_code == 3, result.output
     assert "warning: 2 chains" in result.stdout
@@ -179,6 +177,10 @@ def test_fit_by_nuts_writes_draws_and_report_reads_them(folder):
     assert tree["posterior"].sizes == {"chain": 2, "draw": 60}
     assert set(tree["posterior"].data_vars) == {"crowding", "effort"}
     assert any("2 chains" in message for message in tree.attrs["warnings"])
+    result = run("report", "fit.nc", "--out", "page.html", "--ci-prob", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "50%" in Path("page.html").read_text("utf-8")
+    assert not Path("fit.html").exists()
     result = run("report", "fit.nc")
     assert result.exit_code == 0, result.output
     page = Path("fit.html").read_text("utf-8")
@@ -187,33 +189,21 @@ def test_fit_by_nuts_writes_draws_and_report_reads_them(folder):
     assert "2 chains" in page
 
 
-@pytest.mark.usefixtures("few_panels", "blank_figures")
-def test_report_takes_a_level_and_a_file(folder):
-    """The page goes where asked, with the intervals asked."""
-    draw("--out", "fit.nc")
-    result = run("report", "fit.nc", "--out", "page.html", "--ci-prob", "0.5")
-    assert result.exit_code == 0, result.output
-    assert "50%" in Path("page.html").read_text("utf-8")
-    assert not Path("fit.html").exists()
-
-
-def test_the_same_seed_gives_the_same_fit(folder):
-    """Two runs with one seed print the same table."""
-    first, second = draw().stdout.splitlines(), draw().stdout.splitlines()
-    # the last line has the seconds taken
-    assert first[:-1] == second[:-1]
-
-
 def test_a_fresh_seed_is_recorded_saved_and_gives_the_same_draws_again(folder):
-    """Without --seed one is drawn; the file keeps it, and passing it repeats the fit."""
-    result = draw("--out", "fresh.nc", seed=None)
-    assert result.exit_code == 3, result.output
-    tree = mfg.load("fresh.nc")
+    """Without --seed one is drawn; the file keeps it; passing it prints and draws the same."""
+    fresh = draw("--out", "fit.nc", seed=None)
+    assert fresh.exit_code == 3, fresh.output
+    tree = mfg.load("fit.nc").load()
     seed = str(int(tree.attrs["random_seed"]))
-    assert f"seed {seed}" in result.stdout
-    result = draw("--out", "again.nc", seed=seed)
-    assert result.exit_code == 3, result.output
-    assert mfg.load("again.nc")["posterior"].equals(tree["posterior"])
+    assert f"seed {seed}" in fresh.stdout
+    again = draw("--out", "fit.nc", seed=seed)
+    assert again.exit_code == 3, again.output
+    assert mfg.load("fit.nc")["posterior"].equals(tree["posterior"])
+    printed, other = (
+        [line for line in run.stdout.splitlines() if " s, seed " not in line]  # the seconds taken
+        for run in (fresh, again)
+    )
+    assert printed == other
 
 
 def test_a_gallery_model_is_fitted_by_name():

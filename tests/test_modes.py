@@ -23,7 +23,9 @@ import mfgppl as mfg
 from mfgppl._modes import double_precision
 
 QUICK: dict[str, Any] = {"progressbar": False, "random_seed": 3}
-CHAIN: dict[str, Any] = {"draws": 3, "tune": 6, "chains": 1, "cores": 1, **QUICK}
+CHAIN: dict[str, Any] = {
+    "draws": 3, "tune": 6, "max_treedepth": 3, "chains": 1, "cores": 1, "flow_bias": False, **QUICK
+}  # fmt: skip
 
 
 def branching(x):

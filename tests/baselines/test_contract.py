@@ -1,5 +1,6 @@
 """One contract for all methods: what they return, leave alone, and detect."""
 
+import functools
 import warnings
 
 import games
@@ -39,11 +40,17 @@ def fitted(name, panel, reward=games.avoid_crowds, game=None, **changes):
         return method(panel, game, reward=reward, **options)
 
 
+@pytest.fixture(scope="module")
+def usual(roads_panel):
+    """The estimate by each method's name, from the drivers' panel in their game."""
+    return functools.cache(lambda name: fitted(name, roads_panel))
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_returns_the_same_record(name, roads_panel):
+def test_every_method_returns_the_same_record(name, usual):
     """Tables have the game's shape, a policy's rows sum to 1, costs are counted."""
     game = games.two_roads()
-    found = fitted(name, roads_panel)
+    found = usual(name)
     assert isinstance(found, baselines.Estimate)
     torch.testing.assert_close(found.policy.sum(-1), torch.ones(4, 2, dtype=torch.float64))
     assert isinstance(found.history, pd.DataFrame)
@@ -63,10 +70,10 @@ def test_every_method_returns_the_same_record(name, roads_panel):
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n != "behaviour_cloning"])
-def test_a_recovered_reward_is_a_program_of_any_world(name, roads_panel):
+def test_a_recovered_reward_is_a_program_of_any_world(name, usual, roads_panel):
     """The table is the program's along the panel's flow, and the program solves other worlds."""
     game = games.two_roads()
-    found = fitted(name, roads_panel)
+    found = usual(name)
     flow = torch.as_tensor(roads_panel.mean_field())
     along = mfg.RewardInputs(game, flow)
     table = torch.as_tensor(found.reward_program(along)).broadcast_to(game.shape)
@@ -90,7 +97,7 @@ def test_the_seed_alone_decides(name, roads_panel):
 
 
 @pytest.mark.parametrize("name", ["max_causal_entropy", "mfirl", "plirl", "mfairl"])
-def test_labels_are_put_in_the_games_order(name, roads_panel):
+def test_labels_are_put_in_the_games_order(name, usual, roads_panel):
     """A panel coded the other way round gives the same reward at the same labels."""
     turned = games.two_roads(
         states=["right", "left"],
@@ -98,15 +105,15 @@ def test_labels_are_put_in_the_games_order(name, roads_panel):
         actions=["turn", "stay"],
         transition=np.stack([np.eye(2)[::-1], np.eye(2)], axis=1),
     )
-    one, other = (fitted(name, roads_panel, game=g) for g in (games.two_roads(), turned))
+    one, other = usual(name), fitted(name, roads_panel, game=turned)
     torch.testing.assert_close(one.reward, other.reward.flip(1, 2), atol=1e-4, rtol=0)
 
 
-def test_counts_are_enough(roads_panel):
+def test_counts_are_enough(usual, roads_panel):
     """A counted panel gives what its trajectories give."""
     counted = mfg.CountedPanel.from_trajectories(roads_panel)
     for name in ("mfirl", "mfairl"):
-        one, other = (fitted(name, panel) for panel in (roads_panel, counted))
+        one, other = usual(name), fitted(name, counted)
         assert torch.equal(one.reward, other.reward)
 
 
@@ -142,20 +149,18 @@ def test_one_decision_is_enough():
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_sparse_transition_gives_what_a_dense_one_does(name, roads_panel):
+def test_a_sparse_transition_gives_what_a_dense_one_does(name, usual, roads_panel):
     """The same numbers by stored entries."""
     rows = np.stack([np.eye(2), np.eye(2)[::-1]], axis=1).reshape(4, 2)
     sparse = games.two_roads(transition=scipy.sparse.csr_array(rows))
-    one, other = (fitted(name, roads_panel, game=g) for g in (games.two_roads(), sparse))
+    one, other = usual(name), fitted(name, roads_panel, game=sparse)
     torch.testing.assert_close(one.policy, other.policy, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["mfirl", "plirl", "mfairl", "mfairl sampled"])
-def test_a_joint_game_that_reads_states_alone_is_the_plain_game(name, roads_panel):
+def test_a_joint_game_that_reads_states_alone_is_the_plain_game(name, usual, roads_panel):
     """Rewards of the shares of states give the same fit where the mean field is joint."""
-    one, other = (
-        fitted(name, roads_panel, game=games.two_roads(joint=joint)) for joint in (False, True)
-    )
+    one, other = usual(name), fitted(name, roads_panel, game=games.two_roads(joint=True))
     np.testing.assert_allclose(one.params, other.params, atol=1e-4)
 
 
@@ -172,10 +177,10 @@ def test_chance_explains_the_gap_that_panels_have_from_their_own_law():
     assert sampling_gap(task, law) == pytest.approx(np.mean(gaps), rel=0.1)
 
 
-def test_an_estimate_is_where_other_fits_may_start(roads_panel):
+def test_an_estimate_is_where_other_fits_may_start(usual, roads_panel):
     """Its values by site are an `init`, and hold what its parameters do."""
     game = games.two_roads()
-    found = fitted("mfirl", roads_panel)
+    found = usual("mfirl")
     assert {k: float(v) for k, v in found.values.items()} == found.params.to_dict()
     model = mfg.TrajectoryModel(game, games.avoid_crowds, roads_panel)
     point = mfg.mle(model, init=found.values, svi_steps=0, progressbar=False)

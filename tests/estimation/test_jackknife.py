@@ -122,7 +122,7 @@ def test_what_a_part_alone_determines_is_not_corrected():
 )
 def test_it_equals_a_loop_of_refits_on_rebuilt_panels(make, by):
     """By agent and by cluster, of a panel with early exits; with an end's worth; with types."""
-    model, n = make(), 5
+    model, n = make(), 4
     owners = model.panel.agents if by is None else model.panel.groups[by]
     found = mfg.jackknife(model, parts=n, by=by, random_seed=1)
     codes, units = pd.factorize(owners)
@@ -157,6 +157,7 @@ def test_tests_count_the_degrees_of_freedom():
     assert two.p == pytest.approx(scipy.stats.f.sf(squared * 6 / (7 * 2), 2, 6))
 
 
+@functools.cache
 def market_model(n, seed):
     """Return the market's model of n firms."""
     panel = mfg.Trajectories.from_frame(market.frame(n, random_seed=seed), **market.COLUMNS)

@@ -36,11 +36,11 @@ def test_bootstrap_keeps_a_row_of_nan_for_what_cannot_be_fitted():
     """As many rows are missing as resamples lack the one agent."""
     model = thin()
     panel = model.panel
-    drawn = [resample(panel, panel.agents, seed) for seed in seeds_of(1, 20)]
+    drawn = [resample(panel, panel.agents, seed) for seed in seeds_of(1, 10)]
     lacking = np.array([int(one.time.max()) < 3 for one in drawn])
-    assert 0 < lacking.sum() < 20
-    with pytest.warns(mfg.exceptions.ConvergenceWarning, match=rf"{lacking.sum()} of 20 resamples"):
-        found = mfg.bootstrap(model, replications=20, random_seed=1, progressbar=False)
+    assert 0 < lacking.sum() < 10
+    with pytest.warns(mfg.exceptions.ConvergenceWarning, match=rf"{lacking.sum()} of 10 resamples"):
+        found = mfg.bootstrap(model, replications=10, random_seed=1, progressbar=False)
     assert found["w"].isna().tolist() == lacking.tolist()
     assert found.attrs["n_failed"] == lacking.sum()
     kept = int(np.flatnonzero(~lacking)[0])
@@ -114,7 +114,7 @@ def test_bootstrap_has_no_estimate_where_all_choose_alike():
     rare = frame.kind.astype(str) == "rare"
     frame.loc[rare, "action"] = np.where(first[rare], "a", "b")
     alike = model.with_panel(mfg.Trajectories.from_frame(frame, types=["kind"]))
-    n = 30
+    n = 15
     drawn = [resample(alike.panel, alike.panel.agents, seed) for seed in seeds_of(3, n)]
     odds = pd.Series([log_odds(one, "rare") for one in drawn], dtype=float)
     assert 0 < np.isinf(odds).sum() < n

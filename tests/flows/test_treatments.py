@@ -88,12 +88,12 @@ def test_derivatives_of_the_sum_are_its_differences():
 
 def test_each_part_faces_the_flow_of_the_rest():
     """The sum by hand, agent by agent, for parts of one agent each."""
-    model = roads_model(12, 3)
+    model = roads_model(7, 2)
     with pytest.warns(mfg.exceptions.IdentificationWarning, match="'effort' is at the edge"):
         fit = cross_fit(model, folds=None, random_seed=1, init=ROADS_TRUTH)
     by_hand = 0.0
-    for j in range(12):
-        rest = model.panel.subset(np.arange(12) != j)
+    for j in range(7):
+        rest = model.panel.subset(np.arange(7) != j)
         part = model.with_panel(model.panel.subset([j]), mean_field=rest.mean_field())
         by_hand += float(mfg.log_likelihood(part, fit.params.to_dict()).sum())
     assert fit.llf == pytest.approx(by_hand, rel=1e-10)
@@ -279,9 +279,9 @@ def test_the_first_flow_may_be_given():
 def test_a_program_that_is_compiled_along_each_flow_leads_to_the_same(monkeypatch):
     """What is recorded once for all flows saves time alone."""
     model = market_model(100)
-    found = nested_pseudo_likelihood(model, init=market.TRUTH, tolerance=1e-3)
+    found = nested_pseudo_likelihood(model, init=market.TRUTH, tolerance=1e-2)
     monkeypatch.setattr(Refits, "_recorded_response_map", lambda self: None)
-    anew = nested_pseudo_likelihood(model, init=market.TRUTH, tolerance=1e-3)
+    anew = nested_pseudo_likelihood(model, init=market.TRUTH, tolerance=1e-2)
     np.testing.assert_allclose(anew.path, found.path, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(anew.estimate.bse, found.estimate.bse, rtol=1e-5)
 

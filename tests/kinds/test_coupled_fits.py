@@ -117,7 +117,7 @@ def test_tests_of_hypotheses(model, fit, one):
 def test_cross_validation_prefers_two_kinds(model, one):
     """Agents left out are explained better by two."""
     scores = [
-        mfg.checks.kfold(m, quick, folds=3, progressbar=False).elpd for m in (model, one[0])
+        mfg.checks.kfold(m, quick, folds=2, progressbar=False).elpd for m in (model, one[0])
     ]  # fmt: skip
     assert scores[0] > scores[1] + 20
 
@@ -150,7 +150,7 @@ def test_ranks_are_worked_out(model):
 def test_treatments_show_the_coupled_fit(model, fit):
     """Beside the plug-in's, from where it starts; how near the crowd is to it is not judged."""
     plug_in = mfg.TrajectoryModel(GAME, program, model.panel)
-    found = mfg.flows.treatments(plug_in, parts=5, folds=3, replications=3)
+    found = mfg.flows.treatments(plug_in, parts=5, folds=2, replications=3)
     assert found.fits["coupled"].llf == pytest.approx(fit.llf, abs=1e-6)
     assert np.isnan(found.p_equilibrium)
     assert found.recommended != "coupled"

@@ -1,5 +1,6 @@
 """Posterior draws against quadrature, between samplers, and their bookkeeping."""
 
+import functools
 import os
 import random
 import signal
@@ -43,6 +44,7 @@ def draws(model):
     return mfg.nuts(model, target_accept=0.95, random_seed=3, progressbar=False)
 
 
+@functools.cache
 def moments_by_quadrature(model):
     """Return mean and variance of both parameters by the midpoint rule and the plain twin."""
     program = density_of(model).program

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import mfgppl as mfg
-from mfgppl.reporting.agents_sections import away
+from mfgppl.reporting.agents_sections import away, shared_shocks
 
 LEVELS, MONTHS = 4, 8
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -61,56 +61,60 @@ def fit(models):
     return mfg.mle(models[0], svi_steps=0, progressbar=False)
 
 
-def section_of(path, fit, title, **options):
-    """Return a section of a report's numbers, None where it is not there, and the page."""
+def page_of(path, fit, **options):
+    """Return the sections of a report's numbers by title, and the page."""
     mfg.report(fit, path, **options)
     sections = json.loads(path.with_suffix(".json").read_text("utf-8"))["sections"]
-    found = [s for s in sections if s["title"] == title]
-    return (found[0] if found else None), path.read_text("utf-8")
+    return {s["title"]: s for s in sections}, path.read_text("utf-8")
 
 
-TITLE = "Is it the crowd, or what all agents share?"
+@pytest.fixture(scope="module")
+def coupling(models):
+    """The tests of coupling without free periods and with them."""
+    options = {"replications": 39, "random_seed": 1, "progressbar": False, "n_jobs": 1}
+    return [mfg.flows.coupling_test(*models, free=free, **options) for free in (None, "time")]
+
+
+SHARED = "Is it the crowd, or what all agents share?"
+SCORES = "What do agents leave on the table?"
 
 
 def test_a_crowd_without_free_periods_is_told_so(models, fit, tmp_path):
     """Where the reward reads the crowd and declares no shocks; else there is nothing to say."""
-    told, _ = section_of(tmp_path / "r.html", fit, TITLE, model=models[0])
-    assert told["verdict"].startswith("Not tried: terms of the crowd that are fitted without free")
-    plain = mfg.mle(models[1], svi_steps=0, progressbar=False)
-    assert section_of(tmp_path / "p.html", plain, TITLE, model=models[1])[0] is None
+    sections, _ = page_of(tmp_path / "r.html", fit, model=models[0])
+    told = sections[SHARED]["verdict"]
+    assert told.startswith("Not tried: terms of the crowd that are fitted without free")
+    assert SCORES not in sections
     freed = mfg.flows.with_free_periods(models[0])
     assert "free_periods" in freed.parameters
-    known = mfg.mle(freed, svi_steps=0, progressbar=False)
-    assert section_of(tmp_path / "f.html", known, TITLE, model=freed)[0] is None
+    for model in (models[1], freed):
+        assert shared_shocks(types.SimpleNamespace(model=model, coupling=None)) is None
 
 
-def test_the_test_of_coupling_speaks_in_the_report(models, fit, tmp_path):
+def test_the_test_of_coupling_and_the_scorecard_speak_in_the_report(
+    models, fit, coupling, tmp_path
+):
     """Shocks pass for a crowd unless periods are free; the words are those of the test."""
-    options = {"replications": 39, "random_seed": 1, "progressbar": False, "n_jobs": 1}
-    plain, free = (
-        mfg.flows.coupling_test(*models, free=free, **options) for free in (None, "time")
-    )
+    plain, free = coupling
     assert plain.p <= 0.05 < free.p
     assert plain.df == free.df == 1
-    told, page = section_of(tmp_path / "r.html", fit, TITLE, model=models[0], coupling=free)
+    scores = mfg.checks.imperfection(models[0], fit)
+    sections, page = page_of(
+        tmp_path / "r.html", fit, model=models[0], coupling=free, imperfection=scores
+    )
+    told = sections[SHARED]
     estimate = free.estimates.loc["observed", "crowding"]
     assert f"With free periods crowding is {estimate:.3g}" in told["verdict"]
     assert f"crowding {fit.params['crowding']:.3g}" in told["verdict"]
     assert told["good"] is False
     assert told["verdict"].split(";")[0] in page.replace("&#39;", "'")
     assert free.verdict.startswith("with free periods ")
-    other, _ = section_of(tmp_path / "q.html", fit, TITLE, model=models[0], coupling=plain)
-    assert other["verdict"].startswith("Without free periods")
-    assert other["good"] is None
-
-
-def test_the_scorecard_speaks_in_the_report(models, fit, tmp_path):
-    found = mfg.checks.imperfection(models[0], fit)
-    title = "What do agents leave on the table?"
-    told, page = section_of(tmp_path / "r.html", fit, title, model=models[0], imperfection=found)
-    assert told["numbers"]["loss"] == pytest.approx(found.table["loss"].mean(), rel=1e-5)
+    other = shared_shocks(types.SimpleNamespace(model=models[0], coupling=plain, fit=fit))
+    assert other.verdict.startswith("Without free periods")
+    assert other.good is None
+    loss = sections[SCORES]["numbers"]["loss"]
+    assert loss == pytest.approx(scores.table["loss"].mean(), rel=1e-5)
     assert "the noise is taste" in page
-    assert section_of(tmp_path / "s.html", fit, title, model=models[0])[0] is None
 
 
 def test_wrong_words_for_free_periods_are_refused(models, fit, tmp_path):

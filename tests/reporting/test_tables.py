@@ -201,8 +201,8 @@ def test_the_treatment_of_the_flow_is_a_row():
         "plug-in": mfg.mle(model, **FAST),
         "given": mfg.mle(model.along(model.mean_field), **FAST),
         "coupled": mfg.mle(model.along("equilibrium"), **FAST),
-        "cross-fit": mfg.flows.cross_fit(model, folds=4),
-        "jackknife": mfg.jackknife(model, parts=5),
+        "cross-fit": mfg.flows.cross_fit(model, folds=2),
+        "jackknife": mfg.jackknife(model, parts=3),
     }
     assert mfg.compare_fits(fits).cells.loc["crowd's flow"].tolist() == list(fits)
     drawn = mfg.laplace(model, draws=50, random_seed=1, progressbar=False)

@@ -1,5 +1,6 @@
 """What agents are and how they behave, against expectations added up over all that can happen."""
 
+import functools
 import itertools
 import math
 
@@ -102,6 +103,7 @@ def policy_by_recursion(flow, kind, law, lookahead, truth=TRUTH):
         ahead = sum(moves[t][s, a, x] * value_of(t + 1, x, left - 1) for x in range(S))
         return reward[t, s, a] + patience * ahead
 
+    @functools.cache
     def value_of(t, s, left):
         if t == T:
             return end[s]

@@ -66,8 +66,8 @@ def fitted(changes, program):
     assert fit.converged
     mfg.predictive_check(model, fit, draws=5, random_seed=1)
     mfg.checks.residuals(model, fit)
-    mfg.bootstrap(model, replications=3, random_seed=1, progressbar=False, n_jobs=1)
-    return modelled(changes, program)
+    mfg.bootstrap(model, replications=2, random_seed=1, progressbar=False, n_jobs=1)
+    return mfg.log_likelihood(model, TRUTH)
 
 
 def coupled(changes, program):
