@@ -36,10 +36,10 @@ from .estimation.point import map_estimate, mle
 from .game import MeanFieldGame
 from .likelihood.model import TrajectoryModel
 from .network import Network
-from .posterior.behaviour import choice_probabilities, log_likelihood, policy
-from .posterior.files import load, save
 from .posterior.laplace import laplace
 from .posterior.nuts import nuts
+from .posterior.policies import choice_probabilities, log_likelihood, policy
+from .posterior.result_files import load, save
 from .posterior.variational import vi
 from .reporting.page import report
 from .reporting.tables import compare_fits

@@ -33,9 +33,9 @@ from mfgppl.hypotheses.vuong import VuongTest
 from mfgppl.kinds.description import Description
 from mfgppl.kinds.number import NumberOfKinds
 from mfgppl.networks.structure import NetworkAudit
-from mfgppl.reporting.parameters import summary
+from mfgppl.reporting.points_and_draws import summary
 from mfgppl.reporting.tables import FitTable
-from mfgppl.reward.crowd import Crowd
+from mfgppl.reward.crowd_met import Crowd
 from mfgppl.reward.linear import LinearReward
 
 __all__ = [

@@ -60,7 +60,7 @@ def few_panels(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave figures of reports blank, where a test looks at words and numbers alone."""
-    monkeypatch.setattr("mfgppl.plots.fits.drawn", lambda draw: "data:image/png;base64,")
+    monkeypatch.setattr("mfgppl.plots.predictions.drawn", lambda draw: "data:image/png;base64,")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,9 @@ def test_the_table_names_files():
     """What the pattern finds: most rows name a file of the package."""
     named = [what for what, where in rows() if POINTER.search(where)]
     assert len(named) > 0.9 * len(rows()) > 40
+
+
+def test_no_two_files_have_one_name():
+    """A file is known by its name, whatever its room."""
+    names = Counter(file.name for file in PACKAGE.rglob("*.py") if file.stem[:2] != "__")
+    assert [name for name, n in names.items() if n > 1] == []

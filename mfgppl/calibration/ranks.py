@@ -21,9 +21,9 @@ from mfgppl._replication import replicate
 from mfgppl.calibration.worlds import world_of
 from mfgppl.data.trajectories import with_rows
 from mfgppl.density.draws import flat_draws
-from mfgppl.density.kinds import aligned, exchanges
 from mfgppl.density.of_model import density_of, redrawn
 from mfgppl.density.over_draws import panel_at
+from mfgppl.density.who_is_who import aligned, exchanges
 from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, IdentificationWarning
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import treatment_of

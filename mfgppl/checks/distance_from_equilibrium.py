@@ -25,8 +25,8 @@ from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.replay import draw_again
 from mfgppl.likelihood.requirements import needs_causal, observed_flow
-from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_around
+from mfgppl.posterior.policies import Fit
 from mfgppl.reward.program import RewardProgram
 from mfgppl.reward.valued import constants_of, valued
 

@@ -15,8 +15,8 @@ from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import needs_causal
-from mfgppl.posterior.behaviour import Fit, values_of
 from mfgppl.posterior.fit_values import TAILS
+from mfgppl.posterior.policies import Fit, values_of
 from mfgppl.reward.behaviour import agent_of, plan_of
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import asked, bind, double_precision

@@ -20,9 +20,9 @@ from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import action_shares, panels_at
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import needs_causal
-from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import CI_PROB, TAILS, upper_tail, values_to_draw_at
-from mfgppl.posterior.results import labels
+from mfgppl.posterior.policies import Fit
+from mfgppl.posterior.result_tree import labels
 from mfgppl.reward.parameters import Program
 
 UNUSUAL = 0.05  # p below which a statistic counts as unusual

@@ -18,7 +18,6 @@ from mfgppl.equilibrium.solution import Solution
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import observed_flow
-from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import (
     CI_PROB,
     TAILS,
@@ -26,6 +25,7 @@ from mfgppl.posterior.fit_values import (
     values_around,
     values_or_replications,
 )
+from mfgppl.posterior.policies import Fit
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.density.of_model import density_of, of_panel
 from mfgppl.density.over_draws import log_likelihoods
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.behaviour import Fit, values_of
+from mfgppl.posterior.policies import Fit, values_of
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData

@@ -13,8 +13,8 @@ from mfgppl.data.type_axis import by_type
 from mfgppl.density.of_model import density_of
 from mfgppl.density.over_draws import over_draws
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.behaviour import Fit, values_of
-from mfgppl.posterior.results import labels
+from mfgppl.posterior.policies import Fit, values_of
+from mfgppl.posterior.result_tree import labels
 
 N_WORST = 10  # cells named
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, real_between
+from mfgppl.control.plain_tables import check_fit, checked_reward, checked_shares, checked_steps
 from mfgppl.control.steps import Steps
-from mfgppl.control.tables import check_fit, checked_reward, checked_shares, checked_steps
 
 
 class SoftSolution(NamedTuple):

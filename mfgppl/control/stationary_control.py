@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mfgppl._arguments import differentiable_door, real_between
+from mfgppl.control.plain_tables import check_fit, checked_reward, checked_shares, checked_steps
 from mfgppl.control.soft_control import SoftSolution
 from mfgppl.control.steps import Steps
-from mfgppl.control.tables import check_fit, checked_reward, checked_shares, checked_steps
 from mfgppl.exceptions import ConvergenceError
 
 MAX_ITERATIONS = 200

@@ -24,7 +24,7 @@ from mfgppl.counterfactuals.record import (
     paired,
     table_of,
 )
-from mfgppl.counterfactuals.unidentified import untold_that_matters
+from mfgppl.counterfactuals.unidentified_effects import untold_that_matters
 from mfgppl.counterfactuals.welfare import NAMES
 from mfgppl.data.composition import turnover_message
 from mfgppl.density.of_model import density_of
@@ -33,9 +33,9 @@ from mfgppl.exceptions import ConvergenceWarning, IdentificationWarning
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.panels import needs_crowd
-from mfgppl.posterior.behaviour import Fit
 from mfgppl.posterior.fit_values import nearest_to_mean, values_or_replications
-from mfgppl.posterior.results import labels
+from mfgppl.posterior.policies import Fit
+from mfgppl.posterior.result_tree import labels
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import RewardProgram
 

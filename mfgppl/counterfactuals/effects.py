@@ -47,7 +47,7 @@ from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.requirements import needs_causal, observed_flow
-from mfgppl.posterior.behaviour import Fit, values_of
+from mfgppl.posterior.policies import Fit, values_of
 
 INNER, OUTER = 1e-4, 1e-3  # of central differences, in the size of a parameter and its error
 TOWARDS = 1e-4  # share of the crowd that is moved

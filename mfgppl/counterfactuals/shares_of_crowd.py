@@ -9,7 +9,7 @@ from mfgppl.data.space import text_labels
 from mfgppl.equilibrium.flat_flows import Array
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reward.crowd import noted_reads
+from mfgppl.reward.crowd_met import noted_reads
 from mfgppl.reward.parameters import latent_sites
 
 

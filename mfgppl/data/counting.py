@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from mfgppl._arguments import is_a, strict_keywords
+from mfgppl.data.arrow_columns import one_type_a_column
+from mfgppl.data.column_roles import parts_of
 from mfgppl.data.engines import open_source, select_columns
 from mfgppl.data.orders import orders_of
 from mfgppl.data.panel import Counts, Panel
-from mfgppl.data.parts import parts_of
 from mfgppl.data.periods import Clock
 from mfgppl.data.queries import count_rows
 from mfgppl.data.reading import read_panel
 from mfgppl.data.space import StateSpace, check_types
-from mfgppl.data.tables import one_type_a_column
 from mfgppl.data.trajectories import Trajectories
 
 

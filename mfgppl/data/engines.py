@@ -15,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 
+from mfgppl.data.arrow_columns import arrow_table, is_dask, select
+from mfgppl.data.column_roles import Parts
 from mfgppl.data.columns import plain_column
 from mfgppl.data.files import (
     Source,
@@ -27,8 +29,6 @@ from mfgppl.data.files import (
     without_empty_words,
 )
 from mfgppl.data.orders import orders_of_files
-from mfgppl.data.parts import Parts
-from mfgppl.data.tables import arrow_table, is_dask, select
 
 Query = Callable[[Any], Any]
 

@@ -16,8 +16,8 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
 
+from mfgppl.data.column_roles import Parts
 from mfgppl.data.columns import is_number, is_text
-from mfgppl.data.parts import Parts
 from mfgppl.exceptions import DataError, Fault
 
 # cells of a CSV file that are empty unless they are declared labels

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mfgppl.data.column_roles import Parts
 from mfgppl.data.columns import (
     EXACT,
     MISSING,
@@ -23,7 +24,6 @@ from mfgppl.data.columns import (
 )
 from mfgppl.data.engines import answer, column_types, rename_columns
 from mfgppl.data.files import Source, text_faults
-from mfgppl.data.parts import Parts
 from mfgppl.data.reading import (
     FARTHEST,
     check_rows,

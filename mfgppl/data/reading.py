@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from mfgppl.data.arrow_columns import read_table
+from mfgppl.data.column_roles import COVARIATES, Parts
 from mfgppl.data.columns import (
     EXACT,
     MISSING,
@@ -21,10 +23,8 @@ from mfgppl.data.columns import (
 )
 from mfgppl.data.files import text_faults
 from mfgppl.data.orders import in_order_of
-from mfgppl.data.parts import COVARIATES, Parts
 from mfgppl.data.periods import Clock, Periods, common_step, dated, uneven
 from mfgppl.data.space import StateSpace, check_labels, index_of
-from mfgppl.data.tables import read_table
 from mfgppl.exceptions import DataError, Fault
 
 # more numbers than SEVERAL are labels where each has ROWS_A_LABEL rows on average, or of a type as

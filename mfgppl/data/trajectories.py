@@ -8,9 +8,9 @@ import pandas as pd
 
 from mfgppl._arguments import strict_keywords
 from mfgppl.data.coded_rows import CodedRows
+from mfgppl.data.column_roles import parts_of
 from mfgppl.data.neighbours import expose
 from mfgppl.data.panel import Panel
-from mfgppl.data.parts import parts_of
 from mfgppl.data.reading import read_panel
 from mfgppl.data.rows import table_of
 from mfgppl.data.selection import select, split, without_type

@@ -24,7 +24,7 @@ from mfgppl.equilibrium.linearisation import AnyResponseMap, System, inverse, sy
 from mfgppl.equilibrium.population import Population
 from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response_map import ResponseMap
-from mfgppl.equilibrium.two_point import Sweeps
+from mfgppl.equilibrium.sweeps_over_time import Sweeps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood

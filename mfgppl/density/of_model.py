@@ -6,7 +6,7 @@ import torch
 
 from mfgppl._keep import keep
 from mfgppl.data.panel import Panel
-from mfgppl.density.coupled import CoupledDensity
+from mfgppl.density.at_equilibrium import CoupledDensity
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.likelihood.model import TrajectoryModel

@@ -3,10 +3,10 @@
 import numpy as np
 
 from mfgppl._quasi_newton import maximise
-from mfgppl.density.groups import start_from_groups
-from mfgppl.density.kinds import sites_of
+from mfgppl.density.groups_of_agents import start_from_groups
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.sizes import climbing_units, effects_of, slope_at
+from mfgppl.density.who_is_who import sites_of
 from mfgppl.likelihood.model import TrajectoryModel
 
 GROUPINGS = 4  # of agents, from which a coupled model's first fit climbs

@@ -13,8 +13,8 @@ from mfgppl.density.sizes import effects_of, slope_at
 from mfgppl.design.rank_test import FOR_MEDIAN, RankTest, Tested
 from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.equilibrium.simulation import drawn_panel
-from mfgppl.estimation.kinds import policies_of
 from mfgppl.estimation.point import scores_of
+from mfgppl.estimation.twin_kinds import policies_of
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reward.kinds_as_types import pooled, typed

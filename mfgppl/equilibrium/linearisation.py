@@ -19,7 +19,7 @@ from mfgppl.equilibrium.recording import pushed_forward
 from mfgppl.equilibrium.response import soft_response
 from mfgppl.equilibrium.response_map import ResponseMap
 from mfgppl.equilibrium.stationary_response_map import StationaryResponseMap
-from mfgppl.equilibrium.two_point import Sweeps
+from mfgppl.equilibrium.sweeps_over_time import Sweeps
 from mfgppl.exceptions import ConvergenceError
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.parameters import Program

@@ -29,9 +29,9 @@ from mfgppl.equilibrium.recording import (
     put_values,
     recording_of,
 )
-from mfgppl.equilibrium.two_point import Sweeps, reads_of, sweeps_at
+from mfgppl.equilibrium.sweeps_over_time import Sweeps, reads_of, sweeps_at
 from mfgppl.game import MeanFieldGame
-from mfgppl.reward.crowd import noted_reads
+from mfgppl.reward.crowd_met import noted_reads
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.program import (
     RewardProgram,

@@ -20,20 +20,20 @@ from mfgppl._keep import keep
 from mfgppl._replication import replicate, seeds_of
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.density.climb import Objective
-from mfgppl.density.groups import start_from_groups
-from mfgppl.density.kinds import kinds_table, node_shares
+from mfgppl.density.groups_of_agents import start_from_groups
 from mfgppl.density.of_model import density_of
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
+from mfgppl.density.who_is_who import kinds_table, node_shares
 from mfgppl.estimation.counted_flow import CountedFlow
 from mfgppl.estimation.flow_cost import counted_flow, is_counted
 from mfgppl.estimation.judgement import judged, kinks, warn_of, warned
-from mfgppl.estimation.kinds import messages_of_kinds
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.estimation.starts import Start, starting_values
 from mfgppl.estimation.svi import run_svi
+from mfgppl.estimation.twin_kinds import messages_of_kinds
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.likelihood.terms import add_up

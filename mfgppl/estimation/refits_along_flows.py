@@ -6,9 +6,9 @@ import numpy as np
 
 from mfgppl.data.panel import Panel
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.density.at_equilibrium import compiled_parameters
 from mfgppl.density.climb import HeldMaximum, maximise_held, whitening
 from mfgppl.density.compiled_program import Compiled
-from mfgppl.density.coupled import compiled_parameters
 from mfgppl.density.of_model import density_of
 from mfgppl.equilibrium.linearisation import response_map_of
 from mfgppl.equilibrium.response_map import ResponseMap

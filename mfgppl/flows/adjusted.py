@@ -13,7 +13,7 @@ from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point import mle
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.results import recorded
+from mfgppl.posterior.result_tree import recorded
 
 GROUP = "adjusted_posterior"
 TAIL = 0.95  # quantile at which normal draws are as wide as t

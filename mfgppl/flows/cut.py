@@ -34,7 +34,7 @@ from mfgppl.exceptions import ConvergenceError, ConvergenceWarning, DataError
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.groups import labelled_groups
-from mfgppl.posterior.results import fixed_datatree, labels, recorded, thinned
+from mfgppl.posterior.result_tree import fixed_datatree, labels, recorded, thinned
 from mfgppl.reward.parameters import Program
 
 RESAMPLED = ["agents", "times"]

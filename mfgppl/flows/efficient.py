@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mfgppl._arguments import Seed, is_a, positive_int, real_between, seed_of, strict_keywords
 from mfgppl._keep import keep
+from mfgppl.density.at_equilibrium import CoupledDensity, compiled_parameters
 from mfgppl.density.climb import Objective
 from mfgppl.density.compiled_program import compile_program
-from mfgppl.density.coupled import CoupledDensity, compiled_parameters
 from mfgppl.density.curvature import unit_curvature
 from mfgppl.density.of_model import density_of
 from mfgppl.density.sizes import climbing_units, constrained_at

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mfgppl._arguments import is_a, names_of, strict_keywords, suggestion
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reward.free_periods import SITE, free_reward
+from mfgppl.reward.common_shocks import SITE, free_reward
 
 
 @strict_keywords

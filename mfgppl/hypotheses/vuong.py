@@ -11,7 +11,7 @@ from mfgppl.data.trajectories import with_rows
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.hypotheses.comparable import ROUNDING, check_mle, check_same_data, n_known
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.behaviour import log_likelihood
+from mfgppl.posterior.policies import log_likelihood
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,10 +8,10 @@ import pandas as pd
 from mfgppl._arguments import is_a, positive_int, strict_keywords
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.data.trajectories import Trajectories
-from mfgppl.density.kinds import effective_nodes, kinds_table, node_shares
 from mfgppl.density.of_model import density_of
+from mfgppl.density.who_is_who import effective_nodes, kinds_table, node_shares
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.behaviour import Fit, values_of
+from mfgppl.posterior.policies import Fit, values_of
 
 CERTAIN = 0.9  # probability above which an agent counts as known
 

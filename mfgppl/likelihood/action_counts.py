@@ -14,7 +14,7 @@ from mfgppl._modes import own_modes
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 
 FixedFlow = CausalLikelihood | EnergyLikelihood | StationaryLikelihood | KindsLikelihood
 

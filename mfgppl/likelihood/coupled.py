@@ -15,9 +15,9 @@ from torch import Tensor
 from mfgppl.data.panel import Counts
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
-from mfgppl.likelihood.dynamics import WithDynamics
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 from mfgppl.likelihood.terms import Term, move_places, moves
+from mfgppl.likelihood.with_dynamics import WithDynamics
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.kinds import Histories, KindsLikelihood
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 
 Divisible = CausalLikelihood | KindsLikelihood
 Law = Divisible | CoupledLikelihood | EnergyLikelihood | StationaryLikelihood

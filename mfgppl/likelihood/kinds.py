@@ -24,10 +24,10 @@ from mfgppl.data.panel import Counts
 from mfgppl.data.trajectories import Trajectories
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
-from mfgppl.likelihood.dynamics import HasTables
 from mfgppl.likelihood.histories import Histories, histories_of, packed_histories
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 from mfgppl.likelihood.terms import Units, decisions, moves
+from mfgppl.likelihood.with_dynamics import HasTables
 from mfgppl.reward.nodes import Nodes
 
 

@@ -24,7 +24,7 @@ from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.division import check_client
 from mfgppl.likelihood.histories import owner_names
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.laws import Law, causal_law, energy_law
+from mfgppl.likelihood.law_of_panel import Law, causal_law, energy_law
 from mfgppl.likelihood.panels import check_panel, flow_faced
 from mfgppl.reward.inputs import RewardInputs
 from mfgppl.reward.nodes import Nodes

@@ -9,18 +9,18 @@ from mfgppl.plots.checks import (
     plot_runaway,
     plot_statistics,
 )
-from mfgppl.plots.counterfactual import (
+from mfgppl.plots.effects_on_choices import plot_effects
+from mfgppl.plots.kinds_and_policies import plot_kinds, plot_number_of_kinds
+from mfgppl.plots.losses import plot_imperfection
+from mfgppl.plots.networks import plot_network
+from mfgppl.plots.prior_beliefs import plot_prior_choices, plot_prior_flows
+from mfgppl.plots.reflection import plot_coupling
+from mfgppl.plots.treatments_of_flows import plot_treatments
+from mfgppl.plots.two_worlds import (
     plot_counterfactual,
     plot_counterfactual_difference,
     plot_counterfactual_statistics,
 )
-from mfgppl.plots.coupling import plot_coupling
-from mfgppl.plots.effects import plot_effects
-from mfgppl.plots.imperfect_choices import plot_imperfection
-from mfgppl.plots.kinds import plot_kinds, plot_number_of_kinds
-from mfgppl.plots.networks import plot_network
-from mfgppl.plots.prior import plot_prior_choices, plot_prior_flows
-from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.plots.types import plot_types
 
 __all__ = [

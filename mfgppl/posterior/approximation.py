@@ -15,7 +15,7 @@ from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
 from mfgppl.posterior.doubts import FLOW, KNOWN, PRIOR, Drawn, note
-from mfgppl.posterior.results import (
+from mfgppl.posterior.result_tree import (
     one_labelling,
     predictive,
     to_datatree,

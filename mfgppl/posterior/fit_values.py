@@ -10,7 +10,7 @@ from mfgppl.density.curvature import root_of
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.behaviour import Fit, values_of
+from mfgppl.posterior.policies import Fit, values_of
 
 CI_PROB = 0.9  # of the equal-tailed bands of all checks
 TAILS = [0.5 * (1 - CI_PROB), 0.5 * (1 + CI_PROB)]

@@ -33,7 +33,7 @@ from mfgppl.posterior.chains import Chain, RunChain, Settings, complete_chains, 
 from mfgppl.posterior.doubts import CHAINS, FLOW, KNOWN, PRIOR, Drawn, note
 from mfgppl.posterior.nutpie_chain import nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
-from mfgppl.posterior.results import (
+from mfgppl.posterior.result_tree import (
     fixed_datatree,
     one_labelling,
     predictive,

@@ -5,8 +5,8 @@ import numpy as np
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots.checks import plot_runaway
-from mfgppl.plots.coupling import plot_coupling
-from mfgppl.plots.imperfect_choices import plot_imperfection
+from mfgppl.plots.losses import plot_imperfection
+from mfgppl.plots.reflection import plot_coupling
 from mfgppl.reporting.subject import Section, Subject
 from mfgppl.reward.valued import parts_drawn
 

@@ -7,9 +7,9 @@ from mfgppl.counterfactuals.effects import effects
 from mfgppl.counterfactuals.effects_record import LARGER, Effects
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.plots.effects import plot_effects
-from mfgppl.posterior.behaviour import Fit
-from mfgppl.reporting.periods import sites_of_periods
+from mfgppl.plots.effects_on_choices import plot_effects
+from mfgppl.posterior.policies import Fit
+from mfgppl.reporting.effects_by_period import sites_of_periods
 from mfgppl.reporting.subject import Section, Subject
 
 TITLE = "What the coefficients mean"

@@ -8,12 +8,12 @@ import pandas as pd
 from mfgppl.checks.prior_conflict import likelihood_maximum
 from mfgppl.density.of_model import density_of
 from mfgppl.estimation.point_estimate import PointEstimate
-from mfgppl.plots.fits import Drawing
-from mfgppl.plots.parameters import LIKELIHOOD, entries_of, forest_drawing, pairs_drawing
+from mfgppl.plots.estimates import LIKELIHOOD, entries_of, forest_drawing, pairs_drawing
+from mfgppl.plots.predictions import Drawing
 from mfgppl.reporting.crowd_terms import crowd_sentences
+from mfgppl.reporting.effects_by_period import draws_by_period, names_of_periods, point_by_period
 from mfgppl.reporting.effects_section import by_treatment
-from mfgppl.reporting.parameters import arviz_summary, bounds_of
-from mfgppl.reporting.periods import draws_by_period, names_of_periods, point_by_period
+from mfgppl.reporting.points_and_draws import arviz_summary, bounds_of
 from mfgppl.reporting.subject import Section, Subject, as_floats, count_of, enumeration
 from mfgppl.reporting.tables import few_clusters
 

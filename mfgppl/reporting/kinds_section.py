@@ -4,7 +4,7 @@ from typing import Any
 
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.kinds.description import CERTAIN, describe
-from mfgppl.plots.kinds import plot_kinds
+from mfgppl.plots.kinds_and_policies import plot_kinds
 from mfgppl.reporting.subject import Section, Subject
 
 FEW = 0.5  # share of agents below two nodes beyond which nodes are too few

@@ -18,9 +18,9 @@ from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.reporting.comparison_section import check_comparable
-from mfgppl.reporting.fits import Fit, check_groups, checked_fit, noted_of
 from mfgppl.reporting.glossary import GLOSSARY, Term, term_of
 from mfgppl.reporting.json_text import json_text
+from mfgppl.reporting.reported_fit import Fit, check_groups, checked_fit, noted_of
 from mfgppl.reporting.subject import PARTS, Section, Subject, lead_of
 from mfgppl.reporting.summary import SUMMARY_MADE_BY, method_of, summary, text_of
 
@@ -260,7 +260,7 @@ def _agents(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _context_of(section: Section) -> dict[str, Any]:
     """Return a section as the template takes it."""
-    from mfgppl.plots.fits import drawn
+    from mfgppl.plots.predictions import drawn
 
     facts = {k: text_of(v) for k, v in section.numbers.items() if not isinstance(v, Mapping)}
     mark = {True: "good", False: "bad", None: "plain"}[section.good]

@@ -12,10 +12,10 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.flows.side_by_side import ASSUMES
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.plots import checks as check_figures
-from mfgppl.plots import fits as figures
-from mfgppl.plots.fits import Drawing
-from mfgppl.plots.parameters import entries_of
-from mfgppl.plots.sampler import sampler_drawings
+from mfgppl.plots import predictions as figures
+from mfgppl.plots.estimates import entries_of
+from mfgppl.plots.predictions import Drawing
+from mfgppl.plots.traces import sampler_drawings
 from mfgppl.plots.treatments_of_flows import plot_treatments
 from mfgppl.posterior.groups import SAMPLES
 from mfgppl.reporting.agents_sections import away, scorecard, shared_shocks

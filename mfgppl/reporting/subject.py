@@ -15,7 +15,7 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.flows.coupling import CouplingTest
 from mfgppl.flows.side_by_side import Treatments
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.plots.fits import Drawing
+from mfgppl.plots.predictions import Drawing
 from mfgppl.posterior.doubts import COUNTED_FLOW
 
 FOUND, TRUST, CHANGE, SEEN = PARTS = (

@@ -15,7 +15,7 @@ from mfgppl.checks.loo import loo
 from mfgppl.estimation.latex import latex_text
 from mfgppl.estimation.point_estimate import PointEstimate, clusters_for
 from mfgppl.reporting.markdown import markdown_table, markdown_text
-from mfgppl.reporting.parameters import (
+from mfgppl.reporting.points_and_draws import (
     Fit,
     Wanted,
     check_fit,

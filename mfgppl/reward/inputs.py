@@ -9,7 +9,7 @@ from mfgppl._arguments import is_a, suggestion
 from mfgppl._meeting import meeting_of
 from mfgppl.game import MeanFieldGame
 from mfgppl.reward.agents import AgentLevel, FirstState, SiteOptions
-from mfgppl.reward.crowd import Crowd, note_cells
+from mfgppl.reward.crowd_met import Crowd, note_cells
 from mfgppl.reward.named_inputs import named_inputs
 
 

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 import mfgppl as mfg
 from mfgppl.counterfactuals.counterfactual import counterfactual
 from mfgppl.models import multiple_equilibria
-from mfgppl.plots.counterfactual import (
+from mfgppl.plots.two_worlds import (
     plot_counterfactual,
     plot_counterfactual_difference,
     plot_counterfactual_statistics,

@@ -10,7 +10,7 @@ from mfgppl.control.stationary_control import policy_iteration
 from mfgppl.control.stationary_values import StationaryValues
 from mfgppl.control.steps import as_steps
 from mfgppl.data.panel import Counts
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 
 ROUNDING = 1e-9  # of values of size 10, times 1 / (1 - discount)
 CASES = [("fixed", 0.8), ("fixed", 0.999), ("masked", 0.9), ("sparse", 0.9)]

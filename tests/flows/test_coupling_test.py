@@ -13,7 +13,7 @@ from games import ROADS_TRUTH, STANDARD_ERRORS, as_frame, avoid_crowds, played, 
 import mfgppl as mfg
 from mfgppl.estimation.refits_along_flows import Refits
 from mfgppl.flows.coupling import coupling_test
-from mfgppl.plots.coupling import plot_coupling
+from mfgppl.plots.reflection import plot_coupling
 
 ROADS = two_roads()
 

@@ -11,7 +11,7 @@ import scipy.sparse
 from games import ROADS_TRUTH, avoid_crowds, epidemic, fear, played, two_roads
 
 import mfgppl as mfg
-from mfgppl.density.coupled import compiled_parameters
+from mfgppl.density.at_equilibrium import compiled_parameters
 from mfgppl.density.of_model import density_of
 from mfgppl.density.sizes import effects_of
 from mfgppl.density.tangent import AlongTangent, Climbed

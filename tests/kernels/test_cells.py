@@ -29,7 +29,7 @@ from mfgppl.equilibrium.recording import NOTHING, _pullback, _replay, _slope
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen, tables_along
 from mfgppl.likelihood.energy import EnergyLikelihood, energy_induction
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 from mfgppl.likelihood.terms import move_places
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}

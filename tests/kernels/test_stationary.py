@@ -14,7 +14,7 @@ import mfgppl as mfg
 from mfgppl._kernels import stationary
 from mfgppl.data.panel import Counts
 from mfgppl.density.of_model import density_of
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 
 ROUNDING = 1e-10
 NEAR_ONE = 1e-8  # of the twin, whose values lose four digits at a discount of 0.9999
@@ -137,7 +137,7 @@ def test_large_worlds_have_the_same_numbers(case, monkeypatch):
     law.counts.actions[~np.isfinite(rewards[0])] = 0.0
     policies, evaluate = law.log_policy(rewards), law.evaluator()
     small = [(value, slope.copy()) for value, slope in map(evaluate, rewards)]
-    monkeypatch.setattr("mfgppl.likelihood.stationary.SMALL", 0)
+    monkeypatch.setattr("mfgppl.likelihood.stationary_games.SMALL", 0)
     close = FAR_OFF if case[1] > 0.999 else ROUNDING
     np.testing.assert_allclose(law.log_policy(rewards), policies, atol=close)
     for (value, slope), (expected, gradient) in zip(

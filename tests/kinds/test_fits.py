@@ -11,8 +11,8 @@ import torch
 from kinds_world import GAME, POOLED, TRUTH, model_of, panel, program
 
 import mfgppl as mfg
-from mfgppl.density.kinds import aligned, exchanges, relabelled
 from mfgppl.density.of_model import density_of
+from mfgppl.density.who_is_who import aligned, exchanges, relabelled
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from kinds_world import model_of, panel
 
 from mfgppl.density.of_model import density_of
-from mfgppl.estimation.kinds import messages_of_kinds
+from mfgppl.estimation.twin_kinds import messages_of_kinds
 
 FIRMS = panel(0, n=100)
 

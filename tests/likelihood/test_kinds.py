@@ -16,8 +16,8 @@ from scipy.special import logsumexp
 
 import mfgppl as mfg
 from mfgppl._kernels import threads
-from mfgppl.density.kinds import node_shares
 from mfgppl.density.of_model import density_of
+from mfgppl.density.who_is_who import node_shares
 from mfgppl.estimation.point import scores_of
 
 S, A, T = 3, 2, 4

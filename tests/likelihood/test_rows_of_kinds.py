@@ -150,7 +150,7 @@ def test_kernel_and_library_agree_without_a_horizon(n_kinds, monkeypatch):
     points = [density.program.draw(seed) for seed in range(3)]
     found = []
     for small in (300, 1):
-        monkeypatch.setattr("mfgppl.likelihood.stationary.SMALL", small)
+        monkeypatch.setattr("mfgppl.likelihood.stationary_games.SMALL", small)
         evaluate = density.evaluator(prior=0.0, jacobian=0.0)
         for theta in (*points, *points):
             value, slope = evaluate(theta)

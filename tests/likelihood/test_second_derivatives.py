@@ -11,7 +11,7 @@ import mfgppl as mfg
 from mfgppl.data.panel import Counts
 from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.causal import CausalLikelihood
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 
 ROUNDING = 1e-9  # relative to the largest entry
 CASES = [

@@ -12,7 +12,7 @@ from reference import finite_difference
 
 import mfgppl as mfg
 from mfgppl.data.panel import Counts
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 
 ROUNDING = 1e-10  # sums of a few dozen float64 numbers
 DIFFERENCES = 1e-5  # error of central differences with a step of 1e-5, of hundreds of nats

@@ -14,7 +14,7 @@ from games import ROADS_TRUTH, as_frame, avoid_crowds, played, two_roads
 
 import mfgppl as mfg
 from mfgppl.models import invest, market
-from mfgppl.plots import parameters, sampler
+from mfgppl.plots import estimates, traces
 from mfgppl.reporting import page as page_module
 from mfgppl.reporting import sections
 from mfgppl.reporting.glossary import GLOSSARY, term_of
@@ -47,7 +47,7 @@ def test_the_forest_has_a_line_at_zero():
             if sign > 0
             else -rows[["estimate", "upper", "lower"]].set_axis(rows.columns, axis=1)
         )
-        ((caption, draw),) = parameters.forest_drawing(turned, 0.9, "Wald")
+        ((caption, draw),) = estimates.forest_drawing(turned, 0.9, "Wald")
         assert caption == "Estimates with Wald 90% intervals; the line is at zero"
         (axis,) = draw().axes
         zero = [line for line in axis.lines if line.get_linestyle() == "--"]
@@ -109,7 +109,9 @@ def whole(roads, tmp_path_factory):
         path = tmp_path_factory.mktemp("whole") / "r.html"
         with pytest.MonkeyPatch.context() as patch:
             if method in ("laplace", "vi"):  # the figures of draws are among those of a sampler
-                patch.setattr("mfgppl.plots.fits.drawn", lambda draw: "data:image/png;base64,")
+                patch.setattr(
+                    "mfgppl.plots.predictions.drawn", lambda draw: "data:image/png;base64,"
+                )
             return reported(path, fit_by(method, roads), model=roads, random_seed=1)
 
     return page_by
@@ -430,8 +432,8 @@ def test_few_draws_make_a_page(roads, draws, tmp_path):
 
 def test_labels_may_hold_dollars_and_vectors_many_entries(tmp_path, monkeypatch):
     """Prices as labels are no formulas; pair plots stay small."""
-    monkeypatch.setattr(parameters, "MOST_PAIRS", 2)
-    monkeypatch.setattr(parameters, "MOST_ROWS", 3)
+    monkeypatch.setattr(estimates, "MOST_PAIRS", 2)
+    monkeypatch.setattr(estimates, "MOST_ROWS", 3)
     frame = as_frame(played(two_roads(), avoid_crowds, ROADS_TRUTH, 60, 1))
     frame["state"] = frame["state"].replace({"left": "$0_$5"})
     frame["action"] = frame["action"].replace({"turn": "move $^$ up"})
@@ -524,11 +526,11 @@ def test_ranks_of_equal_chains_stay_in_the_band_and_of_others_do_not():
     rng, place = np.random.default_rng(1), np.linspace(0, 1, 100)
     alike = rng.standard_normal((4, 500))
     inside = [
-        np.abs(sampler.rank_differences(rng.standard_normal((4, 500)), place)).max()
-        <= sampler.band_of_ranks(4, 500)
+        np.abs(traces.rank_differences(rng.standard_normal((4, 500)), place)).max()
+        <= traces.band_of_ranks(4, 500)
         for _ in range(50)
     ]
     assert np.mean(inside) >= 0.96
     alike[0] += 0.5
-    away = np.abs(sampler.rank_differences(alike, place)).max(1)
-    assert away[0] > sampler.band_of_ranks(4, 500)
+    away = np.abs(traces.rank_differences(alike, place)).max(1)
+    assert away[0] > traces.band_of_ranks(4, 500)

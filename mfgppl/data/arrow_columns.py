@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from narwhals.dependencies import is_dask_dataframe
 
+from mfgppl.data.column_roles import Parts
 from mfgppl.data.columns import held
 from mfgppl.data.files import (
     Source,
@@ -21,7 +22,6 @@ from mfgppl.data.files import (
     without_empty_words,
 )
 from mfgppl.data.orders import orders_of
-from mfgppl.data.parts import Parts
 from mfgppl.exceptions import DataError, Fault
 
 DIGITS = 76  # of the widest decimal that Arrow has

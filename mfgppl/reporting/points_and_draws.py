@@ -11,7 +11,7 @@ from mfgppl.density.draws import is_tree, received
 from mfgppl.estimation.latex import Table
 from mfgppl.estimation.point_estimate import PointEstimate, clusters_for
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.reporting.periods import check_names_of, draws_by_period, point_by_period
+from mfgppl.reporting.effects_by_period import check_names_of, draws_by_period, point_by_period
 
 Fit = PointEstimate | xr.DataTree
 Wanted = Sequence[str] | Mapping[str, Sequence[str]]

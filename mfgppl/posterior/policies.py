@@ -20,7 +20,7 @@ from mfgppl.estimation.point_estimate import PointEstimate, point_values
 from mfgppl.game import MeanFieldGame
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.groups import SAMPLES
-from mfgppl.posterior.results import labels, spaced
+from mfgppl.posterior.result_tree import labels, spaced
 from mfgppl.reward.parameters import Program
 from mfgppl.reward.program import bind
 

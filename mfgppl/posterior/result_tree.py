@@ -15,14 +15,6 @@ from mfgppl._version import __version__
 from mfgppl.data.space import state_labels, text_labels
 from mfgppl.data.trajectories import Trajectories, with_rows
 from mfgppl.data.type_axis import by_type
-from mfgppl.density.kinds import (
-    agent_names,
-    aligned,
-    exchanges,
-    kind_shares,
-    node_shares,
-    sites_of,
-)
 from mfgppl.density.over_draws import (
     LARGEST_BATCH,
     PANELS_AT_ONCE,
@@ -31,6 +23,14 @@ from mfgppl.density.over_draws import (
     over_draws,
 )
 from mfgppl.density.protocol import LogDensity
+from mfgppl.density.who_is_who import (
+    agent_names,
+    aligned,
+    exchanges,
+    kind_shares,
+    node_shares,
+    sites_of,
+)
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
 from mfgppl.posterior.groups import labelled_groups

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from mfgppl.plots.fits import Drawing
+from mfgppl.plots.predictions import Drawing
 from mfgppl.plots.style import BAND, DOT, GREY, INK
 
 MOST_ROWS = 40  # parameters in a forest

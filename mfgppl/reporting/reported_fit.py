@@ -14,7 +14,7 @@ from mfgppl.density.of_model import density_of
 from mfgppl.estimation.parts import clusters_of
 from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
-from mfgppl.posterior.results import record_of
+from mfgppl.posterior.result_tree import record_of
 
 NEEDED = (
     "audit", "data_hash", "discount", "game_hash", "likelihood", "mean_field", "parameters",

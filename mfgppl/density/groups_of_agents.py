@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from mfgppl._quasi_newton import maximise
-from mfgppl.density.kinds import kind_shares, sites_of
 from mfgppl.density.protocol import LogDensity
+from mfgppl.density.who_is_who import kind_shares, sites_of
 from mfgppl.likelihood.kinds import KindsLikelihood
 
 KNOWN_STEPS = 60  # of the climb with given kinds

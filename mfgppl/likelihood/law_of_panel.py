@@ -13,7 +13,7 @@ from mfgppl.likelihood.coupled import CoupledLikelihood, moves_seen
 from mfgppl.likelihood.energy import EnergyLikelihood
 from mfgppl.likelihood.histories import histories_of
 from mfgppl.likelihood.kinds import KindsLikelihood
-from mfgppl.likelihood.stationary import StationaryLikelihood
+from mfgppl.likelihood.stationary_games import StationaryLikelihood
 from mfgppl.reward.nodes import Nodes
 
 Law = FixedFlow | CoupledLikelihood

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mfgppl.density.kinds import effective_nodes, kind_shares, node_shares, sites_of
 from mfgppl.density.protocol import LogDensity
+from mfgppl.density.who_is_who import effective_nodes, kind_shares, node_shares, sites_of
 from mfgppl.likelihood.kinds import KindsLikelihood
 from mfgppl.likelihood.model import TrajectoryModel
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
-from mfgppl.plots.fits import Drawing
+from mfgppl.plots.predictions import Drawing
 from mfgppl.plots.style import AMBER, BAND, DOT, GREEN, GREY, INK, PURPLE
 
 MOST_PARAMETERS = 6
