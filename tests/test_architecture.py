@@ -50,3 +50,12 @@ def test_no_two_files_have_one_name():
     """A file is known by its name, whatever its room."""
     names = Counter(file.name for file in PACKAGE.rglob("*.py") if file.stem[:2] != "__")
     assert [name for name, n in names.items() if n > 1] == []
+
+
+def test_all_files_that_the_page_names_are_there():
+    """Also those of its other sections, which may leave out the room."""
+    named = set(re.findall(r"`(?:mfgppl/)?([\w/]+\.py)`", PAGE.read_text("utf-8")))
+    ours = [str(file.relative_to(PACKAGE.parent)) for file in PACKAGE.rglob("*.py")]
+    ours += [f"tests/{file.name}" for file in Path(__file__).parent.rglob("*.py")]
+    lost = [n for n in named if not any(f"/{file}".endswith(f"/{n}") for file in ours)]
+    assert [n for n in lost if not (PAGE.parent.parent / n).exists()] == []

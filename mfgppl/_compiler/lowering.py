@@ -15,7 +15,7 @@ from torch import Tensor
 from mfgppl._compiler.operands import Operand, Unlowered, loop_axes, packed_strides
 from mfgppl._compiler.operations import COMMUTES, ELEMENTWISE, IN_PLACE, KNOWN, MOVES, SWAPPED
 from mfgppl._compiler.shortening import shortened
-from mfgppl._compiler.tracing import Step, Trace, aten, flat, room_of, storage_of, useful_steps
+from mfgppl._compiler.tracing import Step, Trace, aten, entries_of, flat, storage_of, useful_steps
 from mfgppl._kernels import tape
 from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 
@@ -90,7 +90,7 @@ class _Lowering:
         for k, step in enumerate(self.trace.steps):
             for t in (*step.inputs, *step.outputs):
                 key = storage_of(t)
-                last[key], sizes[key] = k, room_of(t)
+                last[key], sizes[key] = k, entries_of(t)
             made.update(map(storage_of, step.outputs))
         by_step: dict[int, list[tuple[int, int]]] = {}
         for key in made - keep:
@@ -101,7 +101,7 @@ class _Lowering:
         """Return where a tensor's storage starts, giving it a stretch at first."""
         key = storage_of(tensor)
         if key not in self.stretch:
-            self.stretch[key] = self._room(room_of(tensor))
+            self.stretch[key] = self._room(entries_of(tensor))
         return self.stretch[key]
 
     def _room(self, size: int) -> int:
@@ -247,7 +247,7 @@ class _Lowering:
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 return value
             operand = self._operand(value)
-            size = operand.place + room_of(value)
+            size = operand.place + entries_of(value)
             return torch.arange(size).as_strided(value.shape, value.stride(), operand.place)
 
         def moved(value: Any) -> Any:
@@ -376,7 +376,7 @@ class _Lowering:
         if any(storage_of(t) in self.stretch for t in index):
             raise Unlowered("entries put where parameters say")
         operand = self._operand(out)
-        size = operand.place + room_of(out)
+        size = operand.place + entries_of(out)
         target = find(torch.arange(size).as_strided(out.shape, out.stride(), operand.place), *args)
         spread = self._operand(values).to(tuple(target.shape))
         source = Operand(self._room(target.numel()), spread.shape, packed_strides(spread.shape))

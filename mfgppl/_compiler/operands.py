@@ -11,7 +11,7 @@ SHORT_LINE = 16  # entries of an innermost loop below which a longer one takes i
 
 
 class Unlowered(Exception):
-    """An operation without an instruction."""
+    """What has no instruction."""
 
 
 class Operand(NamedTuple):

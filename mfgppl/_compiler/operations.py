@@ -1,4 +1,4 @@
-"""The tensor operations that the tape machine knows, and how each is run."""
+"""The tensor operations that the tape machine knows; how each is run stands in `lowering`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +21,7 @@ ELEMENTWISE = {
     aten.relu: Op.MAXIMUM, aten.clamp_min: Op.MAXIMUM, aten.clamp_max: Op.MINIMUM,
     aten.copy: Op.COPY, aten.fill: Op.COPY,
 }  # fmt: skip
+# those run with their operands exchanged
 SWAPPED = {aten.gt: Op.LESS, aten.ge: Op.LESS_EQUAL}
 COMMUTES = (Op.ADD, Op.MULTIPLY)
 # operations that only move entries (or put zeros), and are run on places
@@ -30,6 +31,7 @@ MOVES = (
     aten.triu, aten.diag_embed, aten.embedding, aten.take, aten.select_scatter, aten.slice_scatter,
     aten.diagonal_backward, aten._reshape_copy, aten.new_zeros, aten.zeros_like,
 )  # fmt: skip
+# operations with a method of their own in `lowering`
 OTHERS = (
     aten.sum, aten.mean, aten.amax, aten.amin, aten.cumsum, aten.cumprod, aten.mm, aten.mv,
     aten.bmm, aten.dot, aten.addmm, aten.clamp, aten.masked_fill, aten.index_put, aten.ones_like,
@@ -47,4 +49,5 @@ def _in_place(packets: Iterable[Any]) -> dict[Any, Any]:
 IN_PLACE = _in_place(
     [*ELEMENTWISE, *SWAPPED, aten.masked_fill, aten.index_put, aten.scatter_add, aten.index_add]
 )
+# all that a recorder keeps as they are
 KNOWN = {*ELEMENTWISE, *SWAPPED, *MOVES, *OTHERS, *IN_PLACE}

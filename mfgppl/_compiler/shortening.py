@@ -14,9 +14,8 @@ from mfgppl._kernels.tape import N_DIMS, ZERO, Op, Tape
 # numbers of operations, which an Enum is slow to look up
 COPY, GATHER, SCATTER, SCATTER_ADD = map(int, (Op.COPY, Op.GATHER, Op.SCATTER, Op.SCATTER_ADD))
 LONGEST = 4096  # entries of an operand up to which its places are listed one by one
-ACCUMULATED = frozenset(
-    map(int, (Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD))
-)  # add to `out`
+# those that gather in `out`, which they read
+ACCUMULATED = frozenset(map(int, (Op.SUM, Op.DOT, Op.LARGEST, Op.SMALLEST, Op.SCATTER_ADD)))
 FIRST_SIZE, FIRST_STRIDE = 5, 5 + N_DIMS
 
 Row = np.ndarray

@@ -83,7 +83,7 @@ def storage_of(tensor: Tensor) -> int:
         return int(tensor.untyped_storage()._cdata)
 
 
-def room_of(tensor: Tensor) -> int:
+def entries_of(tensor: Tensor) -> int:
     """Return how many entries of a tensor's type its whole storage holds."""
     with torch._C.DisableTorchFunction():
         return int(tensor.untyped_storage().nbytes() // tensor.element_size())
@@ -91,7 +91,7 @@ def room_of(tensor: Tensor) -> int:
 
 def flat(tensor: Tensor) -> Tensor:
     """Return the whole storage of a tensor as a flat tensor of its type."""
-    return tensor.detach().as_strided((room_of(tensor),), (1,), 0)
+    return tensor.detach().as_strided((entries_of(tensor),), (1,), 0)
 
 
 def tensors_in(values: Any) -> list[Tensor]:
@@ -266,9 +266,9 @@ class _Watch(TorchFunctionMode):
 
 
 def _cumulative_product(x: Tensor, dim: int) -> Tensor:
-    """Return products along an axis; the derivative of torch's own branches where there are zeros.
+    """Return products along an axis, one after another.
 
-    Or divides by them.
+    The derivative of torch's own branches where there are zeros, or divides by them.
     """
     if not x.is_floating_point() or x.ndim == 0 or x.shape[dim] == 0:
         return x.cumprod(dim)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from narwhals.dependencies import is_dask_dataframe
 
-from mfgppl.data.column_roles import Parts
+from mfgppl.data.column_parts import Parts
 from mfgppl.data.columns import held
 from mfgppl.data.files import (
     Source,

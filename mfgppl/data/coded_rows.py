@@ -52,9 +52,9 @@ class CodedRows(Panel):
 
     @property
     def labels(self) -> np.ndarray:
-        """One distinct label a trajectory: the agent, with the first time where it was split.
+        """One label per trajectory: the agent, with its first time where an agent has several.
 
-        Of pooled times, with a number.
+        Where there is one time alone, with a number. Copies of a trajectory have one label.
         """
         agents = pd.Series(self.agents)
         repeated = agents.duplicated(keep=False).to_numpy()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mfgppl._arguments import is_a, strict_keywords
 from mfgppl.data.arrow_columns import one_type_a_column
-from mfgppl.data.column_roles import parts_of
+from mfgppl.data.column_parts import parts_of
 from mfgppl.data.engines import open_source, select_columns
 from mfgppl.data.orders import orders_of
 from mfgppl.data.panel import Counts, Panel

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from mfgppl.data.arrow_columns import arrow_table, is_dask, select
-from mfgppl.data.column_roles import Parts
+from mfgppl.data.column_parts import Parts
 from mfgppl.data.columns import plain_column
 from mfgppl.data.files import (
     Source,

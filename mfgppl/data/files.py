@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
 
-from mfgppl.data.column_roles import Parts
+from mfgppl.data.column_parts import Parts
 from mfgppl.data.columns import is_number, is_text
 from mfgppl.exceptions import DataError, Fault
 

@@ -156,10 +156,10 @@ def _bin_ends(bins: Any, shares: np.ndarray) -> np.ndarray:
         inner = np.unique(np.quantile(known, np.arange(1, bins) / bins))
         ends = inner[inner < known.max(initial=-np.inf)]
     else:
-        ends = np.asarray(bins, dtype=float)[1:-1]
-        outer = np.asarray(bins, dtype=float)[[0, -1]]
-        if (np.diff(np.asarray(bins, dtype=float)) <= 0).any() or len(ends) < 1:
+        given = np.asarray(bins, dtype=float)
+        if len(given) < 3 or (np.diff(given) <= 0).any():
             raise ValueError(f"`bins` must be at least three ascending ends; got {list(bins)}.")
+        ends, outer = given[1:-1], given[[0, -1]]
         if len(known) and (known.min() < outer[0] or known.max() > outer[1]):
             raise ValueError(
                 f"`bins` must hold all shares; they lie in [{known.min():.3g}, {known.max():.3g}]."

@@ -9,7 +9,7 @@ import xarray as xr
 
 from mfgppl._arguments import boolean, is_a, not_negative, one_of, strict_keywords
 from mfgppl._keep import Keeper
-from mfgppl.data.column_roles import column_names
+from mfgppl.data.column_parts import column_names
 from mfgppl.data.orders import bins_of
 from mfgppl.data.periods import Clock, Periods
 from mfgppl.data.space import StateSpace, check_labels, index_of, margin, state_labels

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfgppl.data.column_roles import Parts
+from mfgppl.data.column_parts import Parts
 from mfgppl.data.columns import (
     EXACT,
     MISSING,

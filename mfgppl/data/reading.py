@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mfgppl.data.arrow_columns import read_table
-from mfgppl.data.column_roles import COVARIATES, Parts
+from mfgppl.data.column_parts import COVARIATES, Parts
 from mfgppl.data.columns import (
     EXACT,
     MISSING,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mfgppl.data.column_roles import Parts
+from mfgppl.data.column_parts import Parts
 from mfgppl.data.columns import MISSING, UNKNOWN, code
 from mfgppl.data.panel import Counts
 from mfgppl.data.reading import absorbing_rows, stacked

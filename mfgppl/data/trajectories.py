@@ -8,7 +8,7 @@ import pandas as pd
 
 from mfgppl._arguments import strict_keywords
 from mfgppl.data.coded_rows import CodedRows
-from mfgppl.data.column_roles import parts_of
+from mfgppl.data.column_parts import parts_of
 from mfgppl.data.neighbours import expose
 from mfgppl.data.panel import Panel
 from mfgppl.data.reading import read_panel

@@ -1,4 +1,4 @@
-"""What choices along a flow show of a reward: its changes up to shaping."""
+"""The evidence of choices along a flow: what they show of a reward is its changes up to shaping."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

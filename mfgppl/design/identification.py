@@ -1,4 +1,4 @@
-"""What no data can identify of a reward: the rank test against potential shaping, before any data.
+"""What no data can identify of a reward, before any data: the record, and how it is found.
 
 Along a fixed flow two rewards have the same soft policy if and only if their difference f is a
 shaping, `f_t(s, a) = v_t(s) - discount * sum_s' P_t(s'|s, a) v_{t+1}(s')` with `v_T = 0`.
@@ -131,7 +131,8 @@ def identify(
         A reward program.
     parameters : mapping of str to value, PointEstimate or DataTree, optional
         Where to take derivatives, and whose equilibrium is the flow; by default the median of
-        draws from the prior; of posterior draws the mean over unconstrained values.
+        draws from the prior, or one of them where kinds are not seen; of posterior draws the mean
+        over unconstrained values.
     mean_field : array, shape (T, S), or (T, S, A) in a joint game, or list of them, optional
         The flow along which data are seen, or those of several plays; by default the equilibrium
         at `parameters`.
@@ -166,7 +167,7 @@ def identify(
         law, theta = "prior", _point(evidence, parameters)
         elsewhere = [first.draw(FOR_MEDIAN + k) for k in range(ELSEWHERE)]
     flows = _flows(evidence, theta, mean_field)
-    tests, doubts = evidence.tests(flows, (theta, *elsewhere))
+    tests, reasons = evidence.tests(flows, (theta, *elsewhere))
     here = tests[0]
     names = first.entry_names()
     effects = effects_by_entry(here.jacobian, here.size)
@@ -183,7 +184,7 @@ def identify(
         n_directions=first.n_dim,
         flows=_in_words(first.game, len(flows)),
         law=law,
-        reasons=doubts,
+        reasons=reasons,
     )
 
 

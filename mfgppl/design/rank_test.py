@@ -1,5 +1,6 @@
 """The rank test at one point of the parameters, and what it looks at."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,7 @@ from torch import Tensor
 from mfgppl.density.curvature import TOUCHES
 from mfgppl.reward.parameters import Program
 
-NOTHING = 1e-9  # effect on the policy, relative to the reward's change, that counts as none
+NOTHING = 1e-9  # effect on what is seen, relative to the reward's change, that counts as none
 FOR_MEDIAN = 15  # prior draws whose median stands in for parameters that are not given
 
 
@@ -21,7 +22,8 @@ class RankTest:
     Attributes
     ----------
     rows : ndarray, shape (N, K)
-        Effect on the policy of each parameter, in units of its effect on the reward.
+        Effect of each parameter on what is seen, the policy or log probabilities of histories, in
+        units of its effect on the reward.
     size : ndarray, shape (K,)
         Those units.
     jacobian : ndarray, shape (P, K)
@@ -53,12 +55,12 @@ class RankTest:
         return known
 
     def leaves(self, direction: np.ndarray) -> bool:
-        """Return whether a constrained direction (P,) leaves the policy as it is."""
+        """Return whether a constrained direction (P,) leaves what is seen as it is."""
         scaled = self.size * (np.linalg.pinv(self.jacobian) @ direction)
         size = max(float(np.linalg.norm(scaled)), 1e-300)
         return bool(np.linalg.norm(self.rows @ scaled) <= 10 * NOTHING * size)
 
-    @property
+    @functools.cached_property
     def _scaled_flat(self) -> np.ndarray:
         _, sizes, vectors = np.linalg.svd(self.rows)
         known = np.zeros(len(vectors), dtype=bool)

@@ -10,7 +10,7 @@ from mfgppl._generated_flow import uniform_policy
 from mfgppl.density.plug_in import PlugInDensity
 from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import effects_of, slope_at
-from mfgppl.design.rank_test import FOR_MEDIAN, RankTest, Tested
+from mfgppl.design.rank_test import RankTest, Tested
 from mfgppl.equilibrium.fixed_point import settled
 from mfgppl.equilibrium.simulation import drawn_panel
 from mfgppl.estimation.point import scores_of
@@ -33,7 +33,7 @@ class Histories(NamedTuple):
 
     def middle(self) -> np.ndarray:
         """Return one draw from the prior, unconstrained (K,): medians of like kinds are alike."""
-        return self.program.draw(FOR_MEDIAN)
+        return self.program.draw(0)
 
     def equilibrium(self, theta: np.ndarray) -> Tensor:
         """Return the flow of the whole crowd in the equilibrium of all kinds, else raise."""
@@ -43,15 +43,15 @@ class Histories(NamedTuple):
 
     def tests(self, flows: Sequence[Tensor], points: Sequence[np.ndarray]) -> Tested:
         """Return the rank tests at points, of the scores of histories."""
-        densities = densities_along(self.program, flows)
+        densities = _densities_along(self.program, flows)
         tests = []
         for point in points:
-            rows, size, slope, values = scaled_scores(densities, point)
+            rows, size, slope, values = _scaled_scores(densities, point)
             tests.append(RankTest(np.asarray(np.linalg.qr(rows, mode="r")), size, slope, values))
-        return tests, reasons(densities, points[0])
+        return tests, _reasons(densities, points[0])
 
 
-def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensity]:
+def _densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensity]:
     """Return the densities of panels of agents who act at random along flows.
 
     Such panels have every history that can occur, whatever agents of some kind would do.
@@ -73,7 +73,7 @@ def densities_along(program: Program, flows: Sequence[Tensor]) -> list[LogDensit
     return found
 
 
-def scaled_scores(
+def _scaled_scores(
     densities: Sequence[LogDensity], theta: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return scores of histories in units of the parameters' effects, these, slope and values.
@@ -92,7 +92,7 @@ def scaled_scores(
     return np.concatenate(rows) / size, size, slope, values
 
 
-def reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:
+def _reasons(densities: Sequence[LogDensity], theta: np.ndarray) -> tuple[str, ...]:
     """Return in words what keeps kinds and coefficients from being identified."""
     model = densities[0].model
     nodes, law = model.nodes, model.law

@@ -36,7 +36,7 @@ class CountedFlow:
         intervals that are expected to hold the truth; `error`, the standard error of the estimate
         that counts the flow's own and how agents differ; `corrected`, the estimate less its bias;
         `cross_fit`, where one Newton step of the likelihood leads whose parts are each along the
-        flow of the rest. NaN where the bias cannot be measured.
+        flow of the rest. NaN where they cannot be measured.
     reason : str
         Why it cannot be measured, "" if it is.
 
@@ -135,8 +135,9 @@ class CountedFlow:
 
     def _left_open(self) -> str:
         names = ", ".join(self.unmeasured)
-        return f"; of {names} it is not measured, as a tenth of the agents alone determines it" * (
-            names != ""
+        return (
+            f"; of {names} it is not measured, as some part of the agents alone determines it"
+            * (names != "")
         )
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ def is_counted(model: TrajectoryModel) -> bool:
     return model.flow_is_empirical and model.reads_flow
 
 
-def counted_flow(model: TrajectoryModel, fit: PointEstimate) -> CountedFlow | None:
+def measured_cost(model: TrajectoryModel, fit: PointEstimate) -> CountedFlow | None:
     """Measure what the counted flow costs a fit; None where no term reads a flow of the panel's."""
     if not is_counted(model):
         return None

@@ -26,7 +26,7 @@ from mfgppl.density.protocol import LogDensity
 from mfgppl.density.sizes import climbing_units, constrained_at, idle_at
 from mfgppl.density.who_is_who import kinds_table, node_shares
 from mfgppl.estimation.counted_flow import CountedFlow
-from mfgppl.estimation.flow_cost import counted_flow, is_counted
+from mfgppl.estimation.flow_cost import is_counted, measured_cost
 from mfgppl.estimation.judgement import judged, kinks, warn_of, warned
 from mfgppl.estimation.newton import Climb, climb
 from mfgppl.estimation.parts import clusters_of
@@ -119,7 +119,7 @@ def mle(
     fit = _maximise(model, init, settings, kind="mle", prior=0.0, jacobian=0.0)
     if not flow_bias or not isinstance(model, TrajectoryModel):
         return fit
-    return with_counted_flow(fit, counted_flow(model, fit))
+    return with_counted_flow(fit, measured_cost(model, fit))
 
 
 def with_counted_flow(fit: PointEstimate, cost: CountedFlow | None) -> PointEstimate:

@@ -15,8 +15,8 @@ from mfgppl.control.soft_control import backward_induction, bend_of_values, poli
 from mfgppl.control.steps import as_steps
 from mfgppl.data.panel import Counts
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.likelihood.base_law import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
-from mfgppl.likelihood.with_dynamics import WithDynamics
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mfgppl.data.panel import Counts
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.likelihood.base_law import WithDynamics
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.stationary_games import StationaryLikelihood
 from mfgppl.likelihood.terms import Term, move_places, moves
-from mfgppl.likelihood.with_dynamics import WithDynamics
 
 
 @dataclass(frozen=True, eq=False)

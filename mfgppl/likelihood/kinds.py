@@ -22,12 +22,12 @@ from mfgppl._keep import Keeper, keep
 from mfgppl._kernels import bridge, laws
 from mfgppl.data.panel import Counts
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.likelihood.base_law import HasTables
 from mfgppl.likelihood.causal import CausalLikelihood
 from mfgppl.likelihood.coupled import CoupledLikelihood
 from mfgppl.likelihood.histories import Histories, histories_of, packed_histories
 from mfgppl.likelihood.stationary_games import StationaryLikelihood
 from mfgppl.likelihood.terms import Units, decisions, moves
-from mfgppl.likelihood.with_dynamics import HasTables
 from mfgppl.reward.nodes import Nodes
 
 

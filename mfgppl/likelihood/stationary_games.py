@@ -17,8 +17,8 @@ from mfgppl.control.stationary_values import StationaryValues
 from mfgppl.control.steps import as_steps
 from mfgppl.data.panel import Counts
 from mfgppl.data.trajectories import Trajectories
+from mfgppl.likelihood.base_law import WithDynamics
 from mfgppl.likelihood.terms import Term, counted, decisions
-from mfgppl.likelihood.with_dynamics import WithDynamics
 
 SMALL = 300  # states of a cell up to which the kernel serves
 

@@ -14,7 +14,7 @@ from mfgppl._arguments import kept_seed
 from mfgppl.density.of_model import density_of
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chains import Chain
-from mfgppl.posterior.doubts import FLOW, KNOWN, PRIOR, Drawn, note
+from mfgppl.posterior.doubts import FLOW, KNOWN, UNIDENTIFIED, Draws, note
 from mfgppl.posterior.result_tree import (
     one_labelling,
     predictive,
@@ -106,6 +106,6 @@ def weighted_tree(
     tree = to_datatree(density, [chain], record, log_likelihood)
     tree["posterior_predictive"] = predictive(density, [chain], random_seed)
     tree.attrs["warnings"] = messages + tree.attrs["warnings"]
-    drawn = Drawn(density, chain.theta[None], tree)
-    note(drawn, (KNOWN, PRIOR, *[FLOW] * flow_bias)).warn(stacklevel=5)
+    drawn = Draws(density, chain.theta[None], tree)
+    note(drawn, (KNOWN, UNIDENTIFIED, *[FLOW] * flow_bias)).warn(stacklevel=5)
     return tree

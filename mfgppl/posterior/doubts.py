@@ -16,7 +16,7 @@ from mfgppl.posterior.unidentified import unidentified_messages
 COUNTED_FLOW = "counted_flow"  # attribute
 
 
-class Drawn(NamedTuple):
+class Draws(NamedTuple):
     """A result as doubts look at it.
 
     Attributes
@@ -40,40 +40,42 @@ class Doubt(NamedTuple):
     Attributes
     ----------
     look : callable
-        Returns what speaks against it, in words.
+        Returns what speaks against it, in words; it may note in the attributes what it measured.
     warns : type of Warning, optional
         Of what kind a warning is; without it, what is found is noted with the result alone.
     """
 
-    look: Callable[[Drawn], Sequence[str]]
-    warns: type[Warning] | None
+    look: Callable[[Draws], Sequence[str]]
+    warns: type[Warning] | None = None
 
 
-def _of_chains(drawn: Drawn) -> list[str]:
-    return convergence_messages(drawn.tree)
+def _of_chains(draws: Draws) -> list[str]:
+    return convergence_messages(draws.tree)
 
 
-def _known(drawn: Drawn) -> list[str]:
-    return list(drawn.tree.attrs["warnings"])
+def _known(draws: Draws) -> list[str]:
+    return list(draws.tree.attrs["warnings"])
 
 
-def _of_the_prior(drawn: Drawn) -> list[str]:
-    return unidentified_messages(drawn.density, drawn.theta)
+def _of_the_prior(draws: Draws) -> list[str]:
+    return unidentified_messages(draws.density, draws.theta)
 
 
-def _of_the_flow(drawn: Drawn) -> tuple[str, ...]:
+def _of_the_flow(draws: Draws) -> tuple[str, ...]:
     """Write down with a result what its counted flow costs, where it reads one."""
-    cost = cost_of_counting(drawn.density.model)
+    cost = cost_of_counting(draws.density.model)
     if cost is None:
         return ()
-    drawn.tree.attrs[COUNTED_FLOW] = cost.to_json()
+    draws.tree.attrs[COUNTED_FLOW] = cost.to_json()
     return cost.messages()
 
 
 CHAINS = Doubt(_of_chains, ConvergenceWarning)  # chains that disagree, or are too short
 KNOWN = Doubt(_known, ConvergenceWarning)  # what the model and its equilibria say
-PRIOR = Doubt(_of_the_prior, IdentificationWarning)  # directions of which the prior alone speaks
-FLOW = Doubt(_of_the_flow, None)  # what it costs that the flow is counted
+UNIDENTIFIED = Doubt(
+    _of_the_prior, IdentificationWarning
+)  # directions of which the prior alone speaks
+FLOW = Doubt(_of_the_flow)  # what it costs that the flow is counted
 
 
 class Noted(NamedTuple):
@@ -88,10 +90,13 @@ class Noted(NamedTuple):
                 warnings.warn("\n".join(messages), category, stacklevel=stacklevel)
 
 
-def note(drawn: Drawn, doubts: Sequence[Doubt]) -> Noted:
-    """Look for doubts in turn, and write down in a result's attributes what is found."""
+def note(draws: Draws, doubts: Sequence[Doubt]) -> Noted:
+    """Look for doubts in turn, and write down in a result's attributes what is found.
+
+    It takes the place of what was known, which `KNOWN` repeats.
+    """
     found: dict[type[Warning] | None, list[str]] = {}
     for doubt in doubts:
-        found.setdefault(doubt.warns, []).extend(doubt.look(drawn))
-    drawn.tree.attrs["warnings"] = [message for messages in found.values() for message in messages]
+        found.setdefault(doubt.warns, []).extend(doubt.look(draws))
+    draws.tree.attrs["warnings"] = [message for messages in found.values() for message in messages]
     return Noted(found)

@@ -30,7 +30,7 @@ from mfgppl.estimation.point_estimate import PointEstimate
 from mfgppl.likelihood.model import TrajectoryModel
 from mfgppl.posterior.chain_starts import Start, starts_of_chains
 from mfgppl.posterior.chains import Chain, RunChain, Settings, complete_chains, run_chains
-from mfgppl.posterior.doubts import CHAINS, FLOW, KNOWN, PRIOR, Drawn, note
+from mfgppl.posterior.doubts import CHAINS, FLOW, KNOWN, UNIDENTIFIED, Draws, note
 from mfgppl.posterior.nutpie_chain import nutpie_chain
 from mfgppl.posterior.pyro_chain import pyro_chain
 from mfgppl.posterior.result_tree import (
@@ -192,8 +192,8 @@ def nuts(
         if cores == 1 or not density.is_native:  # programs and anchors are one thread's at a time
             wait([predicted])
         tree = to_datatree(density, done, attrs, log_likelihood)
-        drawn = Drawn(density, np.stack([chain.theta for chain in done]), tree)
-        noted = note(drawn, (CHAINS, KNOWN, PRIOR, *[FLOW] * flow_bias))
+        drawn = Draws(density, np.stack([chain.theta for chain in done]), tree)
+        noted = note(drawn, (CHAINS, KNOWN, UNIDENTIFIED, *[FLOW] * flow_bias))
         tree["posterior_predictive"] = predicted.result()
     unstored = None if run_store is None else run_store.finish(tree)
     if unstored:

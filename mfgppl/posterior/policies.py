@@ -1,4 +1,4 @@
-"""What draws or an estimate say of behaviour: policies and choice probabilities."""
+"""What draws or an estimate say of behaviour: policies, choice probabilities, log likelihoods."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The dynamics of a law as the arrays that kernels read, worked out once."""
+"""The base of laws: their dynamics as arrays, and what has a log likelihood of its own."""
 
 import abc
 from typing import Protocol
@@ -55,5 +55,5 @@ class WithDynamics(Keeper, abc.ABC):
         return Units(n, lambda tables: add_up(terms, tables, n))
 
     def share_dynamics(self, law: HasTables) -> None:
-        """Read the arrays of a law with the same transition."""
+        """Take over the arrays of a law with the same transition."""
         keep(self, "kernel_tables", lambda: law.kernel_tables)
