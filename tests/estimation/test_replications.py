@@ -27,6 +27,41 @@ def draw():
     return task
 
 
+@functools.cache
+def two_hills():
+    """Return a model whose likelihood has two hills, its program defined in a function."""
+    case = tiny_case(4, n_paths=200)
+
+    def both_sides(x):
+        root = pyro.sample("root", dist.Normal(0.0, 2.0))
+        return (root**2 + 0.2 * root) * (x.action == "a0")
+
+    return mfg.TrajectoryModel(case.game, both_sides, case.panel)
+
+
+@functools.cache
+def restarted():
+    """Return its fit from four starts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mfg.mle(two_hills(), restarts=3, progressbar=False)
+
+
+def test_closures_travel_to_other_processes():  # first: a worker that grows later is started anew
+    """A task may hold a model with a reward program defined in a function; so do restarts."""
+    model = two_hills()
+
+    def task(seed):
+        return mfg.mle(model, svi_steps=0, init={"root": 1.0}, flow_bias=False).llf
+
+    here = replicate(task, 2, random_seed=1)
+    np.testing.assert_allclose(replicate(task, 2, random_seed=1, n_jobs=2), here, rtol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shared = mfg.mle(model, restarts=3, n_jobs=2, progressbar=False)
+    np.testing.assert_allclose(shared.attained, restarted().attained, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     "how", [{"n_jobs": 1}, {"n_jobs": 2}, {"n_jobs": 3, "backend": "threading"}], ids=str
 )
@@ -49,41 +84,6 @@ def test_more_runs_keep_the_first(draw):
         replicate(draw, 3, random_seed=5),
         replicate(draw, 3, random_seed=6),
     )
-
-
-@functools.cache
-def two_hills():
-    """Return a model whose likelihood has two hills, its program defined in a function."""
-    case = tiny_case(4, n_paths=200)
-
-    def both_sides(x):
-        root = pyro.sample("root", dist.Normal(0.0, 2.0))
-        return (root**2 + 0.2 * root) * (x.action == "a0")
-
-    return mfg.TrajectoryModel(case.game, both_sides, case.panel)
-
-
-@functools.cache
-def restarted():
-    """Return its fit from four starts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return mfg.mle(two_hills(), restarts=3, progressbar=False)
-
-
-def test_closures_travel_to_other_processes():
-    """A task may hold a model with a reward program defined in a function; so do restarts."""
-    model = two_hills()
-
-    def task(seed):
-        return mfg.mle(model, svi_steps=0, init={"root": 1.0}, flow_bias=False).llf
-
-    here = replicate(task, 2, random_seed=1)
-    np.testing.assert_allclose(replicate(task, 2, random_seed=1, n_jobs=2), here, rtol=1e-9)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        shared = mfg.mle(model, restarts=3, n_jobs=2, progressbar=False)
-    np.testing.assert_allclose(shared.attained, restarted().attained, rtol=1e-9)
 
 
 def test_resampling_draws_whole_clusters():
