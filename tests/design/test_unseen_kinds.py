@@ -8,6 +8,10 @@ import torch
 from kinds_world import GAME, POOLED, TRUTH, program
 
 import mfgppl as mfg
+from mfgppl.design.derivatives import program_along
+from mfgppl.design.identification import ELSEWHERE
+from mfgppl.design.rank_test import FOR_MEDIAN
+from mfgppl.design.unseen_kinds import Histories
 
 COIN = mfg.MeanFieldGame(
     states=["only"], actions=["a", "b"], horizon=6, transition=np.ones((1, 2, 1)), initial=[1.0]
@@ -51,6 +55,14 @@ def test_more_kinds_than_decisions_allow(horizon, rank):
     if 1 < horizon < 5:
         assert "Kasahara and Shimotsu" in repr(found)
     assert not found.identified or not found.reasons
+
+
+def test_the_further_draws_are_other_points():
+    """A direction that is flat at the first point is looked at anew at each of the others."""
+    prior = program_along(COIN, gaps(3))
+    first = Histories(prior).middle()
+    for k in range(ELSEWHERE):
+        assert not np.allclose(prior.draw(FOR_MEDIAN + k), first)
 
 
 def test_kinds_that_no_term_reads():

@@ -257,6 +257,7 @@ def test_no_equilibrium_is_defined():
         ({"of": ["level"]}, TypeError, "`of` must say"),
         ({"bins": 1}, ValueError, "at least 2"),
         ({"bins": [0.0, 1.0]}, ValueError, "three ascending ends"),
+        ({"bins": []}, ValueError, "three ascending ends"),
         ({"bins": [0.0, 0.1, 0.2]}, ValueError, "must hold all shares"),
         ({"name": "level"}, ValueError, "`name` must be new"),
         ({"edges": nx.path_graph(5)}, ValueError, "nobody around"),
