@@ -70,12 +70,14 @@ def _of_the_flow(draws: Draws) -> tuple[str, ...]:
     return cost.messages()
 
 
-CHAINS = Doubt(_of_chains, ConvergenceWarning)  # chains that disagree, or are too short
-KNOWN = Doubt(_known, ConvergenceWarning)  # what the model and its equilibria say
-UNIDENTIFIED = Doubt(
-    _of_the_prior, IdentificationWarning
-)  # directions of which the prior alone speaks
-FLOW = Doubt(_of_the_flow)  # what it costs that the flow is counted
+# chains that disagree, or are too short
+CHAINS = Doubt(_of_chains, ConvergenceWarning)
+# what the model and its equilibria say
+KNOWN = Doubt(_known, ConvergenceWarning)
+# directions of which the prior alone speaks
+UNIDENTIFIED = Doubt(_of_the_prior, IdentificationWarning)
+# what it costs that the flow is counted
+FLOW = Doubt(_of_the_flow)
 
 
 class Noted(NamedTuple):
