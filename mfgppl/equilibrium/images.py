@@ -1,4 +1,4 @@
-"""What iterations on the flow are told: a best response, or a policy with the flow it generates."""
+"""Answers to a flow: its soft best response, or a policy with the flow that it generates."""
 
 from typing import NamedTuple
 

@@ -82,8 +82,8 @@ SCORES = "What do agents leave on the table?"
 def test_a_crowd_without_free_periods_is_told_so(models, fit, tmp_path):
     """Where the reward reads the crowd and declares no shocks; else there is nothing to say."""
     sections, _ = page_of(tmp_path / "r.html", fit, model=models[0])
-    told = sections[SHARED]["verdict"]
-    assert told.startswith("Not tried: terms of the crowd that are fitted without free")
+    verdict = sections[SHARED]["verdict"]
+    assert verdict.startswith("Not tried: terms of the crowd that are fitted without free")
     assert SCORES not in sections
     freed = mfg.flows.with_free_periods(models[0])
     assert "free_periods" in freed.parameters
@@ -102,12 +102,12 @@ def test_the_test_of_coupling_and_the_scorecard_speak_in_the_report(
     sections, page = page_of(
         tmp_path / "r.html", fit, model=models[0], coupling=free, imperfection=scores
     )
-    told = sections[SHARED]
+    section = sections[SHARED]
     estimate = free.estimates.loc["observed", "crowding"]
-    assert f"With free periods crowding is {estimate:.3g}" in told["verdict"]
-    assert f"crowding {fit.params['crowding']:.3g}" in told["verdict"]
-    assert told["good"] is False
-    assert told["verdict"].split(";")[0] in page.replace("&#39;", "'")
+    assert f"With free periods crowding is {estimate:.3g}" in section["verdict"]
+    assert f"crowding {fit.params['crowding']:.3g}" in section["verdict"]
+    assert section["good"] is False
+    assert section["verdict"].split(";")[0] in page.replace("&#39;", "'")
     assert free.verdict.startswith("with free periods ")
     other = shared_shocks(types.SimpleNamespace(model=models[0], coupling=plain, fit=fit))
     assert other.verdict.startswith("Without free periods")
