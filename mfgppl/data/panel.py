@@ -1,5 +1,6 @@
 """What every panel knows, whether it keeps its rows or only their counts."""
 
+import abc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +41,7 @@ class Counts(NamedTuple):
     ends_unseen: np.ndarray
 
 
-class Panel(Keeper):
+class Panel(Keeper, abc.ABC):
     """Crowd, dynamics and audit of a panel, from its statistics.
 
     Attributes
@@ -105,17 +106,17 @@ class Panel(Keeper):
         def lengths(self) -> tuple[int, int]:
             """Decisions in the shortest and in the longest trajectory."""
 
+    @abc.abstractmethod
     def transition_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the distinct observed steps, rows (t, s, a, s'), and how often each was seen."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def recode(self, space: StateSpace, actions: Sequence[Any]) -> "Panel":
         """Return the same panel coded against another order of labels, all of them known there."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def pooled(self) -> "Panel":
         """Return the panel with all its times taken for one, as a stationary game sees it."""
-        raise NotImplementedError
 
     @property
     def periods(self) -> Periods:
